@@ -1,0 +1,213 @@
+"""What a planned job is made of: stages cut at shuffles, their inputs, steps and outputs, and the splits of their tasks.
+
+Values only. The planner makes them, the coordinator hands them out, the task runner carries them out; they travel by
+cloudpickle between equal versions of Sabot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+JoinType = Literal["inner", "left outer"]
+Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, pc.FunctionOptions | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file of a source, pinned: a task refuses it when its size or modification time has changed."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+    row_group_rows: tuple[int, ...] = ()
+    row_group_bytes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanInput:
+    """Files that the agents read; `columns` None means all. `schema` is the schema read, after the projection."""
+
+    format: Literal["parquet", "csv"]
+    files: tuple[SourceFile, ...]
+    columns: tuple[str, ...] | None
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableInput:
+    """A table of the client's, uploaded to agents in pieces: see JobPlan.uploads."""
+
+    table_id: str
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffleInput:
+    """The same partition of one shuffle, or of two for a join (left, right)."""
+
+    stage_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Keeps the rows for which `expression` is true. Runs per morsel."""
+
+    expression: pc.Expression
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Replaces the columns by `expressions` named `names`. Runs per morsel."""
+
+    names: tuple[str, ...]
+    expressions: tuple[pc.Expression, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapBatches:
+    """Calls the user's function with each RecordBatch; its answer must have `schema`. Runs per morsel."""
+
+    function: Callable[[pa.RecordBatch], pa.RecordBatch | None]
+    schema: pa.Schema
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """Groups a whole table; `finish` projects the partial columns to the answer's. Runs per task."""
+
+    keys: tuple[str, ...]
+    aggregations: tuple[Aggregation, ...]
+    finish: Project | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """Joins the two inputs of a ShuffleInput. Runs per partition."""
+
+    keys: tuple[str, ...]
+    right_keys: tuple[str, ...]
+    join_type: JoinType
+    left_suffix: str | None = None
+    right_suffix: str | None = None
+    coalesce_keys: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sort:
+    """Sorts a whole table, stably. Runs per task."""
+
+    sorting: tuple[tuple[str, Literal["ascending", "descending"]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The first `rows` rows of the task. Runs per task; makes the task's reading partial."""
+
+    rows: int
+
+
+MorselStep = Filter | Project | MapBatches
+TableStep = Aggregate | Join | Sort | Head
+Step = MorselStep | TableStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashShuffle:
+    """Rows go to the partition of their keys' hash; no keys: partition 0 of 1. None: the coordinator chooses."""
+
+    keys: tuple[str, ...]
+    num_partitions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRobinShuffle:
+    """Rows are dealt out in turn."""
+
+    num_partitions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultOutput:
+    """The job's answer: each task's rows stay with its agent until the client has fetched them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteOutput:
+    """Each task writes one file; all appear in `folder` when the job has succeeded, none before."""
+
+    folder: str
+    format: Literal["parquet", "csv", "ipc"]
+
+
+Output = HashShuffle | RoundRobinShuffle | ResultOutput | WriteOutput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Steps between two shuffles. `schema` is what the steps give, dictionaries included; `label` is for people."""
+
+    stage_id: int
+    label: str
+    input: ScanInput | TableInput | ShuffleInput
+    steps: tuple[Step, ...]
+    output: Output
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TablePiece:
+    """Part of an uploaded table on the agent with this Flight address; `index` orders the pieces."""
+
+    index: int
+    flight_address: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    """Stages in an order in which each comes after its inputs; the last one has the job's ResultOutput or WriteOutput."""
+
+    job_id: str
+    stages: tuple[Stage, ...]
+    uploads: dict[str, tuple[TablePiece, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePart:
+    """Row groups of a Parquet file, or a whole file where `row_groups` is None; `rows` is what they must yield, if known."""
+
+    file: SourceFile
+    row_groups: tuple[int, ...] | None
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesSplit:
+    parts: tuple[FilePart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSplit:
+    table_id: str
+    piece: TablePiece
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionSplit:
+    partition: int
+
+
+Split = FilesSplit | TableSplit | PartitionSplit
+
+
+def shuffle_id(job_id: str, stage_id: int) -> str:
+    """The id of the shuffle that a stage writes."""
+    return f"{job_id}/{stage_id}"
+
+

@@ -1,0 +1,15 @@
+// The chunk checksum: XXH3-64 over a batch's logical buffers, equal on both ends of an IPC stream.
+#pragma once
+
+#include <arrow/record_batch.h>
+#include <arrow/result.h>
+
+#include <cstdint>
+
+namespace sabot::rows {
+
+/// XXH3-64 over the buffers in schema order, each cut to its logical length: offsets start at 0, unused bits are zero, a
+/// validity bitmap counts only where there are nulls. A slice and its copy after IPC give the same.
+arrow::Result<uint64_t> ChecksumBatch(const arrow::RecordBatch& batch);
+
+}  // namespace sabot::rows

@@ -1,0 +1,31 @@
+// The value hash: equal values hash alike, whatever their layout, on every agent and version (docs/protocol.md).
+#pragma once
+
+#include <arrow/array.h>
+#include <arrow/record_batch.h>
+#include <arrow/result.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace sabot::rows {
+
+/// kUnhashableKey naming `name` and the type unless values of `type` can be keys (nested, float16, union ... cannot).
+arrow::Status CheckKeyType(const arrow::DataType& type, const std::string& name);
+
+/// Writes one hash per row of `array` (any type but union and run-end encoded, nested included) to `out`.
+arrow::Status HashColumn(const arrow::Array& array, uint64_t* out);
+
+/// Writes the key hash of every row: the columns' hashes combined in order; 0 for every row if there are no columns.
+arrow::Status HashKeys(const arrow::RecordBatch& batch, const std::vector<int>& key_columns, uint64_t* out);
+
+/// The partition of a key hash: [0, num_partitions).
+int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions);
+
+/// Binds a value hash to its row's key hash; audits add these up, wrapping.
+uint64_t Mix(uint64_t key_hash, uint64_t value_hash);
+
+/// The wrapping sum over rows of Mix(key_hashes[i], hash of `column`[i]).
+arrow::Result<uint64_t> ContentSum(const uint64_t* key_hashes, const arrow::Array& column);
+
+}  // namespace sabot::rows

@@ -1,0 +1,44 @@
+// The partitioner: rows of one task, regrouped in one two-pass copy by owner and partition, and cut into chunks.
+#pragma once
+
+#include <arrow/record_batch.h>
+#include <arrow/result.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace sabot::rows {
+
+/// A run of consecutive rows of one partition inside a chunk, with the content sum of those rows.
+struct Extent {
+  int32_t partition;
+  int64_t rows;
+  uint64_t content_sum;
+};
+
+/// Rows for one owner, grouped by partition in the order of `extents`.
+struct ScatteredChunk {
+  int32_t owner;  // index into the owner list
+  std::shared_ptr<arrow::RecordBatch> batch;
+  std::vector<Extent> extents;
+};
+
+enum class Partitioning : uint8_t { kHash = 0, kRoundRobin = 1 };
+
+struct ScatterOptions {
+  Partitioning partitioning = Partitioning::kHash;
+  std::vector<int> key_columns;   // kHash: at least one unless num_partitions is 1
+  int32_t num_partitions = 1;
+  std::vector<int32_t> owner_of;  // partition -> owner index
+  int sum_column = 0;             // the column bound to the keys by the content sum; ignored if there are no columns
+  int64_t first_row = 0;          // kRoundRobin: row i goes to partition (first_row + i) % num_partitions
+  int64_t chunk_bytes_max = 4 << 20;
+};
+
+/// Regroups `batches` (one schema). Row order inside a partition is kept. The content sums are computed from the input.
+/// Dictionary columns must have been decoded; union and run-end encoded columns are kUsage errors that name the column.
+arrow::Result<std::vector<ScatteredChunk>> Scatter(const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches,
+                                                   const ScatterOptions& options);
+
+}  // namespace sabot::rows
