@@ -44,6 +44,7 @@ class ShuffleServer:
         self._guards = {"dedupe": dedupe, "check_manifests": check_manifests}
         self._partitions_of: dict[str, int] = {}
         self._owners_of: dict[str, list[str]] = {}
+        self._schema_of: dict[str, pa.Schema | None] = {}
         self.native = NativeServer(
             host=host,
             port=port,
@@ -98,6 +99,7 @@ class ShuffleServer:
         )
         self._partitions_of[shuffle_id] = num_partitions
         self._owners_of[shuffle_id] = list(agents)
+        self._schema_of[shuffle_id] = schema
 
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
@@ -147,6 +149,7 @@ class ShuffleServer:
         for known in [name for name in self._partitions_of if name == shuffle_id or name.startswith(shuffle_id + "/")]:
             self._partitions_of.pop(known, None)
             self._owners_of.pop(known, None)
+            self._schema_of.pop(known, None)
 
     def num_partitions(self, shuffle_id: str) -> int:
         """How many partitions an open shuffle has; UsageError where it is not open here."""
@@ -158,6 +161,11 @@ class ShuffleServer:
         """The agents of an open shuffle: partition p belongs to owners[p % len(owners)]."""
         self.num_partitions(shuffle_id)
         return self._owners_of[shuffle_id]
+
+    def schema(self, shuffle_id: str) -> pa.Schema | None:
+        """The schema that an open shuffle was opened with, if any."""
+        self.num_partitions(shuffle_id)
+        return self._schema_of[shuffle_id]
 
     def close(self) -> None:
         """Ends every wait, closes the port and frees what is held; may be called again."""

@@ -159,11 +159,13 @@ class ShuffleTransport:
         *,
         task: int,
         attempt: int,
-        schema: pa.Schema,
         keys: Sequence[str] = (),
         partitioning: Literal["hash", "round_robin"] = "hash",
     ) -> AttemptWriter:
-        """A writer of one attempt into an open shuffle; its rows have `schema`."""
+        """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema."""
+        schema = self.server.schema(shuffle_id)
+        if schema is None:
+            raise UsageError(f"Shuffle {shuffle_id} was opened without a schema. Give open_shuffle schema=.")
         missing = [key for key in keys if schema.get_field_index(key) < 0]
         if missing:
             raise UsageError(f"The rows have no column {missing[0]!r} to partition by; they have {schema.names}.")
