@@ -8,12 +8,12 @@
 
 namespace sabot::operators {
 
-/// The functions take the GIL themselves; `call` is given the slot, `finished` follows it, or comes alone where the
+/// The functions take the GIL themselves and never throw; `call` is given the slot, `finished` follows it, or comes alone where the
 /// call was skipped.
 struct CallHooks {
-  void (*enter_slot)() noexcept;
-  void (*call)(void* context, int slot_id) noexcept;
-  void (*finished)(void* context) noexcept;
+  void (*enter_slot)();
+  void (*call)(void* context, int slot_id);
+  void (*finished)(void* context);
 };
 
 class CallRun final : public slots::Run {

@@ -51,7 +51,7 @@ class MorselRun final : public slots::Run {
     outcomes_.emplace_back();
   }
   /// Before Submit only. `on_finished(context)` is called once, in the thread in which the run ends.
-  void NotifyOnFinish(void (*on_finished)(void*) noexcept, void* context) {
+  void NotifyOnFinish(void (*on_finished)(void*), void* context) {
     on_finished_ = on_finished;
     context_ = context;
   }
@@ -78,7 +78,7 @@ class MorselRun final : public slots::Run {
   const std::shared_ptr<const Steps> steps_;
   std::vector<Morsel> morsels_;          // each touched by the one slot that runs it
   std::vector<MorselOutcome> outcomes_;  // the same
-  void (*on_finished_)(void*) noexcept = nullptr;
+  void (*on_finished_)(void*) = nullptr;
   void* context_ = nullptr;
 
   std::mutex mutex_;
