@@ -209,5 +209,3 @@ Split = FilesSplit | TableSplit | PartitionSplit
 def shuffle_id(job_id: str, stage_id: int) -> str:
     """The id of the shuffle that a stage writes."""
     return f"{job_id}/{stage_id}"
-
-
