@@ -143,4 +143,4 @@ def _same_schema(
         halves = apply_table_step(split.final, [apply_table_step(split.partial, [rows])])
     except pa.ArrowException:
         return False
-    return plain_schema(halves.schema).equals(plain_schema(whole.schema))
+    return bool(plain_schema(halves.schema).equals(plain_schema(whole.schema)))

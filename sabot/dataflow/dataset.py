@@ -27,7 +27,7 @@ from sabot.dataflow.plan import (
 )
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.session_protocol import ResultProtocol, SessionProtocol
-from sabot.dataflow.stage import Aggregate, Aggregation, Head, Join, JoinType, Sort, WriteOutput
+from sabot.dataflow.stage import Aggregate, Aggregation, Head, Join, JoinType, Sort, SortKey, WriteOutput
 from sabot.errors import UsageError
 
 _WRITE_FORMATS: dict[str, Literal["parquet", "csv", "ipc"]] = {
@@ -113,7 +113,7 @@ class Dataset:
             raise UsageError(f"map_batches: schema= takes a pyarrow.Schema, not {type(schema).__name__}")
         return Dataset(self._session, MapBatchesNode(child=self._node, function=fn, declared=schema))
 
-    def join(
+    def join(  # noqa: PLR0917 - as pyarrow.Table.join
         self,
         right: Dataset,
         keys: str | Sequence[str],
@@ -164,10 +164,10 @@ class Dataset:
                 or (len(key) == 3 and key[2] not in _NULL_PLACEMENTS)
             ):
                 raise UsageError(
-                    f'sort_by: takes a name or a list of (name, "ascending" or "descending"[, "at_start" or "at_end"]), '
+                    f'sort_by: takes a name or a list of (name, "ascending" or "descending"[, null placement]), '
                     f"not {key!r}"
                 )
-        sort_keys = cast("Any", tuple(tuple(key) for key in keys))
+        sort_keys = tuple(cast(SortKey, tuple(key)) for key in keys)
         return self._then(SortNode(child=self._node, step=Sort(sorting=sort_keys)))
 
     def head(self, num_rows: int) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from sabot.dataflow.aggregation import aggregate_name
@@ -26,6 +27,9 @@ from sabot.dataflow.stage import (
     WriteOutput,
 )
 
+# How pyarrow prints the options of a cast, of which only the type is worth reading.
+_CAST_OPTIONS = re.compile(r"\{to_type=([^,}]+)[^}]*\}")
+
 
 def explain_job(plan: JobPlan) -> str:
     """The stages of the plan, one paragraph each, in the order in which they may start."""
@@ -40,7 +44,7 @@ def explain_job(plan: JobPlan) -> str:
 
 def _stage_text(stage: Stage, reader: Stage | None) -> str:
     lines = [f"stage {stage.stage_id}: {stage.label}", f"  from  {_input_text(stage.input)}"]
-    lines += [f"  then  {_step_text(step, partial=_is_partial(stage, step))}" for step in stage.steps]
+    lines += [f"  then  {_step_text(step, partial=_is_partial(step, stage, reader))}" for step in stage.steps]
     lines.append(f"  to    {_output_text(stage.output, reader)}")
     return "\n".join(lines) + "\n"
 
@@ -58,11 +62,17 @@ def _input_text(source: ScanInput | TableInput | ShuffleInput) -> str:
             return f"the left side {sides}" if len(source.stage_ids) > 1 else sides
 
 
-def _is_partial(stage: Stage, step: Step) -> bool:
-    return isinstance(step, Aggregate) and step is stage.steps[-1] and isinstance(stage.output, HashShuffle)
+def _is_partial(step: Step, stage: Stage, reader: Stage | None) -> bool:
+    """Whether the step is the first half of an aggregation that the reader of the stage's shuffle finishes."""
+    if not isinstance(step, Aggregate) or step is not stage.steps[-1] or reader is None:
+        return False
+    match reader.steps[:1]:
+        case (Aggregate() as final,):
+            return final.finish is not None
+    return False
 
 
-def _step_text(step: Step, *, partial: bool) -> str:
+def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per kind of step
     match step:
         case Filter():
             return f"filter {step.expression}"
@@ -72,9 +82,7 @@ def _step_text(step: Step, *, partial: bool) -> str:
         case MapBatches():
             return f"call {step.name} with each batch"
         case Aggregate():
-            names = ", ".join(aggregate_name(aggregation) for aggregation in step.aggregations) or "nothing else"
-            how = "aggregate this task's rows" if partial else "aggregate"
-            return f"{how} by {', '.join(step.keys)}: {names}" if step.keys else f"{how}: {names}"
+            return _aggregate_text(step, partial=partial)
         case Join():
             pairs_text = ", ".join(
                 left if left == right else f"{left} = {right}"
@@ -87,7 +95,18 @@ def _step_text(step: Step, *, partial: bool) -> str:
             return f"take the first {step.rows} rows"
 
 
+def _aggregate_text(step: Aggregate, *, partial: bool) -> str:
+    how = "aggregate this task's rows" if partial else "aggregate" if step.finish is None else "put aggregates together"
+    by = f" by {', '.join(step.keys)}" if step.keys else ""
+    if step.finish is None:
+        names = [aggregate_name(aggregation) for aggregation in step.aggregations]
+    else:
+        names = list(step.finish.names[len(step.keys) :])
+    return f"{how}{by}" + (f": {', '.join(names)}" if names else "")
+
+
 def _column_text(name: str, expression: str) -> str:
+    expression = _CAST_OPTIONS.sub(r"\1", expression)
     return name if name == expression else f"{name} = {expression}"
 
 

@@ -96,7 +96,7 @@ class _Planner:
         )
         return stage_id
 
-    def stage_of(self, node: Node) -> _OpenStage:
+    def stage_of(self, node: Node) -> _OpenStage:  # noqa: PLR0911 - one per kind of node
         """The open stage whose last step gives the node's rows."""
         match node:
             case ScanNode():

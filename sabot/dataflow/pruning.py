@@ -30,7 +30,7 @@ from sabot.dataflow.stage import Join
 Names = frozenset[str]
 
 
-def pruned(node: Node, needed: Names | None = None) -> Node:
+def pruned(node: Node, needed: Names | None = None) -> Node:  # noqa: PLR0911 - one per kind of node
     """The node giving at least the columns `needed` (None: all) in their old order, and few others."""
     if needed is not None and _has_repeated_names(node.schema):
         needed = None
@@ -112,7 +112,7 @@ def _exactly(node: Node, needed: Names | None) -> Node:
 
 
 def _needed_of_join(node: JoinNode, needed: Names | None) -> tuple[Names | None, Names | None]:
-    """The columns needed of each side. What both sides have stays on both, since suffixes depend on it."""
+    """The columns needed of each side. A name on both sides stays on both or neither: suffixes depend on it."""
     left, right = list(node.left.schema.names), list(node.right.schema.names)
     if needed is None or _has_repeated_names(node.left.schema) or _has_repeated_names(node.right.schema):
         return None, None
@@ -122,9 +122,9 @@ def _needed_of_join(node: JoinNode, needed: Names | None) -> tuple[Names | None,
         *((name, "left") for name in left),
         *((name, "right") for name in right if not (step.coalesce_keys and name in step.right_keys)),
     ]
-    both = set(left) & set(right)
-    wanted: dict[str, set[str]] = {"left": {*step.keys, *both}, "right": {*step.right_keys, *both}}
+    wanted: dict[str, set[str]] = {"left": set(step.keys), "right": set(step.right_keys)}
     for output, (name, side) in zip(outputs, sources, strict=True):
         if output in needed:
             wanted[side].add(name)
-    return frozenset(wanted["left"]), frozenset(wanted["right"])
+    both = set(left) & set(right) & (wanted["left"] | wanted["right"])
+    return frozenset(wanted["left"] | both), frozenset(wanted["right"] | both)

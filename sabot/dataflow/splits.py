@@ -40,7 +40,7 @@ def splits_of(stage: Stage, plan: JobPlan, *, num_partitions: int | None, split_
             pieces = plan.uploads.get(source.table_id, ())
             if not pieces:
                 raise InternalError(
-                    f"table {source.table_id} was not uploaded for job {plan.job_id}; please report this"
+                    f"table {source.table_id} of job {plan.job_id} was not uploaded; please report this"
                 )
             ordered = sorted(pieces, key=lambda piece: piece.index)
             return [TableSplit(table_id=source.table_id, piece=piece) for piece in ordered]

@@ -53,7 +53,7 @@ def check_wire(schema: pa.Schema, what: str) -> None:
             ) from error
 
 
-def _decoded(kind: pa.DataType) -> pa.DataType:
+def _decoded(kind: pa.DataType) -> pa.DataType:  # noqa: PLR0911 - one per kind of type
     types = pa.types
     if types.is_dictionary(kind):
         return _decoded(kind.value_type)
