@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot.dataflow.columns import plain_schema
-from sabot.dataflow.expressions import project_table
+from sabot.dataflow.expressions import project_schema, project_table
 from sabot.dataflow.joining import join_tables
 from sabot.dataflow.stage import (
     Aggregate,
@@ -37,6 +37,7 @@ __all__ = [
     "apply_table_step",
     "from_wire",
     "pipeline_steps",
+    "schema_after",
     "segments",
     "to_wire",
     "wire_schema",
@@ -65,6 +66,18 @@ def segments(steps: Sequence[Step]) -> list[MorselSegment | TableStep]:
     if morsel_steps:
         found.append(MorselSegment(steps=tuple(morsel_steps)))
     return found
+
+
+def schema_after(segment: MorselSegment, schema: pa.Schema) -> pa.Schema:
+    """The columns that the segment makes of batches of `schema`: for a task that has no batch to see them from."""
+    schema = plain_schema(schema)
+    for step in segment.steps:
+        match step:
+            case Project():
+                schema = project_schema(schema, step.names, step.expressions, "project")
+            case MapBatches():
+                schema = plain_schema(step.schema)
+    return schema
 
 
 def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:

@@ -184,12 +184,19 @@ class AggregateNode(_OneInput):
             raise UsageError("group_by: without keys there must be at least one aggregation")
         for target, function, *_ in self.step.aggregations:
             check_columns(target_columns(target), schema, "aggregate")
-            known = [name.removeprefix("hash_") for name in pc.list_functions() if name.startswith("hash_")]
-            if function.removeprefix("hash_") not in known:
-                guess = nearest(function, known)
-                advice = f"did you mean {guess!r}? " if guess else ""
-                raise UsageError(f"aggregate: no function {function!r}; {advice}There are: {', '.join(known)}")
+            _check_function(function.removeprefix("hash_"), grouped=bool(self.step.keys))
         return _schema_after(self.step, [schema], "aggregate")
+
+
+def _check_function(function: str, *, grouped: bool) -> None:
+    registered = set(pc.list_functions())
+    known = sorted(name.removeprefix("hash_") for name in registered if name.startswith("hash_"))
+    if function not in known:
+        guess = nearest(function, known)
+        advice = f"did you mean {guess!r}? " if guess else ""
+        raise UsageError(f"aggregate: no function {function!r}; {advice}There are: {', '.join(known)}")
+    if not grouped and function not in registered:
+        raise UsageError(f"aggregate: pyarrow has {function!r} with keys only; group_by a column that is always equal")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
