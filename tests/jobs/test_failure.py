@@ -25,7 +25,7 @@ from sabot.wire.agent_pb2 import Failure
 from sabot.wire.failure import FAILURE_BYTES_MAX, from_failure, to_failure
 
 
-class TwoArguments(Exception):
+class TwoArgumentsError(Exception):
     """Cannot be pickled as Exception does it: its args are not its arguments."""
 
     def __init__(self, row: int, reason: str) -> None:
@@ -33,7 +33,7 @@ class TwoArguments(Exception):
         self.row = row
 
 
-class NoText(Exception):
+class NoTextError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text for you")
 
@@ -68,7 +68,9 @@ def test_exception_arrives_as_itself(error: Exception) -> None:
     assert str(received) == str(error)
 
 
-@pytest.mark.parametrize("kind", [UsageError, ConfigError, PeerLost, ShuffleIntegrityError, LimitReached, InternalError])
+@pytest.mark.parametrize(
+    "kind", [UsageError, ConfigError, PeerLost, ShuffleIntegrityError, LimitReached, InternalError]
+)
 def test_own_errors_keep_type_facts_and_notes(kind: type[SabotError]) -> None:
     error = kind("agent b did not answer", address="10.0.0.2:8815", partition=3)
     error.add_note("while task 4 ran")
@@ -108,16 +110,16 @@ def test_the_cause_is_in_the_traceback_text() -> None:
 
 
 def test_exception_with_its_own_init_arrives_as_itself() -> None:
-    received = over_the_wire(raised(TwoArguments(7, "is odd")))
-    assert isinstance(received, TwoArguments)
+    received = over_the_wire(raised(TwoArgumentsError(7, "is odd")))
+    assert isinstance(received, TwoArgumentsError)
     assert (str(received), received.row) == ("row 7: is odd", 7)
 
 
 def test_exception_class_of_a_function_arrives_as_itself() -> None:
-    class Local(Exception):
+    class LocalError(Exception):
         pass
 
-    assert str(over_the_wire(raised(Local("here")))) == "here"
+    assert str(over_the_wire(raised(LocalError("here")))) == "here"
 
 
 def test_unpicklable_argument_arrives_as_task_failed_with_text_notes_and_trace() -> None:
@@ -131,10 +133,10 @@ def test_unpicklable_argument_arrives_as_task_failed_with_text_notes_and_trace()
 
 
 def test_exception_without_text_still_travels() -> None:
-    assert isinstance(over_the_wire(raised(NoText())), NoText)
+    assert isinstance(over_the_wire(raised(NoTextError())), NoTextError)
 
 
-@pytest.mark.parametrize("make", [lambda: SystemExit(3), lambda: KeyboardInterrupt()])
+@pytest.mark.parametrize("make", [lambda: SystemExit(3), KeyboardInterrupt])
 def test_exit_of_user_code_does_not_exit_the_client(make: Callable[[], BaseException]) -> None:
     received = over_the_wire(raised(make()))
     assert type(received) is TaskFailed
