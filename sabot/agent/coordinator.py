@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from enum import Enum
 
 from sabot.agent import job_events as ev
-from sabot.agent.membership import Member
 from sabot.agent.receipts import Receipts, TaskIdentity
 from sabot.agent.stage_run import StageRun
 from sabot.dataflow.splits import splits_of
@@ -28,6 +27,7 @@ from sabot.dataflow.stage import (
 from sabot.errors import InternalError, JobCancelled, PeerLost
 from sabot.wire.agent_pb2 import Failure, JobFinished, StageProgress
 from sabot.wire.failure import from_failure, to_failure
+from sabot.wire.member import Member
 
 TASKS_AHEAD = 1
 """Tasks given to an agent beyond its slots, so that a slot has work while another task's chunks are confirmed."""

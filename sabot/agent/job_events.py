@@ -115,7 +115,7 @@ class DiscardFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartTask:
-    """`inputs` has, for each input stage in the order of the stage's input, the attempt to read of each of its tasks."""
+    """`inputs` has, for each input stage in the order of the stage's input, the attempt to read of each task."""
 
     agent: int
     stage_id: int
@@ -141,13 +141,4 @@ class Fail:
     failure: Failure
 
 
-Command = (
-    Prepare
-    | OpenFolder
-    | PublishFolder
-    | DiscardFolder
-    | StartTask
-    | EndJob
-    | Finish
-    | Fail
-)
+Command = Prepare | OpenFolder | PublishFolder | DiscardFolder | StartTask | EndJob | Finish | Fail

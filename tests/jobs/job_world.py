@@ -10,12 +10,11 @@ import pyarrow as pa
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
-from sabot.agent.membership import Member
 from sabot.dataflow.stage import (
     FilesSplit,
     HashShuffle,
-    Join,
     JobPlan,
+    Join,
     Output,
     PartitionSplit,
     ResultOutput,
@@ -29,6 +28,7 @@ from sabot.dataflow.stage import (
     WriteOutput,
 )
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
+from sabot.wire.member import Member
 
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.int64())])
 JOB_ID = "00ff" * 8
