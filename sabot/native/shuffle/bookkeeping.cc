@@ -143,4 +143,15 @@ std::vector<AttemptKey> Bookkeeping::ConfirmedAttempts() const {
   return confirmed;
 }
 
+bool Bookkeeping::SendersFinished() const {
+  int32_t finished = 0;
+  uint32_t last_task = kFirstPlainTask;
+  for (const auto& [key, attempt] : attempts_) {
+    if (!attempt.confirmed || key.task >= kFirstPlainTask || key.task == last_task) continue;
+    last_task = key.task;
+    ++finished;
+  }
+  return finished >= options_.sender_count;
+}
+
 }  // namespace sabot::shuffle

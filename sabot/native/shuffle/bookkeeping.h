@@ -15,6 +15,9 @@
 
 namespace sabot::shuffle {
 
+/// Tasks from here on are plain Flight writers: their rows count, but nobody waits for them.
+inline constexpr uint32_t kFirstPlainTask = 1u << 31;
+
 struct AttemptKey {
   uint32_t task = 0;
   uint32_t attempt = 0;
@@ -49,6 +52,7 @@ class Bookkeeping {
     int32_t num_partitions = 1;
     int32_t owner_count = 1;
     int32_t my_owner = 0;
+    int32_t sender_count = 0;  // tasks 0 to sender_count - 1 make the shuffle complete; 0 where a coordinator says so
     bool owners_fixed = true;  // refuse partitions that are not ours; false where senders may name any target
     bool dedupe = true;        // a guard: tests switch it off to see it needed
     bool check_manifests = true;  // likewise
@@ -65,6 +69,8 @@ class Bookkeeping {
 
   /// Every attempt whose manifest has been accepted, in order of task and attempt.
   std::vector<AttemptKey> ConfirmedAttempts() const;
+  /// The manifests of all `sender_count` tasks are in.
+  bool SendersFinished() const;
 
   bool Owns(int32_t partition) const;
   const Options& options() const { return options_; }

@@ -150,12 +150,16 @@ arrow::Result<bool> ChunkStore::PutManifest(const ChunkHeader& header, std::shar
   return judgement.verdict == Verdict::kRepeated;
 }
 
-arrow::Result<bool> ChunkStore::WaitConfirmed(const std::string& shuffle_id, size_t count, Clock::time_point deadline) {
+arrow::Result<bool> ChunkStore::WaitSenders(const std::string& shuffle_id, Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   while (true) {
     if (closed_) return MakeStatus(Code::kCancelled, "The agent is shutting down while a partition was awaited.");
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
-    if (shuffle->book.ConfirmedAttempts().size() >= count) return true;
+    if (shuffle->book.options().sender_count == 0) {
+      return MakeStatus(Code::kUsage, "Shuffle " + shuffle_id + " belongs to a job and is read by its tasks only. Read the "
+                                          "job's result instead.");
+    }
+    if (shuffle->book.SendersFinished()) return true;
     if (changed_.wait_until(lock, deadline) == std::cv_status::timeout) return false;
   }
 }

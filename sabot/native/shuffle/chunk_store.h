@@ -1,5 +1,5 @@
 // The chunks that an agent holds for its partitions, in memory, with the bookkeeping of each shuffle. Thread-safe; the
-// only waits are WaitOpen and WaitConfirmed, each with a deadline and ended by Close.
+// only waits are WaitOpen and WaitSenders, each with a deadline and ended by Close.
 #pragma once
 
 #include <arrow/record_batch.h>
@@ -69,8 +69,8 @@ class ChunkStore {
   arrow::Result<bool> Put(const ChunkHeader& header, std::shared_ptr<arrow::RecordBatch> batch, slots::Source source);
   arrow::Result<bool> PutManifest(const ChunkHeader& header, std::shared_ptr<arrow::Schema> schema);
 
-  /// Waits until `count` attempts of the shuffle are confirmed; false at the deadline.
-  arrow::Result<bool> WaitConfirmed(const std::string& shuffle_id, size_t count, Clock::time_point deadline);
+  /// Waits until every sender of the shuffle has finished; false at the deadline.
+  arrow::Result<bool> WaitSenders(const std::string& shuffle_id, Clock::time_point deadline);
   arrow::Result<std::vector<AttemptKey>> ConfirmedAttempts(const std::string& shuffle_id);
 
   /// The rows of `partition` that `attempts` sent, in order of task and sequence. Nothing else is ever given.
