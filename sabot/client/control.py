@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from sabot.errors import InternalError, JobCancelled, LimitReached, PeerLost, PeerRefused
+from sabot.errors import InternalError, JobCancelled, LimitReached, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2, agent_pb2_grpc
 from sabot.wire.addresses import control_channel_options
 from sabot.wire.failure import from_failure
@@ -76,7 +76,9 @@ class ControlClient:
         for key, value in error.trailing_metadata() or ():
             if key == _FAILURE_KEY:
                 return from_failure(agent_pb2.Failure.FromString(value))
-        code, details = error.code(), error.details()
+        return self._error_of_code(error.code(), error.details())
+
+    def _error_of_code(self, code: grpc.StatusCode, details: str) -> SabotError:
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return self.lost(f"did not answer within {self.timeout_s:g} s")
         if code == grpc.StatusCode.UNAVAILABLE:

@@ -1,7 +1,7 @@
 """Follows one submitted job to its end.
 
-A thread reads the coordinator's events, so that the caller's wait can be interrupted by Ctrl-C and notices a coordinator
-that has gone silent. However the wait ends, the stream is closed, which cancels a job that has not ended.
+A thread reads the coordinator's events, so that the caller's wait can be interrupted by Ctrl-C and notices a
+coordinator that has gone silent. However the wait ends, the stream is closed, which cancels a job that has not ended.
 """
 
 from __future__ import annotations

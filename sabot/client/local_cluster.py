@@ -31,7 +31,7 @@ class LocalCluster:
 
     def __init__(self, agents: int = 2, slots: int = 1, *, startup_timeout_s: float = 30.0) -> None:
         if agents < 1 or slots < 0:
-            raise UsageError(f"LocalCluster(agents={agents}, slots={slots}): give at least one agent and no negative slots")
+            raise UsageError(f"LocalCluster(agents={agents}, slots={slots}): give agents >= 1 and slots >= 0")
         self.agents: list[LocalAgent] = []
         self._num_agents = agents
         self._slots = slots

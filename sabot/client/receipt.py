@@ -1,6 +1,6 @@
 """What a job can prove about its rows, and what each of its stages did.
 
-Values only, made from what the coordinator reports: it folds what every agent counted before the wire and anew after it.
+Values only, made from what the coordinator reports: it folds what every agent counted before the wire and anew after.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sabot.wire import agent_pb2
 class ShuffleReceipt:
     """One shuffle's account, added over its partitions.
 
-    `sum_in` and `sum_out` are the wrapping content sums taken before the wire and after it. `partial` says that a reader
+    `sum_in` and `sum_out` are the wrapping content sums taken before the wire and after it. `partial`: a reader
     stopped early on purpose (`head`), so that fewer rows out than in are no loss.
     """
 
@@ -48,7 +48,7 @@ class ShuffleReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The audit of a whole job: every shuffle, and the rows of the result that the session itself checks as it reads."""
+    """The audit of a whole job: every shuffle, and the rows of the result, which the session checks as it reads."""
 
     job_id: str
     shuffles: tuple[ShuffleReceipt, ...]
@@ -97,9 +97,9 @@ class Receipt:
             partial = ", read in part" if s.partial else ""
             sums = "" if s.sums_agree else ", contents differ"
             lines.append(
-                f"  shuffle of stage {s.stage_id}, {s.num_partitions} partitions: in {s.rows_in:,}, out {s.rows_out:,}, "
-                f"lost {s.lost:,}, doubled {s.doubled:,}; wire {format_bytes(s.wire_bytes)}, "
-                f"local {format_bytes(s.local_bytes)}{partial}{sums}"
+                f"  shuffle of stage {s.stage_id}, {s.num_partitions} partitions: "
+                f"in {s.rows_in:,}, out {s.rows_out:,}, lost {s.lost:,}, doubled {s.doubled:,}; "
+                f"wire {format_bytes(s.wire_bytes)}, local {format_bytes(s.local_bytes)}{partial}{sums}"
             )
         return "\n".join(lines)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sabot.client.flight import fetch_partition
 from sabot.client.receipt import Receipt, Stats
+from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import from_wire, wire_schema
 from sabot.errors import UsageError
 
@@ -45,7 +46,7 @@ class Result:
         stats: Stats,
         fetch_timeout_s: float = _FETCH_TIMEOUT_S,
     ) -> None:
-        self.schema: pa.Schema = schema
+        self.schema: pa.Schema = plain_schema(schema)
         self.receipt = receipt
         self.stats = stats
         self._parts = tuple(sorted(parts, key=lambda part: part.partition))

@@ -1,7 +1,7 @@
 """A user's way into a cluster: sources of datasets, running their jobs, and who is there.
 
-A session holds one control channel, to the agent it was made with, which coordinates its jobs. It owns the results of its
-jobs: closing it frees them.
+A session holds one control channel, to the agent it was made with, which coordinates its jobs. It owns the results of
+its jobs: closing it frees them.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ import cloudpickle
 import pyarrow as pa
 
 from sabot.client.control import ControlClient
+from sabot.client.flight import ping_agent
 from sabot.client.job_run import run_job
 from sabot.client.progress import ProgressView
 from sabot.client.receipt import receipt_from, stats_from
 from sabot.client.releaser import Releaser
 from sabot.client.result import Result, ResultPart
 from sabot.client.uploads import upload_tables
-from sabot.dataflow import Dataset
-from sabot.dataflow.plan import Node
-from sabot.dataflow.planner import plan_job, tables_of
+from sabot.dataflow.columns import check_columns
+from sabot.dataflow.dataset import Dataset
+from sabot.dataflow.plan import Node, ScanNode, TableNode, tables_of
+from sabot.dataflow.planner import plan_job
 from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
 from sabot.errors import LimitReached, UsageError
 from sabot.wire import agent_pb2
@@ -79,19 +81,23 @@ class Session:
                     f"from_table takes a pyarrow.Table or what has __arrow_c_stream__, not {type(table).__name__}"
                 )
             table = pa.table(table)
-        return Dataset.from_table(self, table)
+        return Dataset(self, TableNode(table_id=uuid.uuid4().hex, table=table))
 
     def _scan(self, file_format: Literal["parquet", "csv"], paths: Paths, columns: Sequence[str] | None) -> Dataset:
         self._check_open()
         reply = self._control.describe_source(file_format, absolute_paths(paths, Path.cwd()))
         schema = pa.ipc.read_schema(pa.py_buffer(reply.schema))
-        return Dataset.from_files(
-            self,
+        files = tuple(_source_file(file) for file in reply.files)
+        if columns is None:
+            return Dataset(self, ScanNode(format=file_format, files=files, file_schema=schema))
+        check_columns(columns, schema, f"read_{file_format}")
+        node = ScanNode(
             format=file_format,
-            files=tuple(_source_file(file) for file in reply.files),
-            schema=schema,
-            columns=columns,
+            files=files,
+            columns=tuple(columns),
+            file_schema=pa.schema([schema.field(name) for name in columns]),
         )
+        return Dataset(self, node)
 
     # Jobs
 
@@ -132,7 +138,7 @@ class Session:
             packed: bytes = cloudpickle.dumps(plan)
         except Exception as error:
             raise UsageError(
-                f"the job cannot be sent to the agents, because a function of it holds what cannot be pickled: {error}; "
+                f"the job cannot be sent to the agents: a function of it holds what cannot be pickled: {error}; "
                 "make such things (locks, files, connections) inside the function"
             ) from error
         if len(packed) > MESSAGE_BYTES_MAX - (1 << 20):
@@ -144,7 +150,7 @@ class Session:
         return packed
 
     def _check_coordinator(self) -> None:
-        self._control.hello()
+        ping_agent(self.agent.flight_address, self.agent.incarnation, timeout_s=self._control.timeout_s)
 
     def _result(self, job_id: str, schema: pa.Schema, finished: agent_pb2.JobFinished) -> Result:
         result = Result(

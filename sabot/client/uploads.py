@@ -74,4 +74,3 @@ def _upload(name: str, table: pa.Table, piece: PieceRows, timeout_s: float) -> T
 def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
     for batch in table.to_batches():
         yield to_wire(batch)
-
