@@ -52,8 +52,8 @@ native-test-plain native-test-address native-test-thread: native-test-%: $(STAMP
 pytest: $(STAMPS)/install $(STAMPS)/test $(STAMPS)/flights
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-proto: $(STAMPS)/test  ## regenerate the code made from sabot/wire/agent.proto
-	@PATH="$(BIN):$$PATH" scripts/proto.sh
+proto: $(STAMPS)/venv  ## regenerate the code made from sabot/wire/agent.proto
+	@PYTHON="$(BIN)/python" scripts/proto.sh
 
 wheels: $(STAMPS)/wheels  ## fill wheels/ with Sabot's wheel and those that it needs, for the container image
 
