@@ -100,7 +100,7 @@ def environment_problems(text: str, path: str) -> list[str]:
     """Reads of the environment, which only the configuration may make."""
     pattern = re.compile(r"\bos\.getenv\b|\bos\.environ\.get\b|\bos\.environ\[[^]]*\](?!\s*=[^=])|\bin os\.environ\b")
     return [
-        f"{path}:{number}: reads the environment, which only sabot/config.py may"
+        f"{path}:{number}: reads the environment, which only sabot/config may"
         for number, line in enumerate(text.splitlines(), 1)
         if pattern.search(line)
     ]
