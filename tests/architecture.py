@@ -47,7 +47,7 @@ BANNED_MODULE_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "
 BANNED_IN_CODE = {
     r"\bshm_open\b|\bshared_memory\b|/dev/shm": "POSIX shared memory outlives its makers: use sealed memfds",
     r"\bTODO\b|\bFIXME\b|\bXXX\b": "unfinished work stands in an issue, not in the code",
-    r"\.detach\(\)": "a detached thread cannot be waited for: keep it",
+    r"\.detach\(\);?\s*$": "a detached thread cannot be waited for: keep it, or say on the line why not",
     r"\bunittest\.mock\b|\bMagicMock\b": "fakes, not mocks",
 }
 
@@ -200,6 +200,15 @@ def word_problems(text: str, path: str) -> list[str]:
         for number, line in enumerate(text.splitlines(), 1)
         for pattern, reason in BANNED_IN_CODE.items()
         if re.search(pattern, line)
+    ]
+
+
+def sleep_problems(text: str, path: str) -> list[str]:
+    """Sleeps in a test: slow when they are long, wrong now and then when they are short."""
+    return [
+        f"{path}:{number}: sleeps; wait for a condition, an event or a fake clock"
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(r"\btime\.sleep\(|\basyncio\.sleep\((?!0\))", line)
     ]
 
 

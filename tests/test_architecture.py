@@ -41,6 +41,7 @@ PYTHON = ("sabot/**/*.py",)
 CODE = (*PYTHON, "sabot/**/*.pyx", "sabot/**/*.pxi", "sabot/**/*.cc", "sabot/**/*.h")
 TESTS = ("tests/**/*.py", "benchmarks/**/*.py", "examples/**/*.py", "scripts/**/*.py")
 DOCUMENTS = ("*.md", "docs/**/*.md")
+RULES = {"tests/architecture.py", "tests/test_architecture.py"}  # they name what they ban
 
 
 def test_imports_follow_the_arrows_between_houses() -> None:
@@ -144,8 +145,7 @@ def test_name_that_says_nothing_is_found(path: str) -> None:
 
 
 def test_code_has_no_banned_words() -> None:
-    rules = {"tests/architecture.py", "tests/test_architecture.py"}
-    texts = {path: text for path, text in files(*CODE, *TESTS).items() if path not in rules}
+    texts = {path: text for path, text in files(*CODE, *TESTS).items() if path not in RULES}
     assert all_problems(architecture.word_problems, texts) == []
 
 
@@ -154,6 +154,16 @@ def test_code_has_no_banned_words() -> None:
 )
 def test_banned_word_is_found(line: str) -> None:
     assert len(architecture.word_problems(line, "sabot/x.py")) == 1
+
+
+def test_tests_do_not_sleep() -> None:
+    texts = {path: text for path, text in files("tests/**/*.py").items() if path not in RULES}
+    assert all_problems(architecture.sleep_problems, texts) == []
+
+
+@pytest.mark.parametrize("line", ["time.sleep(0.1)", "await asyncio.sleep(1)"])
+def test_sleep_in_a_test_is_found(line: str) -> None:
+    assert len(architecture.sleep_problems(line, "tests/x.py")) == 1
 
 
 def test_modules_open_with_what_they_are_for() -> None:
