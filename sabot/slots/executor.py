@@ -44,11 +44,15 @@ class MorselExecutor:
         try:
             run.execute(self._manager.native_pool)
         finally:
-            with self._lock:
-                self._stats["total_morsels_created"] += len(run)
-                self._stats["total_morsels_processed"] += len(run) - run.skipped()
-                self._stats["total_batches_executed"] += 1
+            if run.accepted:
+                self._count(run)
         return [answer for answer in run.batches() if answer is not None]
+
+    def _count(self, run: MorselRun) -> None:
+        with self._lock:
+            self._stats["total_morsels_created"] += len(run)
+            self._stats["total_morsels_processed"] += len(run) - run.skipped()
+            self._stats["total_batches_executed"] += 1
 
     def get_stats(self) -> ExecutorStats:
         """Counts since it was made."""

@@ -69,8 +69,10 @@ def test_executor_counts_what_it_skipped_as_not_processed(batch: pa.RecordBatch)
         with pytest.raises(ValueError, match="no"):
             executor.execute_local(batch, 64 * 1024, fail)
         assert executor.get_stats()["total_morsels_processed"] == 1
+    counted = executor.get_stats()
     with pytest.raises(UsageError, match="shut down"):
         executor.execute_local(batch, "auto", fail)
+    assert executor.get_stats() == counted
 
 
 @pytest.mark.parametrize("morsel_bytes", [0, -1, 1.5, "big", None, True])
@@ -122,9 +124,7 @@ def test_abandoned_stream_runs_no_more(one_slot: TaskSlotManager, batch: pa.Reco
             gate.hold()
         return rows
 
-    stream = MorselOperator(note, manager=one_slot, morsel_bytes=16).process(batch.slice(row, 10) for row in (0, 10))
-    operator = MorselOperator(note, manager=one_slot)
-    stream = operator.process(batch.slice(row, 1) for row in range(10))
+    stream = MorselOperator(note, manager=one_slot).process(batch.slice(row, 1) for row in range(10))
     next(stream)
     assert gate.entered.wait(WAIT_S)
     stream.close()  # type: ignore[attr-defined]

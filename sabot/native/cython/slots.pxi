@@ -313,7 +313,7 @@ cdef class MorselRun:
 
     cdef shared_ptr[CMorselRun] run
     cdef shared_ptr[CSlotPool] pool
-    cdef readonly bint cancelled
+    cdef readonly bint accepted, cancelled
     cdef size_t count
 
     def __cinit__(self, Operator operator not None):
@@ -368,6 +368,7 @@ cdef class MorselRun:
             if on_finished is not None:
                 Py_DECREF(on_finished)
             _accept(outcome, f"cannot run {self.count} morsels")
+        self.accepted = True
 
     def execute(self, SlotPool pool not None, cancel=None):
         """Submits, waits, and raises what went wrong; an interrupt cannot come between."""
