@@ -353,6 +353,10 @@ cdef class MorselRun:
             with nogil:
                 self.pool.pool.get().Cancel(<shared_ptr[CRun]>self.run)
 
+    def skipped(self):
+        """How many morsels never ran. To be called after the end."""
+        return self.run.get().skipped()
+
     def wait(self, cancel=None):
         """Until every morsel has run or was skipped. A signal, or `cancel.is_set()`, skips those that have not started."""
         cdef int64_t slice_ms = _WAIT_SLICE_MS if cancel is None else _CANCEL_SLICE_MS
