@@ -82,8 +82,8 @@ cdef int _check_partitions(int32_t num_partitions) except -1:
 def hash_column(array):
     """The value hash of every row of `array`, as docs/protocol.md defines it."""
     cdef:
-        int64_t rows = len(array)
         shared_ptr[CArray] c_array = _array_of(array)
+        int64_t rows = _deref(c_array).length()
         object hashes = pyarrow.allocate_buffer(rows * 8)
         uint64_t* out = <uint64_t*> _memory_of(hashes)
     with nogil:
@@ -111,6 +111,7 @@ def mix(uint64_t key_hash, uint64_t value_hash):
 
 def partition_of(hashes, int32_t num_partitions):
     """The partition of every key hash, each in [0, num_partitions); `hashes` is uint64 without nulls."""
+    _array_of(hashes)
     if hashes.type != pyarrow.uint64() or hashes.null_count:
         raise _errors.UsageError(f"Key hashes are uint64 without nulls, not {hashes.type} with {hashes.null_count} nulls.")
     _check_partitions(num_partitions)
@@ -129,12 +130,12 @@ def partition_of(hashes, int32_t num_partitions):
 
 def content_sum(batch, key_columns, int column):
     """The wrapping sum over rows of mix(key hash, hash of column number `column`); 0 for a batch without columns."""
+    cdef shared_ptr[CRecordBatch] c_batch = _batch_of(batch)
     if batch.num_columns == 0:
         return 0
     if not 0 <= column < batch.num_columns:
         raise _errors.UsageError(f"Column number {column} is out of range: there are {batch.num_columns} columns.")
     cdef:
-        shared_ptr[CRecordBatch] c_batch = _batch_of(batch)
         vector[int] columns = _column_numbers(batch.schema, key_columns)
         vector[uint64_t] key_hashes
         CResult[uint64_t] result

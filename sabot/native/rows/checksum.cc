@@ -1,6 +1,5 @@
 #include "sabot/native/rows/checksum.h"
 
-#include <arrow/extension_type.h>
 #include <arrow/type.h>
 #include <arrow/util/bit_util.h>
 #include <arrow/util/bitmap_ops.h>
@@ -15,6 +14,7 @@
 #include <type_traits>
 
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/storage.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
@@ -256,7 +256,7 @@ Status Checksummer::AddValues(const ArraySpan& array) {
 Status Checksummer::AddArray(const ArraySpan& array) {
   if (array.type->id() == Type::EXTENSION) {
     ArraySpan storage = array;
-    storage.type = static_cast<const arrow::ExtensionType&>(*array.type).storage_type().get();
+    storage.type = &StorageOf(*array.type);
     return AddArray(storage);
   }
   if (array.length < 0 || array.length > kLengthMax) return OutOfBounds(array, "rows");

@@ -1,7 +1,6 @@
 #include "sabot/native/rows/gather.h"
 
 #include <arrow/buffer.h>
-#include <arrow/extension_type.h>
 #include <arrow/type_traits.h>
 #include <arrow/util/bit_util.h>
 #include <arrow/util/bitmap_ops.h>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/storage.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
@@ -294,11 +294,6 @@ ArrayResult Gatherer::Gather() {
     default:
       return FixedWidth();
   }
-}
-
-const arrow::DataType& StorageOf(const arrow::DataType& type) {
-  if (type.id() != Type::EXTENSION) return type;
-  return StorageOf(*static_cast<const arrow::ExtensionType&>(type).storage_type());
 }
 
 }  // namespace

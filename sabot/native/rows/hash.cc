@@ -1,14 +1,13 @@
 #include "sabot/native/rows/hash.h"
 
-#include <arrow/extension_type.h>
 #include <arrow/type.h>
 #include <arrow/type_traits.h>
 
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/storage.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
@@ -16,11 +15,10 @@ namespace {
 
 constexpr int64_t kBlockRows = 1024;  // two blocks of hashes stay in the first-level cache
 
-bool CanBeKey(const arrow::DataType& type) {
+bool CanBeKey(const arrow::DataType& any_type) {
   using arrow::Type;
+  const arrow::DataType& type = StorageOf(any_type);
   switch (type.id()) {
-    case Type::EXTENSION:
-      return CanBeKey(*static_cast<const arrow::ExtensionType&>(type).storage_type());
     case Type::DICTIONARY:
       return CanBeKey(*static_cast<const arrow::DictionaryType&>(type).value_type());
     case Type::HALF_FLOAT:

@@ -1,9 +1,8 @@
 #include "sabot/native/rows/hash_values.h"
 
-#include <arrow/extension_type.h>
 #include <arrow/type.h>
 #include <arrow/util/binary_view_util.h>
-#include <arrow/util/bit_run_reader.h>
+#include <arrow/util/bit_block_counter.h>
 #include <arrow/util/bit_util.h>
 #include <arrow/util/float16.h>
 
@@ -15,6 +14,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "sabot/native/rows/storage.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
@@ -27,10 +27,14 @@ using arrow::Type;
 uint64_t HashBytes(const void* bytes, int64_t size) { return XXH3_64bits(bytes, static_cast<size_t>(size)); }
 
 uint64_t HashDouble(double value) {
-  // One bit pattern for all that compare equal, and one for all NaNs.
-  if (value == 0.0) return SplitMix(0);
-  if (value != value) return SplitMix(0x7FF8000000000000);
-  return SplitMix(std::bit_cast<uint64_t>(value));
+  // One bit pattern for all that compare equal, and one for all NaNs; written to compile without branches.
+  constexpr uint64_t kInfinity = 0x7FF0000000000000;
+  constexpr uint64_t kNan = 0x7FF8000000000000;
+  uint64_t bits = std::bit_cast<uint64_t>(value);
+  const uint64_t magnitude = bits & ~(uint64_t{1} << 63);
+  bits = magnitude == 0 ? 0 : bits;
+  bits = magnitude > kInfinity ? kNan : bits;
+  return SplitMix(bits);
 }
 
 template <typename T>
@@ -239,11 +243,16 @@ Status HashAnyType(const ArraySpan& values, uint64_t* out) {
 
 void PatchNulls(const ArraySpan& values, uint64_t* out) {
   if (!values.MayHaveNulls()) return;
-  arrow::internal::BitRunReader runs(values.buffers[0].data, values.offset, values.length);
+  const uint8_t* bits = values.buffers[0].data;
+  arrow::internal::BitBlockCounter blocks(bits, values.offset, values.length);
   for (int64_t row = 0; row < values.length;) {
-    const auto run = runs.NextRun();
-    if (!run.set) std::fill_n(out + row, run.length, kNullHash);
-    row += run.length;
+    const auto block = blocks.NextWord();
+    if (!block.AllSet()) {
+      for (int64_t i = row; i < row + block.length; ++i) {
+        out[i] = arrow::bit_util::GetBit(bits, values.offset + i) ? out[i] : kNullHash;
+      }
+    }
+    row += block.length;
   }
 }
 
@@ -253,7 +262,7 @@ Status HashSpan(const ArraySpan& values, uint64_t* out) {
   const arrow::DataType& type = *values.type;
   if (type.id() == Type::EXTENSION) {
     ArraySpan storage = values;
-    storage.type = static_cast<const arrow::ExtensionType&>(type).storage_type().get();
+    storage.type = &StorageOf(type);
     return HashSpan(storage, out);
   }
   if (type.id() == Type::NA) {
@@ -270,11 +279,9 @@ Status HashSpan(const ArraySpan& values, uint64_t* out) {
   return Status::OK();
 }
 
-bool HasDictionary(const arrow::DataType& type) {
+bool HasDictionary(const arrow::DataType& any_type) {
+  const arrow::DataType& type = StorageOf(any_type);
   if (type.id() == Type::DICTIONARY) return true;
-  if (type.id() == Type::EXTENSION) {
-    return HasDictionary(*static_cast<const arrow::ExtensionType&>(type).storage_type());
-  }
   return std::any_of(type.fields().begin(), type.fields().end(),
                      [](const auto& field) { return HasDictionary(*field->type()); });
 }

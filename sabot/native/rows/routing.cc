@@ -40,7 +40,9 @@ Ranking RankPartitions(const ScatterOptions& options) {
 /// Hashes one batch block by block: key hashes from the key columns, bound to the value hashes of the sum column.
 class BlockHasher {
  public:
-  BlockHasher(const arrow::RecordBatch& batch, const ScatterOptions& options) {
+  BlockHasher(const arrow::RecordBatch& batch, const ScatterOptions& options)
+      : sum_is_key_(options.partitioning == Partitioning::kHash && options.key_columns.size() == 1 &&
+                    options.key_columns[0] == options.sum_column) {
     if (options.partitioning == Partitioning::kHash) {
       for (const int column : options.key_columns) keys_.emplace_back(*batch.column_data(column));
     }
@@ -60,6 +62,10 @@ class BlockHasher {
       if (k == 0) continue;
       for (int64_t i = 0; i < rows; ++i) key_hashes[i] = MixHashes(key_hashes[i], more[i]);
     }
+    if (sum_is_key_) {
+      for (int64_t i = 0; i < rows; ++i) mixes[i] = MixHashes(key_hashes[i], key_hashes[i]);
+      return arrow::Status::OK();
+    }
     std::fill_n(mixes, rows, 0);
     if (sums_.empty()) return arrow::Status::OK();
     sums_[0].SetSlice(starts_.back() + first, rows);
@@ -69,6 +75,7 @@ class BlockHasher {
   }
 
  private:
+  bool sum_is_key_;  // then one hash serves as both
   std::vector<arrow::ArraySpan> keys_;
   std::vector<arrow::ArraySpan> sums_;  // the sum column, if there are columns
   std::vector<int64_t> starts_;

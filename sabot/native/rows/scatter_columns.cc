@@ -1,9 +1,8 @@
 #include "sabot/native/rows/scatter_columns.h"
 
 #include <arrow/buffer.h>
-#include <arrow/extension_type.h>
 #include <arrow/type_traits.h>
-#include <arrow/util/bit_run_reader.h>
+#include <arrow/util/bit_block_counter.h>
 #include <arrow/util/bit_util.h>
 #include <arrow/util/byte_size.h>
 
@@ -13,6 +12,7 @@
 
 #include "sabot/native/rows/gather.h"
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/storage.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
@@ -23,11 +23,6 @@ using arrow::ArrayVector;
 using arrow::Buffer;
 using arrow::Status;
 using arrow::Type;
-
-const arrow::DataType& StorageOf(const arrow::DataType& type) {
-  if (type.id() != Type::EXTENSION) return type;
-  return StorageOf(*static_cast<const arrow::ExtensionType&>(type).storage_type());
-}
 
 bool IsViewType(Type::type id) { return id == Type::STRING_VIEW || id == Type::BINARY_VIEW; }
 
@@ -89,11 +84,14 @@ arrow::Result<std::shared_ptr<Buffer>> PlaceValidity(const ArrayVector& inputs, 
   const uint32_t* destination = routing.destination();
   for (const auto& input : inputs) {
     if (input->null_count() > 0) {
-      arrow::internal::BitRunReader runs(input->null_bitmap_data(), input->offset(), input->length());
+      arrow::internal::BitBlockCounter blocks(input->null_bitmap_data(), input->offset(), input->length());
       for (int64_t row = 0; row < input->length();) {
-        const auto run = runs.NextRun();
-        for (int64_t i = row; !run.set && i < row + run.length; ++i) arrow::bit_util::ClearBit(bits, destination[i]);
-        row += run.length;
+        const auto block = blocks.NextWord();
+        for (int64_t i = row; !block.AllSet() && i < row + block.length; ++i) {
+          const bool is_null = !arrow::bit_util::GetBit(input->null_bitmap_data(), input->offset() + i);
+          bits[destination[i] >> 3] &= static_cast<uint8_t>(~(is_null << (destination[i] & 7)));
+        }
+        row += block.length;
       }
     }
     destination += input->length();
