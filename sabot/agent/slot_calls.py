@@ -1,7 +1,7 @@
 """How a task's thread gets its CPU work done: in slots, one call or many morsels at a time, until its job is cancelled.
 
-The thread itself only waits. A wait ends at once when the work is done, and soon after a cancel; what a slot has begun it
-runs to its end, unwatched.
+The thread itself only waits. A wait ends at once when the work is done, and soon after a cancel; what a slot has begun
+it runs to its end, unwatched.
 """
 
 from __future__ import annotations
