@@ -1,4 +1,4 @@
-"""What a planned job is made of: stages cut at shuffles, their inputs, steps and outputs, and the splits of their tasks.
+"""What a planned job is made of: stages cut at shuffles, their inputs, steps and outputs, and their tasks' splits.
 
 Values only. The planner makes them, the coordinator hands them out, the task runner carries them out; they travel by
 cloudpickle between equal versions of Sabot.
@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 JoinType = Literal["inner", "left outer"]
+Order = Literal["ascending", "descending"]
+SortKey = tuple[str, Order] | tuple[str, Order, Literal["at_start", "at_end"]]
 Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, pc.FunctionOptions | None]
 
 
@@ -100,9 +102,9 @@ class Join:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sort:
-    """Sorts a whole table, stably. Runs per task."""
+    """Sorts a whole table, stably, by (name, order) or (name, order, null placement). Runs per task."""
 
-    sorting: tuple[tuple[str, Literal["ascending", "descending"]], ...]
+    sorting: tuple[SortKey, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,7 @@ class TablePiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
-    """Stages in an order in which each comes after its inputs; the last one has the job's ResultOutput or WriteOutput."""
+    """Stages, each after its inputs; the last one has the job's ResultOutput or WriteOutput."""
 
     job_id: str
     stages: tuple[Stage, ...]
@@ -180,7 +182,7 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePart:
-    """Row groups of a Parquet file, or a whole file where `row_groups` is None; `rows` is what they must yield, if known."""
+    """Row groups of a Parquet file, or a whole file where they are None; `rows` is what they must yield, if known."""
 
     file: SourceFile
     row_groups: tuple[int, ...] | None
@@ -209,5 +211,3 @@ Split = FilesSplit | TableSplit | PartitionSplit
 def shuffle_id(job_id: str, stage_id: int) -> str:
     """The id of the shuffle that a stage writes."""
     return f"{job_id}/{stage_id}"
-
-

@@ -14,6 +14,9 @@ from sabot.errors import UsageError
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """The largest control message: plans carry Python functions with what they close over, rows never travel here."""
 
+METADATA_BYTES_MAX = 512 * 1024
+"""The largest trailing metadata; a failure travels there, and gRPC's own limit of 8 KiB would cut tracebacks off."""
+
 _HOST = re.compile(r"(?!-)[A-Za-z0-9._-]{1,253}(?<!-)")
 _PORT = re.compile(r"[0-9]{1,5}")
 
@@ -81,11 +84,13 @@ def is_wildcard(host: str) -> bool:
 
 
 def control_channel_options() -> list[tuple[str, int]]:
-    """What every control channel is opened with: no HTTP proxy between agents, messages up to MESSAGE_BYTES_MAX."""
+    """What every control channel is opened with: no HTTP proxy between agents, and our own limits."""
     return [
         ("grpc.enable_http_proxy", 0),
         ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
     ]
 
 
