@@ -1,0 +1,17 @@
+"""The shuffle: rows regrouped into partitions over agents, audited end to end."""
+
+from sabot.shuffle.client import PingReply, ShuffleClient
+from sabot.shuffle.receipts import AttemptSummary, PartitionRead, PartitionSum, Published
+from sabot.shuffle.server import ShuffleServer
+from sabot.shuffle.transport import ShuffleTransport
+
+__all__ = [
+    "AttemptSummary",
+    "PartitionRead",
+    "PartitionSum",
+    "PingReply",
+    "Published",
+    "ShuffleClient",
+    "ShuffleServer",
+    "ShuffleTransport",
+]

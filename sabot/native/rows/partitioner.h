@@ -17,7 +17,7 @@ struct Extent {
   uint64_t content_sum;
 };
 
-/// Rows for one owner, grouped by partition in the order of `extents`.
+/// Rows for one owner, grouped by partition in the order of `extents`. Chunks of one Scatter share their memory.
 struct ScatteredChunk {
   int32_t owner;  // index into the owner list
   std::shared_ptr<arrow::RecordBatch> batch;
@@ -33,11 +33,13 @@ struct ScatterOptions {
   std::vector<int32_t> owner_of;  // partition -> owner index
   int sum_column = 0;             // the column bound to the keys by the content sum; ignored if there are no columns
   int64_t first_row = 0;          // kRoundRobin: row i goes to partition (first_row + i) % num_partitions
-  int64_t chunk_bytes_max = 4 << 20;
+  int64_t chunk_bytes_max = 4 << 20;  // by mean row bytes; a chunk has at least one row
 };
 
-/// Regroups `batches` (one schema). Row order inside a partition is kept. The content sums are computed from the input.
+/// Regroups `batches` (one schema). Row order inside a partition is kept, in the order of the batches. The content sums are
+/// computed from the input. Under kRoundRobin the key hash of every row is 0. No rows give no chunks.
 /// Dictionary columns must have been decoded; union and run-end encoded columns are kUsage errors that name the column.
+/// kLimit where a column outgrows its 32-bit offsets, or there are 2^32 rows or more.
 arrow::Result<std::vector<ScatteredChunk>> Scatter(const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches,
                                                    const ScatterOptions& options);
 

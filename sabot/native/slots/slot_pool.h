@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -10,6 +11,8 @@
 
 namespace sabot::slots {
 
+/// One slot's counters, from zero since the slot was added. Work done inside another item counts as a morsel of its
+/// own, its time only once. `stolen_morsels` stays 0: one queue serves all slots, so there is nobody to steal from.
 struct SlotStats {
   int slot_id;
   bool busy;
@@ -20,33 +23,43 @@ struct SlotStats {
   int64_t total_processing_time_us;
 };
 
-enum class Outcome { kAccepted, kShutDown, kLastSlot, kInvalid };
+/// kInvalid: an argument out of range, a Run submitted before, or a call that a slot may not make because it would
+/// wait for itself. kForked: this process is a fork's child, which has none of the slots.
+/// kNoThreads: the system gave no thread.
+enum class Outcome { kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads };
 
+/// Every method may be called from any thread, except where a comment says otherwise. The pool may be destroyed by one
+/// of its own slots: that slot then finishes its item and ends by itself.
 class SlotPool {
  public:
+  static constexpr int kSlotsMax = 1024;
+
   struct Options {
-    int num_slots = 0;            // 0: one per core
-    size_t queue_capacity = 4096;  // tickets, a power of two
+    int num_slots = 0;              // 0: one per core
+    size_t queue_capacity = 4096;  // tickets (one per Run with items left), a power of two; more go to a list
   };
 
-  /// Null when `options` are out of range (num_slots below 0 or above 1024, capacity no power of two).
+  /// Null when `options` are out of range (num_slots below 0 or above kSlotsMax, capacity no power of two above 1).
   static std::unique_ptr<SlotPool> Make(Options options);
-  virtual ~SlotPool() = default;  // Shutdown(), then joins
+  virtual ~SlotPool() = default;  // Shutdown(drain=false); in a fork's child nothing
 
   /// Queues every item of `run`; never blocks. From inside a slot of this pool the items run there, before it returns.
   virtual Outcome Submit(std::shared_ptr<Run> run) = 0;
-  /// Items of `run` that have not started are skipped; those running go on to their end.
+  /// Items of `run` that have not started are skipped, in the calling thread, before it returns; those running go on
+  /// to their end. A Run that is not submitted yet, or has finished, is left alone.
   virtual void Cancel(const std::shared_ptr<Run>& run) = 0;
 
   virtual Outcome AddSlots(int count) = 0;
-  /// Each removed slot finishes its item and joins before this returns; removing the last is refused.
+  /// Each removed slot finishes its item and joins before this returns; removing the last is refused. Not from a slot.
   virtual Outcome RemoveSlots(int count) = 0;
-  /// Takes no more; items not started are skipped when `drain` is false; joins every slot. Repeats do nothing.
-  virtual void Shutdown(bool drain) = 0;
+  /// Takes no more; items not started are skipped when `drain` is false; joins every slot. Repeats wait for the first,
+  /// and one with `drain` false hastens it. Not from a slot.
+  virtual Outcome Shutdown(bool drain) = 0;
 
   virtual int num_slots() const = 0;
   virtual int available_slots_approx() const = 0;
   virtual int64_t queue_depth_approx() const = 0;  // items queued and not started
+  virtual int parked_slots_approx() const = 0;     // slots asleep
   virtual std::vector<SlotStats> stats() const = 0;
   /// True on a thread that is a slot of this pool.
   virtual bool on_slot_thread() const = 0;

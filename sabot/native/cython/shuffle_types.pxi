@@ -1,0 +1,175 @@
+# The C++ faces that shuffle.pxi wraps.
+
+from libcpp.map cimport map as cmap
+from libcpp.pair cimport pair
+
+cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CAttemptKey "sabot::shuffle::AttemptKey":
+        uint32_t task
+        uint32_t attempt
+
+    cdef cppclass CPartitionSum "sabot::shuffle::PartitionSum":
+        int64_t rows
+        uint64_t content_sum
+
+    cdef cppclass CLayout "sabot::shuffle::Layout":
+        cbool by_hash
+        vector[uint16_t] key_columns
+
+    cdef cppclass CBookOptions "sabot::shuffle::Bookkeeping::Options":
+        string shuffle_id
+        string agent
+        int32_t num_partitions
+        int32_t owner_count
+        int32_t my_owner
+        int32_t sender_count
+        cbool owners_fixed
+        cbool dedupe
+        cbool check_manifests
+
+cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CPiece "sabot::shuffle::Piece":
+        shared_ptr[CRecordBatch] rows
+        int source
+
+    cdef cppclass CContents "sabot::shuffle::PartitionContents":
+        shared_ptr[CSchema] schema
+        vector[CPiece] pieces
+        CPartitionSum promised
+
+    cdef cppclass CStoreStats "sabot::shuffle::StoreStats":
+        int64_t shuffles
+        int64_t stored_bytes
+        int64_t stored_chunks
+        int64_t chunks_received
+        int64_t bytes_received
+        int64_t chunks_repeated
+
+    ctypedef struct CArrival "sabot::shuffle::ChunkStore::Arrival":
+        pass
+
+    cdef cppclass CStoreSpec "sabot::shuffle::ChunkStore::Spec":
+        CBookOptions book
+        shared_ptr[CSchema] schema
+        CArrival arrival
+
+    cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
+        CStatus Open(CStoreSpec spec)
+        CResult[cbool] Holds(const string& shuffle_id, int32_t partition)
+        CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id)
+        CResult[CContents] Take(const string& shuffle_id, int32_t partition, const vector[CAttemptKey]& attempts)
+        void EndPrefix(const string& prefix)
+        void Close()
+        CStoreStats stats()
+
+cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CPublished "sabot::shuffle::Published":
+        shared_ptr[CSchema] schema
+        vector[shared_ptr[CRecordBatch]] batches
+        int64_t rows
+        uint64_t content_sum
+
+    cdef cppclass CPublishedStore "sabot::shuffle::PublishedStore":
+        CResult[shared_ptr[const CPublished]] Publish(
+            const string& name, int64_t index, shared_ptr[CSchema] schema,
+            const vector[shared_ptr[CRecordBatch]]& batches, int64_t batch_bytes_max)
+        CResult[shared_ptr[const CPublished]] Find(const string& name, int64_t index)
+        void DropPrefix(const string& prefix)
+        vector[pair[string, double]] NamesWithAge()
+        int64_t bytes()
+
+cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CServerOptions "sabot::shuffle::FlightServer::Options":
+        string host
+        int port
+        string agent
+        uint64_t incarnation
+        double open_wait_s
+        int64_t batch_bytes_max
+        cbool verify_checksums
+
+    cdef cppclass CFlightServer "sabot::shuffle::FlightServer":
+        @staticmethod
+        CResult[unique_ptr[CFlightServer]] Make(
+            CServerOptions options, shared_ptr[CChunkStore] store, shared_ptr[CPublishedStore] published)
+        int port()
+        void Stop()
+
+cdef extern from "sabot/native/shuffle/ticket.h" namespace "sabot::shuffle" nogil:
+    ctypedef enum CTicketKind "sabot::shuffle::TicketKind":
+        kTicketPublished "sabot::shuffle::TicketKind::kPublished"
+        kTicketShuffle "sabot::shuffle::TicketKind::kShuffle"
+
+    cdef cppclass CTicketParts "sabot::shuffle::TicketParts":
+        CTicketKind kind
+        string name
+        int64_t index
+
+    string CEncodeTicket "sabot::shuffle::EncodeTicket"(const CTicketParts& parts)
+
+cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CClientOptions "sabot::shuffle::DataClient::Options":
+        double stream_timeout_s
+
+    cdef cppclass CDataClient "sabot::shuffle::DataClient":
+        CDataClient(CClientOptions options)
+        void EndPrefix(const string& prefix)
+        void Close()
+        CResult[shared_ptr[CPublished]] Fetch(const string& address, const string& ticket, double timeout_s)
+        CResult[uint64_t] Ping(const string& address, double timeout_s)
+
+cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CSendSummary "sabot::shuffle::SendSummary":
+        cmap[int32_t, CPartitionSum] sums
+        int64_t rows
+        int64_t wire_bytes
+        int64_t local_bytes
+
+    cdef cppclass CSenderOptions "sabot::shuffle::AttemptSender::Options":
+        string shuffle_id
+        uint64_t incarnation
+        uint32_t epoch
+        CAttemptKey attempt
+        vector[string] owners
+        int32_t my_owner
+        CLayout layout
+        shared_ptr[CSchema] schema
+
+    cdef cppclass CAttemptSender "sabot::shuffle::AttemptSender":
+        CStatus Send(const vector[ScatteredChunk]& chunks)
+        CStatus Finish()
+        void Abort()
+        CSendSummary summary()
+        vector[string] OwnersWaitedFor()
+
+cdef extern from "sabot/native/shuffle/scatter_call.h" namespace "sabot::shuffle" nogil:
+    CStatus ScatterAndSend(
+        const vector[shared_ptr[CRecordBatch]]& batches, const ScatterOptions& options,
+        const shared_ptr[CAttemptSender]& sender, CSlotPool* pool)
+
+cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CAuditNames "sabot::shuffle::AuditNames":
+        string shuffle_id
+        string agent
+        int32_t partition
+        int32_t num_partitions
+
+    CResult[CPartitionSum] AuditPartition(const CContents& contents, const CAuditNames& names, CSlotPool* pool)
+
+cdef extern from "sabot/native/shuffle/processing.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CProcessing "sabot::shuffle::Processing":
+        pass
+
+cdef extern from "sabot/native/shuffle/python_bridge.h" namespace "sabot::shuffle" nogil:
+    ctypedef cbool (*ProcessorCall)(
+        void* processor, const shared_ptr[CRecordBatch]& rows, shared_ptr[CRecordBatch]* result) noexcept
+    ctypedef void (*ProcessorRelease)(void* processor) noexcept
+    shared_ptr[CAttemptSender] MakeSender(CSenderOptions options, CChunkStore* store, CDataClient* client)
+    shared_ptr[CProcessing] MakeProcessing(
+        shared_ptr[CSlotPool] pool, ProcessorCall call, void* processor, ProcessorRelease release)
+    CArrival ArrivalOf(const shared_ptr[CProcessing]& processing)
+    CResult[vector[shared_ptr[CRecordBatch]]] ProcessedResults(
+        const shared_ptr[CProcessing]& processing, const CContents& contents, double timeout_s)
+    CResult[cbool] WaitConfirmedFor(CAttemptSender* sender, double timeout_s)
+    CResult[cbool] WaitSendersFor(CChunkStore* store, const string& shuffle_id, double timeout_s)
+    int64_t NetworkRows(const CContents& contents)

@@ -1,0 +1,144 @@
+#include "sabot/native/shuffle/attempt_sender.h"
+
+#include <arrow/util/byte_size.h>
+
+#include <algorithm>
+
+#include "sabot/native/rows/checksum.h"
+#include "sabot/native/status.h"
+
+namespace sabot::shuffle {
+
+ChunkHeader AttemptSender::NewHeader() const {
+  ChunkHeader header;
+  header.shuffle_id = options_.shuffle_id;
+  header.incarnation = options_.incarnation;
+  header.epoch = options_.epoch;
+  header.task = options_.attempt.task;
+  header.attempt = options_.attempt.attempt;
+  header.layout = options_.layout;
+  return header;
+}
+
+AttemptSender::PerOwner& AttemptSender::OwnerLocked(int32_t owner) {
+  if (per_owner_.size() < options_.owners.size()) per_owner_.resize(options_.owners.size());
+  return per_owner_[static_cast<size_t>(owner)];
+}
+
+arrow::Status AttemptSender::Send(const std::vector<rows::ScatteredChunk>& chunks) {
+  for (const rows::ScatteredChunk& chunk : chunks) ARROW_RETURN_NOT_OK(SendChunk(chunk));
+  return arrow::Status::OK();
+}
+
+arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
+  ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*chunk.batch));
+  ARROW_ASSIGN_OR_RAISE(const int64_t bytes, arrow::util::ReferencedBufferSize(*chunk.batch));
+  const bool local = chunk.owner == options_.my_owner;
+  ChunkHeader header = NewHeader();
+  header.kind = MessageKind::kChunk;
+  header.checksum = checksum;
+  header.extents = chunk.extents;
+  {
+    std::lock_guard lock(mutex_);
+    if (!failure_.ok()) return failure_;
+    if (finished_) return MakeStatus(Code::kUsage, "Rows were sent into a shuffle after this sender had finished it.");
+    if (schema_ == nullptr) schema_ = options_.schema != nullptr ? options_.schema : chunk.batch->schema();
+    if (!schema_->Equals(*chunk.batch->schema(), /*check_metadata=*/false)) {
+      return MakeStatus(Code::kUsage, "A batch has the schema {" + chunk.batch->schema()->ToString() +
+                                          "} where the shuffle's rows have {" + schema_->ToString() + "}. Cast it.");
+    }
+    PerOwner& owner = OwnerLocked(chunk.owner);
+    header.sequence = owner.chunks++;
+    owner.marks += ChunkMark(header.sequence, checksum);
+    for (const rows::Extent& extent : chunk.extents) {
+      owner.sums[extent.partition].Add(extent.rows, extent.content_sum);
+      summary_.sums[extent.partition].Add(extent.rows, extent.content_sum);
+      summary_.rows += extent.rows;
+    }
+    (local ? summary_.local_bytes : summary_.wire_bytes) += bytes;
+  }
+  if (local) return store_->Put(header, chunk.batch, slots::Source::kLocal).status();
+  ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[static_cast<size_t>(chunk.owner)]));
+  link->Enqueue({EncodeHeader(header), chunk.batch, chunk.batch->schema(), shared_from_this()});
+  return arrow::Status::OK();
+}
+
+arrow::Status AttemptSender::Finish() {
+  std::vector<ChunkHeader> manifests;
+  std::shared_ptr<arrow::Schema> schema;
+  {
+    std::lock_guard lock(mutex_);
+    if (!failure_.ok()) return failure_;
+    if (finished_) return MakeStatus(Code::kUsage, "This sender has finished the shuffle already.");
+    finished_ = true;
+    schema = schema_ != nullptr ? schema_ : options_.schema;
+    for (size_t i = 0; i < options_.owners.size(); ++i) {
+      const PerOwner& owner = OwnerLocked(static_cast<int32_t>(i));
+      ChunkHeader& manifest = manifests.emplace_back(NewHeader());
+      manifest.kind = MessageKind::kManifest;
+      manifest.has_schema = schema != nullptr;
+      manifest.sequence = owner.chunks;
+      manifest.checksum = owner.marks;
+      for (const auto& [partition, sum] : owner.sums) manifest.extents.push_back({partition, sum.rows, sum.content_sum});
+    }
+  }
+  const auto stream_schema = schema != nullptr ? schema : arrow::schema({});
+  for (size_t i = 0; i < manifests.size(); ++i) {
+    if (static_cast<int32_t>(i) == options_.my_owner) {
+      ARROW_RETURN_NOT_OK(store_->PutManifest(manifests[i], stream_schema).status());
+      std::lock_guard lock(mutex_);
+      per_owner_[i].confirmed = true;
+      changed_.notify_all();
+    } else {
+      ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[i]));
+      link->Enqueue({EncodeHeader(manifests[i]), nullptr, stream_schema, shared_from_this()});
+    }
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Result<bool> AttemptSender::WaitConfirmed(Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  const auto settled = [&] {
+    return !failure_.ok() || (finished_ && std::ranges::all_of(per_owner_, &PerOwner::confirmed));
+  };
+  if (!changed_.wait_until(lock, deadline, settled)) return false;
+  ARROW_RETURN_NOT_OK(failure_);
+  return true;
+}
+
+void AttemptSender::Abort() { NoteFailure(MakeStatus(Code::kCancelled, "The attempt was given up before it was confirmed.")); }
+
+void AttemptSender::NoteFailure(const arrow::Status& status) {
+  std::lock_guard lock(mutex_);
+  if (failure_.ok()) failure_ = status;
+  changed_.notify_all();
+}
+
+void AttemptSender::Undelivered(const std::string&, const arrow::Status& status) { NoteFailure(status); }
+
+void AttemptSender::Acknowledged(const std::string& peer, const Ack& ack) {
+  if (ack.code != 0) return NoteFailure(MakeStatus(static_cast<Code>(ack.code), ack.message));
+  if (ack.kind != MessageKind::kManifest) return;
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < options_.owners.size(); ++i) {
+    if (options_.owners[i] == peer) per_owner_[i].confirmed = true;
+  }
+  changed_.notify_all();
+}
+
+SendSummary AttemptSender::summary() const {
+  std::lock_guard lock(mutex_);
+  return summary_;
+}
+
+std::vector<std::string> AttemptSender::OwnersWaitedFor() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::string> waited_for;
+  for (size_t i = 0; i < per_owner_.size(); ++i) {
+    if (!per_owner_[i].confirmed) waited_for.push_back(options_.owners[i]);
+  }
+  return waited_for;
+}
+
+}  // namespace sabot::shuffle

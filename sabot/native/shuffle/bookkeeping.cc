@@ -1,0 +1,157 @@
+#include "sabot/native/shuffle/bookkeeping.h"
+
+#include <utility>
+
+namespace sabot::shuffle {
+namespace {
+
+Judgement Refused(arrow::Status status) { return {Verdict::kRefused, std::move(status)}; }
+
+}  // namespace
+
+bool Bookkeeping::Owns(int32_t partition) const {
+  return partition >= 0 && partition < options_.num_partitions && options_.owner_count > 0 &&
+         partition % options_.owner_count == options_.my_owner;
+}
+
+std::string Bookkeeping::Facts(const ChunkHeader& header, int32_t partition) const {
+  std::string facts = " (shuffle=" + options_.shuffle_id;
+  if (partition >= 0) facts += ", partition=" + std::to_string(partition);
+  return facts + ", task=" + std::to_string(header.task) + ", attempt=" + std::to_string(header.attempt) +
+         ", agent=" + options_.agent + ")";
+}
+
+arrow::Status Bookkeeping::CheckExtents(const ChunkHeader& header) const {
+  for (const rows::Extent& extent : header.extents) {
+    if (extent.partition >= options_.num_partitions) {
+      return MakeStatus(Code::kPeerRefused, "A chunk names a partition beyond the shuffle's " +
+                                                std::to_string(options_.num_partitions) + Facts(header, extent.partition));
+    }
+    if (options_.owners_fixed && !Owns(extent.partition)) {
+      return MakeStatus(Code::kPeerRefused,
+                        "A chunk came to an agent that does not own its partition" + Facts(header, extent.partition));
+    }
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Bookkeeping::CheckSender(const ChunkHeader& header, const Attempt& attempt) const {
+  if (attempt.incarnation == header.incarnation) return arrow::Status::OK();
+  return MakeStatus(Code::kPeerRefused,
+                    "A sender went on with an attempt that another incarnation of it had begun" + Facts(header, -1));
+}
+
+Judgement Bookkeeping::OfferChunk(const ChunkHeader& header, int64_t batch_rows) {
+  if (arrow::Status status = CheckExtents(header); !status.ok()) return Refused(std::move(status));
+  int64_t extent_rows = 0;
+  for (const rows::Extent& extent : header.extents) extent_rows += extent.rows;
+  if (extent_rows != batch_rows) {
+    return Refused(MakeStatus(Code::kIntegrity, "A chunk has " + std::to_string(batch_rows) + " rows where its header says " +
+                                                    std::to_string(extent_rows) + Facts(header, -1)));
+  }
+  if (layout_ && *layout_ != header.layout) {
+    return Refused(MakeStatus(Code::kPeerRefused, "A chunk was partitioned by other keys than the chunks before it" +
+                                                      Facts(header, -1)));
+  }
+  const AttemptKey key{header.task, header.attempt};
+  auto [found, fresh] = attempts_.try_emplace(key);
+  Attempt& attempt = found->second;
+  if (fresh) attempt.incarnation = header.incarnation;
+  if (arrow::Status status = CheckSender(header, attempt); !status.ok()) return Refused(std::move(status));
+  const auto seen = attempt.checksum_of.find(header.sequence);
+  if (options_.dedupe && seen != attempt.checksum_of.end()) {
+    if (seen->second == header.checksum) return {Verdict::kRepeated, arrow::Status::OK()};
+    return Refused(MakeStatus(Code::kIntegrity, "Chunk " + std::to_string(header.sequence) +
+                                                    " came twice with different rows" + Facts(header, -1)));
+  }
+  if (attempt.confirmed) {
+    return Refused(MakeStatus(Code::kPeerRefused, "A chunk came after its attempt's manifest" + Facts(header, -1)));
+  }
+  layout_ = header.layout;
+  attempt.checksum_of[header.sequence] = header.checksum;
+  attempt.marks += ChunkMark(header.sequence, header.checksum);
+  for (const rows::Extent& extent : header.extents) attempt.sums[extent.partition].Add(extent.rows, extent.content_sum);
+  return {Verdict::kStore, arrow::Status::OK()};
+}
+
+arrow::Status Bookkeeping::CheckManifest(const ChunkHeader& header, const Attempt& attempt) const {
+  if (attempt.checksum_of.size() < header.sequence) {
+    return MakeStatus(Code::kPeerLost, std::to_string(header.sequence - attempt.checksum_of.size()) + " of " +
+                                           std::to_string(header.sequence) +
+                                           " chunks are missing against the manifest" + Facts(header, -1));
+  }
+  if (attempt.checksum_of.size() > header.sequence || attempt.marks != header.checksum) {
+    return MakeStatus(Code::kIntegrity, "The chunks that came are not those of the manifest" + Facts(header, -1));
+  }
+  std::map<int32_t, PartitionSum> promised;
+  for (const rows::Extent& extent : header.extents) promised[extent.partition].Add(extent.rows, extent.content_sum);
+  for (const auto& [partition, sum] : attempt.sums) {
+    const auto found = promised.find(partition);
+    if (found == promised.end() || found->second != sum) {
+      return MakeStatus(Code::kIntegrity, "A partition's rows differ from the manifest: " + std::to_string(sum.rows) +
+                                              " came" + Facts(header, partition));
+    }
+  }
+  for (const auto& [partition, sum] : promised) {
+    if (sum.rows != 0 && !attempt.sums.contains(partition)) {
+      return MakeStatus(Code::kIntegrity, "The manifest names rows of a partition of which none came" +
+                                              Facts(header, partition));
+    }
+  }
+  return arrow::Status::OK();
+}
+
+Judgement Bookkeeping::OfferManifest(const ChunkHeader& header) {
+  if (arrow::Status status = CheckExtents(header); !status.ok()) return Refused(std::move(status));
+  auto [found, fresh] = attempts_.try_emplace(AttemptKey{header.task, header.attempt});
+  Attempt& attempt = found->second;
+  if (fresh) attempt.incarnation = header.incarnation;
+  if (arrow::Status status = CheckSender(header, attempt); !status.ok()) return Refused(std::move(status));
+  if (options_.check_manifests) {
+    if (arrow::Status status = CheckManifest(header, attempt); !status.ok()) return Refused(std::move(status));
+  }
+  if (attempt.confirmed) return {Verdict::kRepeated, arrow::Status::OK()};
+  attempt.confirmed = true;
+  // What the reader is held to is the sender's word, not what the chunks said of themselves.
+  attempt.sums.clear();
+  for (const rows::Extent& extent : header.extents) attempt.sums[extent.partition].Add(extent.rows, extent.content_sum);
+  return {Verdict::kStore, arrow::Status::OK()};
+}
+
+arrow::Result<PartitionSum> Bookkeeping::Promised(int32_t partition, const std::vector<AttemptKey>& attempts) const {
+  PartitionSum total;
+  for (const AttemptKey& key : attempts) {
+    const auto found = attempts_.find(key);
+    if (found == attempts_.end() || !found->second.confirmed) {
+      ChunkHeader header;
+      header.task = key.task;
+      header.attempt = key.attempt;
+      return MakeStatus(Code::kPeerLost, "A partition cannot be read: the manifest of one of its attempts has not come" +
+                                             Facts(header, partition));
+    }
+    const auto sum = found->second.sums.find(partition);
+    if (sum != found->second.sums.end()) total.Add(sum->second.rows, sum->second.content_sum);
+  }
+  return total;
+}
+
+std::vector<AttemptKey> Bookkeeping::ConfirmedAttempts() const {
+  std::vector<AttemptKey> confirmed;
+  for (const auto& [key, attempt] : attempts_) {
+    if (attempt.confirmed) confirmed.push_back(key);
+  }
+  return confirmed;
+}
+
+bool Bookkeeping::SendersFinished() const {
+  int32_t finished = 0;
+  uint32_t last_task = kFirstPlainTask;
+  for (const auto& [key, attempt] : attempts_) {
+    if (!attempt.confirmed || key.task >= kFirstPlainTask || key.task == last_task) continue;
+    last_task = key.task;
+    ++finished;
+  }
+  return finished >= options_.sender_count;
+}
+
+}  // namespace sabot::shuffle

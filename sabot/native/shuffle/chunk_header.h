@@ -1,0 +1,80 @@
+// What travels beside the rows: chunk headers, manifests, acknowledgements (docs/protocol.md). Pure bytes, no I/O.
+#pragma once
+
+#include <arrow/result.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sabot/native/rows/partitioner.h"
+
+namespace sabot::shuffle {
+
+inline constexpr uint16_t kProtocolVersion = 1;
+inline constexpr size_t kShuffleIdBytesMax = 512;
+inline constexpr uint32_t kExtentsMax = 1u << 20;
+inline constexpr uint16_t kKeyColumnsMax = 256;
+
+enum class MessageKind : uint8_t { kChunk = 1, kManifest = 2 };
+
+/// How rows came to their partitions: what a reader needs to audit them.
+struct Layout {
+  bool by_hash = false;                 // false: dealt out or named by the sender; the key hash is 0 and any row may be anywhere
+  std::vector<uint16_t> key_columns;  // column indices, in key order
+  bool operator==(const Layout&) const = default;
+};
+
+/// The header of a chunk or a manifest. In a manifest `sequence` is the chunk count, `checksum` the wrapping sum of
+/// ChunkMark over the chunks, and each partition has one extent.
+struct ChunkHeader {
+  MessageKind kind = MessageKind::kChunk;
+  bool has_schema = true;  // manifest: false where the sender never had rows, so its stream's schema means nothing
+  std::string shuffle_id;
+  uint64_t incarnation = 0;  // the sender's
+  uint32_t epoch = 0;
+  uint32_t task = 0;
+  uint32_t attempt = 0;
+  uint32_t sequence = 0;  // from 0, per attempt and owner
+  uint64_t checksum = 0;
+  Layout layout;
+  std::vector<rows::Extent> extents;
+};
+
+/// Binds a chunk's checksum to its place; manifests add these up.
+uint64_t ChunkMark(uint32_t sequence, uint64_t checksum);
+
+std::string EncodeHeader(const ChunkHeader& header);
+/// kPeerRefused where the bytes are not a header of this protocol version, or exceed a limit.
+arrow::Result<ChunkHeader> DecodeHeader(std::string_view bytes);
+
+/// The answer to one chunk or manifest. `code` is a sabot::Code, 0 for verified and stored.
+struct Ack {
+  MessageKind kind = MessageKind::kChunk;
+  bool repeated = false;  // it was there already
+  int32_t code = 0;
+  uint32_t task = 0;
+  uint32_t attempt = 0;
+  uint32_t sequence = 0;
+  std::string message;  // for people, where code is not 0
+};
+
+std::string EncodeAck(const Ack& ack);
+arrow::Result<Ack> DecodeAck(std::string_view bytes);
+
+/// A plain Flight writer's last word: "SBTE" and how many rows it has sent.
+arrow::Result<uint64_t> DecodeEnd(std::string_view bytes);
+
+/// Beside each batch of a DoGet; the stream is whole only when a mark with `last` has come.
+struct ReadMark {
+  bool last = false;
+  uint64_t sequence = 0;
+  uint64_t rows = 0;         // so far, this batch included
+  uint64_t content_sum = 0;  // so far
+};
+
+std::string EncodeReadMark(const ReadMark& mark);
+arrow::Result<ReadMark> DecodeReadMark(std::string_view bytes);
+
+}  // namespace sabot::shuffle

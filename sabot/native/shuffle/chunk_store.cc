@@ -1,0 +1,255 @@
+#include "sabot/native/shuffle/chunk_store.h"
+
+#include <arrow/array.h>
+
+#include <algorithm>
+#include <set>
+
+#include "sabot/native/status.h"
+
+namespace sabot::shuffle {
+namespace {
+
+// Ended shuffles are remembered so that what comes late is refused at once; beyond these it waits out its deadline.
+constexpr size_t kEndedRememberedMax = 4096;
+
+void AddBuffers(const arrow::ArrayData& data, std::set<const void*>* seen, int64_t* bytes) {
+  for (const auto& buffer : data.buffers) {
+    if (buffer == nullptr) continue;
+    const arrow::Buffer* root = buffer.get();
+    while (root->parent() != nullptr) root = root->parent().get();
+    if (seen->insert(root).second) *bytes += root->capacity();
+  }
+  for (const auto& child : data.child_data) AddBuffers(*child, seen, bytes);
+  if (data.dictionary != nullptr) AddBuffers(*data.dictionary, seen, bytes);
+}
+
+constexpr int32_t kEveryPartition = -1;
+
+/// Appends the chunk's extents as slices: those of `partition` only, or all.
+void AppendPieces(const ChunkHeader& header, const std::shared_ptr<arrow::RecordBatch>& batch, slots::Source source,
+                  int32_t partition, std::vector<Piece>* pieces) {
+  int64_t start = 0;
+  for (const rows::Extent& extent : header.extents) {
+    if (partition == kEveryPartition || partition == extent.partition) {
+      pieces->push_back({batch->Slice(start, extent.rows), source, {header.task, header.attempt}, header.sequence,
+                         extent.partition});
+    }
+    start += extent.rows;
+  }
+}
+
+}  // namespace
+
+bool IsBelow(const std::string& name, const std::string& prefix) {
+  return name == prefix || (name.size() > prefix.size() && name.starts_with(prefix) && name[prefix.size()] == '/');
+}
+
+int64_t RetainedBytes(const arrow::RecordBatch& batch) {
+  std::set<const void*> seen;
+  int64_t bytes = 0;
+  for (int i = 0; i < batch.num_columns(); ++i) AddBuffers(*batch.column_data(i), &seen, &bytes);
+  return bytes;
+}
+
+arrow::Status ChunkStore::Open(Spec spec) {
+  std::lock_guard lock(mutex_);
+  const std::string id = spec.book.shuffle_id;
+  if (EndedLocked(id)) {
+    return MakeStatus(Code::kUsage, "Shuffle " + id + " has ended on this agent. Start another one under a new id.");
+  }
+  const auto found = shuffles_.find(id);
+  if (found == shuffles_.end()) {
+    shuffles_.emplace(id, std::make_shared<Shuffle>(std::move(spec)));
+    ++stats_.shuffles;
+    changed_.notify_all();
+    return arrow::Status::OK();
+  }
+  const Bookkeeping::Options& open = found->second->book.options();
+  const bool same = open.num_partitions == spec.book.num_partitions && open.owner_count == spec.book.owner_count &&
+                    open.my_owner == spec.book.my_owner && !spec.arrival && !found->second->arrival;
+  if (same) return arrow::Status::OK();
+  return MakeStatus(Code::kUsage, "Shuffle " + id + " is open already with other partitions or agents. End it first, or " +
+                                      "use another id.");
+}
+
+arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  const auto settled = [&] { return closed_ || EndedLocked(shuffle_id) || shuffles_.contains(shuffle_id); };
+  const bool in_time = changed_.wait_until(lock, deadline, settled);
+  if (!in_time || closed_) {
+    return MakeStatus(Code::kPeerRefused, "Shuffle " + shuffle_id + " is not known to this agent" +
+                                              (closed_ ? ", which is shutting down." :
+                                                         ": it was not started here before the sender's deadline."));
+  }
+  return FindLocked(shuffle_id).status();
+}
+
+arrow::Result<std::shared_ptr<ChunkStore::Shuffle>> ChunkStore::FindLocked(const std::string& shuffle_id) {
+  const auto found = shuffles_.find(shuffle_id);
+  if (found != shuffles_.end()) return found->second;
+  const std::string why = EndedLocked(shuffle_id) ? " has ended" : " is not known; start it first";
+  return MakeStatus(Code::kPeerRefused, "Shuffle " + shuffle_id + why + " on this agent.");
+}
+
+arrow::Status ChunkStore::AdoptSchemaLocked(Shuffle* shuffle, const std::shared_ptr<arrow::Schema>& schema) {
+  if (schema == nullptr) return arrow::Status::OK();
+  if (shuffle->schema == nullptr) {
+    shuffle->schema = schema;
+    return arrow::Status::OK();
+  }
+  if (shuffle->schema->Equals(*schema, /*check_metadata=*/false)) return arrow::Status::OK();
+  return MakeStatus(Code::kUsage, "Rows of another schema were sent into shuffle " +
+                                      shuffle->book.options().shuffle_id + ": it has {" + shuffle->schema->ToString() +
+                                      "}, these have {" + schema->ToString() + "}. Cast them to one schema.");
+}
+
+arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<arrow::RecordBatch> batch,
+                                    slots::Source source) {
+  const int64_t bytes = RetainedBytes(*batch);
+  Arrival arrival;
+  {
+    std::lock_guard lock(mutex_);
+    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(header.shuffle_id));
+    ARROW_RETURN_NOT_OK(AdoptSchemaLocked(shuffle.get(), batch->schema()));
+    if (source == slots::Source::kNetwork) {
+      ++stats_.chunks_received;
+      stats_.bytes_received += bytes;
+    }
+    Judgement judgement = shuffle->book.OfferChunk(header, batch->num_rows());
+    if (judgement.verdict == Verdict::kRefused) return judgement.status;
+    if (judgement.verdict == Verdict::kRepeated) {
+      ++stats_.chunks_repeated;
+      return true;
+    }
+    const auto index = static_cast<uint32_t>(shuffle->chunks.size());
+    shuffle->chunks.push_back({header, batch, source, bytes});
+    for (const rows::Extent& extent : header.extents) {
+      std::vector<uint32_t>& indices = shuffle->chunks_of[extent.partition];
+      if (indices.empty() || indices.back() != index) indices.push_back(index);
+    }
+    stats_.stored_bytes += bytes;
+    ++stats_.stored_chunks;
+    arrival = shuffle->arrival;
+  }
+  if (arrival) {
+    std::vector<Piece> pieces;
+    AppendPieces(header, batch, source, kEveryPartition, &pieces);
+    arrival(pieces);
+  }
+  return false;
+}
+
+arrow::Result<bool> ChunkStore::PutManifest(const ChunkHeader& header, std::shared_ptr<arrow::Schema> schema) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(header.shuffle_id));
+  if (header.has_schema) ARROW_RETURN_NOT_OK(AdoptSchemaLocked(shuffle.get(), schema));
+  Judgement judgement = shuffle->book.OfferManifest(header);
+  if (judgement.verdict == Verdict::kRefused) return judgement.status;
+  changed_.notify_all();
+  return judgement.verdict == Verdict::kRepeated;
+}
+
+arrow::Result<bool> ChunkStore::WaitSenders(const std::string& shuffle_id, Clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    if (closed_) return MakeStatus(Code::kCancelled, "The agent is shutting down while a partition was awaited.");
+    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+    if (shuffle->book.options().sender_count == 0) {
+      return MakeStatus(Code::kUsage, "Shuffle " + shuffle_id + " belongs to a job and is read by its tasks only. Read the "
+                                          "job's result instead.");
+    }
+    if (shuffle->book.SendersFinished()) return true;
+    if (changed_.wait_until(lock, deadline) == std::cv_status::timeout) return false;
+  }
+}
+
+arrow::Result<std::vector<AttemptKey>> ChunkStore::ConfirmedAttempts(const std::string& shuffle_id) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+  return shuffle->book.ConfirmedAttempts();
+}
+
+arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id, int32_t partition,
+                                                  const std::vector<AttemptKey>& attempts) {
+  PartitionContents contents;
+  {
+    std::lock_guard lock(mutex_);
+    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+    ARROW_ASSIGN_OR_RAISE(contents.promised, shuffle->book.Promised(partition, attempts));
+    contents.schema = shuffle->schema;
+    contents.layout = shuffle->book.layout().value_or(Layout{});
+    const std::set<AttemptKey> wanted(attempts.begin(), attempts.end());
+    const auto found = shuffle->chunks_of.find(partition);
+    if (found != shuffle->chunks_of.end()) {
+      for (const uint32_t index : found->second) {
+        const StoredChunk& chunk = shuffle->chunks[index];
+        if (!wanted.contains({chunk.header.task, chunk.header.attempt})) continue;
+        AppendPieces(chunk.header, chunk.batch, chunk.source, partition, &contents.pieces);
+      }
+    }
+  }
+  std::ranges::stable_sort(contents.pieces, [](const Piece& left, const Piece& right) {
+    return std::tie(left.attempt, left.sequence) < std::tie(right.attempt, right.sequence);
+  });
+  return contents;
+}
+
+arrow::Result<bool> ChunkStore::Holds(const std::string& shuffle_id, int32_t partition) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+  return shuffle->book.Owns(partition) || shuffle->chunks_of.contains(partition);
+}
+
+bool ChunkStore::EndedLocked(const std::string& shuffle_id) const {
+  for (size_t length = shuffle_id.size(); length != std::string::npos; length = shuffle_id.rfind('/', length - 1)) {
+    if (ended_.contains(shuffle_id.substr(0, length))) return true;
+    if (length == 0) break;
+  }
+  return false;
+}
+
+void ChunkStore::RememberEndedLocked(const std::string& shuffle_id) {
+  if (!ended_.insert(shuffle_id).second) return;
+  ended_order_.push_back(shuffle_id);
+  if (ended_order_.size() > kEndedRememberedMax) {
+    ended_.erase(ended_order_.front());
+    ended_order_.pop_front();
+  }
+}
+
+void ChunkStore::EndPrefix(const std::string& prefix) {
+  std::vector<std::shared_ptr<Shuffle>> freed;  // freed outside the lock: gigabytes take their time
+  {
+    std::lock_guard lock(mutex_);
+    RememberEndedLocked(prefix);
+    for (auto entry = shuffles_.begin(); entry != shuffles_.end();) {
+      if (!IsBelow(entry->first, prefix)) {
+        ++entry;
+        continue;
+      }
+      for (const StoredChunk& chunk : entry->second->chunks) {
+        stats_.stored_bytes -= chunk.bytes;
+        --stats_.stored_chunks;
+      }
+      --stats_.shuffles;
+      RememberEndedLocked(entry->first);
+      freed.push_back(std::move(entry->second));
+      entry = shuffles_.erase(entry);
+    }
+    changed_.notify_all();
+  }
+}
+
+void ChunkStore::Close() {
+  std::lock_guard lock(mutex_);
+  closed_ = true;
+  changed_.notify_all();
+}
+
+StoreStats ChunkStore::stats() const {
+  std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+}  // namespace sabot::shuffle

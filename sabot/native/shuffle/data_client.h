@@ -1,0 +1,55 @@
+// The agent's Flight client: one connection a peer, one link per peer and shuffle, audited pulls, pings. Thread-safe.
+#pragma once
+
+#include <arrow/flight/client.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sabot/native/shuffle/peer_link.h"
+#include "sabot/native/shuffle/published_store.h"
+
+namespace sabot::shuffle {
+
+class DataClient {
+ public:
+  struct Options {
+    double stream_timeout_s = 30.0;  // the deadline of each DoPut
+  };
+
+  explicit DataClient(Options options) : options_(options) {}
+  /// Ends every link; waits up to a stream's deadline for those at frozen peers.
+  ~DataClient();
+
+  /// The link to `address` for `shuffle_id`, opened at first use. kUsage where the address is no host:port.
+  arrow::Result<std::shared_ptr<PeerLink>> LinkTo(const std::string& shuffle_id, const std::string& address);
+  /// Ends the links of the shuffles named `prefix` or below "prefix/"; returns at once.
+  void EndPrefix(const std::string& prefix);
+  void Close();
+
+  /// Pulls what `ticket` names, whole and audited, or fails: kPeerLost naming the address at the deadline.
+  arrow::Result<std::shared_ptr<Published>> Fetch(const std::string& address, const std::string& ticket,
+                                                  double timeout_s);
+  /// The peer's incarnation.
+  arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
+
+ private:
+  arrow::Result<std::shared_ptr<arrow::flight::FlightClient>> Connect(const std::string& address);
+  void ForgetEndedLocked();
+
+  const Options options_;
+  std::mutex mutex_;  // guards all below; a leaf
+  std::map<std::string, std::shared_ptr<arrow::flight::FlightClient>> clients_;
+  std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;
+  std::vector<std::shared_ptr<PeerLink>> ending_;  // stopped, their threads not yet done
+  bool closed_ = false;
+};
+
+/// host and port of "host:port" or "[v6]:port"; kUsage otherwise.
+arrow::Result<std::pair<std::string, int>> SplitAddress(const std::string& address);
+
+}  // namespace sabot::shuffle

@@ -1,0 +1,245 @@
+#include "sabot/native/shuffle/flight_server.h"
+
+#include <arrow/array.h>
+
+#include <algorithm>
+
+#include "sabot/native/rows/checksum.h"
+#include "sabot/native/rows/hash.h"
+#include "sabot/native/shuffle/marked_stream.h"
+#include "sabot/native/shuffle/partition_audit.h"
+#include "sabot/native/shuffle/ping.h"
+#include "sabot/native/shuffle/ticket.h"
+#include "sabot/native/status.h"
+
+namespace sabot::shuffle {
+
+namespace flight = arrow::flight;
+
+namespace {
+
+Clock::time_point After(double seconds) {
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+arrow::Status WriteAck(flight::FlightMetadataWriter* writer, const Ack& ack) {
+  return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeAck(ack)));
+}
+
+bool HasViews(const arrow::DataType& type) {
+  const auto id = type.id();
+  if (id == arrow::Type::STRING_VIEW || id == arrow::Type::BINARY_VIEW) return true;
+  return std::ranges::any_of(type.fields(), [](const auto& field) { return HasViews(*field->type()); });
+}
+
+/// Enough for the checksum to stay inside the buffers whatever the bytes say; a view may point anywhere.
+arrow::Status ValidateForChecksum(const arrow::RecordBatch& batch) {
+  const bool views = std::ranges::any_of(batch.schema()->fields(), [](const auto& f) { return HasViews(*f->type()); });
+  return views ? batch.ValidateFull() : batch.Validate();
+}
+
+/// Rows of a plain writer, whose last message must say how many there were.
+arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(flight::FlightMessageReader* reader) {
+  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
+  uint64_t row_count = 0;
+  while (true) {
+    ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
+    const bool ended = message.data == nullptr && message.app_metadata == nullptr;
+    if (message.data != nullptr) {
+      ARROW_RETURN_NOT_OK(message.data->ValidateFull());
+      row_count += static_cast<uint64_t>(message.data->num_rows());
+      batches.push_back(std::move(message.data));
+    }
+    if (message.app_metadata != nullptr) {
+      ARROW_ASSIGN_OR_RAISE(const uint64_t announced, DecodeEnd(std::string_view(*message.app_metadata)));
+      if (announced == row_count) return batches;
+      return MakeStatus(Code::kIntegrity, "A writer announced " + std::to_string(announced) + " rows, but " +
+                                              std::to_string(row_count) + " came. Nothing of them was kept.");
+    }
+    if (ended) {
+      return MakeStatus(Code::kPeerLost, "A writer's stream ended without its last message (SBTE and the row count); its " +
+                                             std::to_string(row_count) + " rows were dropped.");
+    }
+  }
+}
+
+}  // namespace
+
+arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options, std::shared_ptr<ChunkStore> store,
+                                                                std::shared_ptr<PublishedStore> published) {
+  const std::string address = options.host + ":" + std::to_string(options.port);
+  ARROW_ASSIGN_OR_RAISE(auto location, flight::Location::ForGrpcTcp(options.host, options.port));
+  std::unique_ptr<FlightServer> server(new FlightServer(std::move(options), std::move(store), std::move(published)));
+  const arrow::Status status = server->Init(flight::FlightServerOptions(location));
+  if (status.ok()) return server;
+  server->stopped_.store(true, std::memory_order_relaxed);  // never served: nothing to shut down
+  return MakeStatus(Code::kUsage, "The Flight port " + address + " cannot be opened: it is in use, or not an address of " +
+                                      "this machine. Choose another with agent.port (--port), or 0 for any free one.");
+}
+
+FlightServer::~FlightServer() { Stop(); }
+
+void FlightServer::Stop() {
+  if (stopped_.exchange(true, std::memory_order_relaxed)) return;  // the stores have locks of their own
+  store_->Close();
+  const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(200);
+  (void)Shutdown(&deadline);
+}
+
+arrow::Status FlightServer::DoPut(const flight::ServerCallContext&, std::unique_ptr<flight::FlightMessageReader> reader,
+                                  std::unique_ptr<flight::FlightMetadataWriter> writer) {
+  const std::vector<std::string>& path = reader->descriptor().path;
+  if (path.size() >= 2 && path[0] == "sabot") {
+    if (path[1] == "chunks" && path.size() == 2) return ForWire(ReceiveChunks(reader.get(), writer.get()));
+    if (path[1] == "publish" && path.size() == 4) {
+      return ForWire(ReceiveUpload(path[2], path[3], reader.get(), writer.get()));
+    }
+    if (path[1] == "shuffle" && path.size() == 4) {
+      return ForWire(ReceivePlainRows(path[2], path[3], reader.get(), writer.get()));
+    }
+  }
+  return ForWire(MakeStatus(Code::kUsage,
+                            "DoPut needs a descriptor path of [\"sabot\", \"publish\", name, index] or [\"sabot\", "
+                            "\"shuffle\", shuffle_id, partition]."));
+}
+
+arrow::Status FlightServer::ReceiveChunks(flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
+  ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
+  while (true) {
+    ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
+    if (message.data == nullptr && message.app_metadata == nullptr) return arrow::Status::OK();
+    const std::string_view bytes =
+        message.app_metadata == nullptr ? std::string_view() : std::string_view(*message.app_metadata);
+    ARROW_ASSIGN_OR_RAISE(const ChunkHeader header, DecodeHeader(bytes));
+    Ack ack;
+    ack.kind = header.kind;
+    ack.task = header.task;
+    ack.attempt = header.attempt;
+    ack.sequence = header.sequence;
+    const arrow::Result<bool> stored = ReceiveOne(header, message, schema);
+    if (stored.ok()) {
+      ack.repeated = *stored;
+    } else {
+      const Code code = CodeOf(stored.status());
+      ack.code = static_cast<int32_t>(code == Code::kOther ? Code::kIntegrity : code);
+      ack.message = PlainMessage(stored.status());
+    }
+    ARROW_RETURN_NOT_OK(WriteAck(writer, ack));
+  }
+}
+
+arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const flight::FlightStreamChunk& message,
+                                             const std::shared_ptr<arrow::Schema>& schema) {
+  const std::string facts = " (shuffle=" + header.shuffle_id + ", task=" + std::to_string(header.task) + ", attempt=" +
+                            std::to_string(header.attempt) + ", agent=" + options_.agent + ")";
+  if ((header.kind == MessageKind::kChunk) != (message.data != nullptr)) {
+    return MakeStatus(Code::kPeerRefused, "A chunk came without rows, or a manifest with them" + facts);
+  }
+  ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, After(options_.open_wait_s)));
+  if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
+  ARROW_RETURN_NOT_OK(ValidateForChecksum(*message.data));
+  if (options_.verify_checksums) {
+    ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*message.data));
+    if (checksum != header.checksum) {
+      return MakeStatus(Code::kIntegrity, "Chunk " + std::to_string(header.sequence) +
+                                              " was changed on its way: its checksum does not fit" + facts);
+    }
+  }
+  return store_->Put(header, message.data, slots::Source::kNetwork);
+}
+
+arrow::Status FlightServer::ReceiveUpload(const std::string& name, const std::string& index,
+                                          flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
+  ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(index, "index"));
+  ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
+  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
+  ARROW_ASSIGN_OR_RAISE(const auto part, published_->Publish(name, number, schema, batches, options_.batch_bytes_max));
+  const ReadMark stored{.last = true, .sequence = 0, .rows = static_cast<uint64_t>(part->rows),
+                        .content_sum = part->content_sum};
+  return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeReadMark(stored)));
+}
+
+arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, const std::string& partition,
+                                             flight::FlightMessageReader* reader,
+                                             flight::FlightMetadataWriter* writer) {
+  ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(partition, "partition"));
+  ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, After(options_.open_wait_s)));
+  ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
+  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
+  ChunkHeader header;
+  header.shuffle_id = shuffle_id;
+  header.incarnation = options_.incarnation;
+  header.task = kFirstPlainTask + plain_tasks_.fetch_add(1, std::memory_order_relaxed) % kFirstPlainTask;
+  ChunkHeader manifest = header;
+  manifest.kind = MessageKind::kManifest;
+  PartitionSum total;
+  for (const auto& batch : batches) {
+    ARROW_ASSIGN_OR_RAISE(header.checksum, rows::ChecksumBatch(*batch));
+    uint64_t sum = 0;
+    if (batch->num_columns() > 0) {
+      const std::vector<uint64_t> no_keys(static_cast<size_t>(batch->num_rows()), 0);
+      const int column = static_cast<int>(header.task % static_cast<uint32_t>(batch->num_columns()));
+      ARROW_ASSIGN_OR_RAISE(sum, rows::ContentSum(no_keys.data(), *batch->column(column)));
+    }
+    header.extents = {{static_cast<int32_t>(number), batch->num_rows(), sum}};
+    total.Add(batch->num_rows(), sum);
+    manifest.checksum += ChunkMark(header.sequence, header.checksum);
+    ARROW_RETURN_NOT_OK(store_->Put(header, batch, slots::Source::kNetwork).status());
+    ++header.sequence;
+  }
+  manifest.sequence = header.sequence;
+  manifest.extents = {{static_cast<int32_t>(number), total.rows, total.content_sum}};
+  ARROW_RETURN_NOT_OK(store_->PutManifest(manifest, schema).status());
+  const ReadMark stored{.last = true, .sequence = 0, .rows = static_cast<uint64_t>(total.rows),
+                        .content_sum = total.content_sum};
+  return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeReadMark(stored)));
+}
+
+arrow::Result<std::shared_ptr<const Published>> FlightServer::ReadShuffle(const std::string& shuffle_id,
+                                                                          int32_t partition) {
+  ARROW_ASSIGN_OR_RAISE(const bool finished, store_->WaitSenders(shuffle_id, After(options_.open_wait_s)));
+  if (!finished) {
+    return MakeStatus(Code::kPeerLost, "Partition " + std::to_string(partition) + " of shuffle " + shuffle_id +
+                                           " is not complete: not every sender has finished. Ask again later.");
+  }
+  ARROW_ASSIGN_OR_RAISE(const auto attempts, store_->ConfirmedAttempts(shuffle_id));
+  ARROW_ASSIGN_OR_RAISE(const PartitionContents contents, store_->Take(shuffle_id, partition, attempts));
+  ARROW_RETURN_NOT_OK(AuditPartition(contents, {shuffle_id, options_.agent, partition, INT32_MAX}, nullptr).status());
+  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
+  for (const Piece& piece : contents.pieces) batches.push_back(piece.rows);
+  PublishedStore once;
+  const auto schema = contents.schema != nullptr ? contents.schema : arrow::schema({});
+  return once.Publish(shuffle_id, partition, schema, batches, options_.batch_bytes_max);
+}
+
+arrow::Result<std::shared_ptr<const Published>> FlightServer::FindTicket(const std::string& ticket) {
+  ARROW_ASSIGN_OR_RAISE(const TicketParts parts, DecodeTicket(ticket));
+  if (parts.kind == TicketKind::kShuffle) return ReadShuffle(parts.name, static_cast<int32_t>(parts.index));
+  return published_->Find(parts.name, parts.index);
+}
+
+arrow::Status FlightServer::DoGet(const flight::ServerCallContext&, const flight::Ticket& request,
+                                  std::unique_ptr<flight::FlightDataStream>* stream) {
+  auto part = FindTicket(request.ticket);
+  if (!part.ok()) return ForWire(part.status());
+  ARROW_ASSIGN_OR_RAISE(*stream, MarkedStream::Make(*std::move(part)));
+  return arrow::Status::OK();
+}
+
+arrow::Status FlightServer::DoAction(const flight::ServerCallContext&, const flight::Action& action,
+                                     std::unique_ptr<flight::ResultStream>* result) {
+  if (action.type != kPingAction) {
+    return ForWire(MakeStatus(Code::kUsage, "There is no action \"" + action.type + "\"; there is \"ping\"."));
+  }
+  std::vector<flight::Result> answers(1);
+  answers[0].body = arrow::Buffer::FromString(EncodePing(options_.incarnation));
+  *result = std::make_unique<flight::SimpleResultStream>(std::move(answers));
+  return arrow::Status::OK();
+}
+
+arrow::Status FlightServer::ListActions(const flight::ServerCallContext&, std::vector<flight::ActionType>* actions) {
+  actions->push_back({std::string(kPingAction), "Answers SBTP, the protocol version and the agent's incarnation."});
+  return arrow::Status::OK();
+}
+
+}  // namespace sabot::shuffle

@@ -1,0 +1,67 @@
+// The agent's Arrow Flight server: receives chunks into the store, serves what is published, answers pings. Its handlers
+// run in Flight's own threads: decode, verify, store, acknowledge; they never run Python and never enter a slot.
+#pragma once
+
+#include <arrow/flight/server.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "sabot/native/shuffle/chunk_store.h"
+#include "sabot/native/shuffle/published_store.h"
+
+namespace sabot::shuffle {
+
+class FlightServer : public arrow::flight::FlightServerBase {
+ public:
+  struct Options {
+    std::string host = "127.0.0.1";
+    int port = 0;  // 0: any free one
+    std::string agent;  // our address as others know it, for messages; set after Make where the port was 0
+    uint64_t incarnation = 0;
+    double open_wait_s = 10.0;  // how long a chunk waits for its shuffle to be opened
+    int64_t batch_bytes_max = 4 << 20;
+    bool verify_checksums = true;  // a guard: tests switch it off to see it needed
+  };
+
+  /// Listens at once. kUsage where the address is taken or cannot be bound.
+  static arrow::Result<std::unique_ptr<FlightServer>> Make(Options options, std::shared_ptr<ChunkStore> store,
+                                                           std::shared_ptr<PublishedStore> published);
+  ~FlightServer() override;
+  /// Ends every handler's wait and the port; repeats do nothing.
+  void Stop();
+
+  arrow::Status DoPut(const arrow::flight::ServerCallContext& context,
+                      std::unique_ptr<arrow::flight::FlightMessageReader> reader,
+                      std::unique_ptr<arrow::flight::FlightMetadataWriter> writer) override;
+  arrow::Status DoGet(const arrow::flight::ServerCallContext& context, const arrow::flight::Ticket& request,
+                      std::unique_ptr<arrow::flight::FlightDataStream>* stream) override;
+  arrow::Status DoAction(const arrow::flight::ServerCallContext& context, const arrow::flight::Action& action,
+                         std::unique_ptr<arrow::flight::ResultStream>* result) override;
+  arrow::Status ListActions(const arrow::flight::ServerCallContext& context,
+                            std::vector<arrow::flight::ActionType>* actions) override;
+
+ private:
+  FlightServer(Options options, std::shared_ptr<ChunkStore> store, std::shared_ptr<PublishedStore> published)
+      : options_(std::move(options)), store_(std::move(store)), published_(std::move(published)) {}
+
+  arrow::Status ReceiveChunks(arrow::flight::FlightMessageReader* reader, arrow::flight::FlightMetadataWriter* writer);
+  arrow::Result<bool> ReceiveOne(const ChunkHeader& header, const arrow::flight::FlightStreamChunk& message,
+                                 const std::shared_ptr<arrow::Schema>& schema);
+  arrow::Status ReceiveUpload(const std::string& name, const std::string& index,
+                              arrow::flight::FlightMessageReader* reader, arrow::flight::FlightMetadataWriter* writer);
+  arrow::Status ReceivePlainRows(const std::string& shuffle_id, const std::string& partition,
+                                 arrow::flight::FlightMessageReader* reader,
+                                 arrow::flight::FlightMetadataWriter* writer);
+  arrow::Result<std::shared_ptr<const Published>> FindTicket(const std::string& ticket);
+  arrow::Result<std::shared_ptr<const Published>> ReadShuffle(const std::string& shuffle_id, int32_t partition);
+
+  const Options options_;
+  const std::shared_ptr<ChunkStore> store_;          // shared with the transport that reads it
+  const std::shared_ptr<PublishedStore> published_;  // likewise
+  std::atomic<uint32_t> plain_tasks_{0};  // a counter alone: relaxed
+  std::atomic<bool> stopped_{false};
+};
+
+}  // namespace sabot::shuffle

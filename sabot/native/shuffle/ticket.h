@@ -1,0 +1,27 @@
+// Tickets: what a DoGet asks for, as text that a person can write (docs/protocol.md).
+#pragma once
+
+#include <arrow/result.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace sabot::shuffle {
+
+enum class TicketKind { kPublished, kShuffle };
+
+struct TicketParts {
+  TicketKind kind = TicketKind::kPublished;
+  std::string name;  // published name or shuffle id
+  int64_t index = 0;  // part or partition
+};
+
+/// "sabot:1:published:<name>:<index>" or "sabot:1:shuffle:<id>:<partition>", names percent-encoded.
+std::string EncodeTicket(const TicketParts& parts);
+/// kUsage with the two forms where `text` is neither.
+arrow::Result<TicketParts> DecodeTicket(std::string_view text);
+/// A whole decimal number of at most INT32_MAX; kUsage naming `what` otherwise.
+arrow::Result<int64_t> DecodeNumber(std::string_view text, const std::string& what);
+
+}  // namespace sabot::shuffle

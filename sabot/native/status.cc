@@ -1,0 +1,93 @@
+#include "sabot/native/status.h"
+
+#include <charconv>
+#include <optional>
+#include <string_view>
+
+namespace sabot {
+namespace {
+
+constexpr std::string_view kOpen = "[sabot:";
+constexpr std::string_view kClose = "[/sabot]";
+constexpr char kDetailType[] = "sabot::Code";
+
+class CodeDetail : public arrow::StatusDetail {
+ public:
+  explicit CodeDetail(Code code) : code_(code) {}
+  const char* type_id() const override { return kDetailType; }
+  std::string ToString() const override { return "sabot code " + std::to_string(static_cast<int32_t>(code_)); }
+  Code code() const { return code_; }
+
+ private:
+  Code code_;
+};
+
+arrow::StatusCode ArrowCode(Code code) {
+  switch (code) {
+    case Code::kUsage:
+    case Code::kUnhashableKey:
+      return arrow::StatusCode::Invalid;
+    case Code::kLimit:
+      return arrow::StatusCode::CapacityError;
+    case Code::kCancelled:
+      return arrow::StatusCode::Cancelled;
+    case Code::kPeerLost:
+    case Code::kPeerRefused:
+    case Code::kIntegrity:
+      return arrow::StatusCode::IOError;
+    default:
+      return arrow::StatusCode::UnknownError;
+  }
+}
+
+struct WireParts {
+  Code code;
+  std::string_view message;
+};
+
+std::optional<WireParts> FindWireParts(std::string_view text) {
+  const size_t open = text.find(kOpen);
+  if (open == std::string_view::npos) return std::nullopt;
+  const char* digits = text.data() + open + kOpen.size();
+  int32_t code = 0;
+  const auto parsed = std::from_chars(digits, text.data() + text.size(), code);
+  if (parsed.ec != std::errc() || parsed.ptr == text.data() + text.size() || *parsed.ptr != ']') return std::nullopt;
+  if (code <= 0 || code > static_cast<int32_t>(Code::kUnhashableKey)) return std::nullopt;
+  const size_t start = static_cast<size_t>(parsed.ptr + 1 - text.data());
+  const size_t close = text.find(kClose, start);
+  const size_t length = close == std::string_view::npos ? std::string_view::npos : close - start;
+  return WireParts{static_cast<Code>(code), text.substr(start, length)};
+}
+
+const CodeDetail* DetailOf(const arrow::Status& status) {
+  const auto& detail = status.detail();
+  if (detail == nullptr || std::string_view(detail->type_id()) != kDetailType) return nullptr;
+  return static_cast<const CodeDetail*>(detail.get());
+}
+
+}  // namespace
+
+arrow::Status MakeStatus(Code code, std::string message) {
+  return arrow::Status(ArrowCode(code), std::move(message), std::make_shared<CodeDetail>(code));
+}
+
+Code CodeOf(const arrow::Status& status) {
+  if (const CodeDetail* detail = DetailOf(status)) return detail->code();
+  if (const auto parts = FindWireParts(status.message())) return parts->code;
+  return Code::kOther;
+}
+
+std::string PlainMessage(const arrow::Status& status) {
+  if (const auto parts = FindWireParts(status.message())) return std::string(parts->message);
+  return status.message();
+}
+
+arrow::Status ForWire(const arrow::Status& status) {
+  const CodeDetail* detail = DetailOf(status);
+  if (detail == nullptr) return status;
+  std::string text = std::string(kOpen) + std::to_string(static_cast<int32_t>(detail->code())) + "]" +
+                     status.message() + std::string(kClose);
+  return arrow::Status(status.code(), std::move(text));
+}
+
+}  // namespace sabot

@@ -1,0 +1,168 @@
+// Slots that come and go, and the end of a pool: no item is lost or run twice, and every caller gets an answer.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <random>
+#include <semaphore>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "sabot/native/slots/slot_pool.h"
+#include "sabot/native/tests/counting_run.h"
+
+namespace sabot::slots {
+namespace {
+
+TEST(SlotPoolElastic, SlotsComeAndGoWhileWorkRuns) {
+  const auto seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  auto pool = MakePool(2, 4);
+  std::atomic<bool> stop{false};
+  std::atomic<int> bad{0};
+  std::vector<std::jthread> callers;
+  for (int c = 0; c < 2; ++c) {
+    callers.emplace_back([&] {
+      while (!stop.load()) {
+        auto run = MakeRun(50);
+        if (pool->Submit(run) != Outcome::kAccepted || !run->EndedOnce() || run->ran() != 50) bad.fetch_add(1);
+      }
+    });
+  }
+  std::mt19937 random(seed);
+  for (int step = 0; step < 300; ++step) {
+    if (random() % 2 == 0) {
+      if (pool->num_slots() >= 6) continue;
+      ASSERT_EQ(pool->AddSlots(1 + random() % 2), Outcome::kAccepted);
+    } else if (pool->num_slots() > 1) {
+      ASSERT_EQ(pool->RemoveSlots(1), Outcome::kAccepted);
+    }
+  }
+  stop.store(true);
+  callers.clear();
+  EXPECT_EQ(bad.load(), 0);
+}
+
+TEST(SlotPoolElastic, NoTwoSlotsEverShareAnId) {
+  auto pool = MakePool(3);
+  std::vector<std::atomic<int>> inside(SlotPool::kSlotsMax);
+  std::atomic<int> shared{0};
+  auto run = MakeRun(5'000, [&](size_t, int slot_id) {
+    if (inside[slot_id].fetch_add(1) != 0) shared.fetch_add(1);
+    inside[slot_id].fetch_sub(1);
+  });
+  pool->Submit(run);
+  while (run->finished() == 0) {
+    pool->RemoveSlots(2);
+    pool->AddSlots(2);
+  }
+  EXPECT_TRUE(run->EndedOnce());
+  EXPECT_EQ(shared.load(), 0);
+}
+
+TEST(SlotPoolElastic, RemovingTheLastSlotIsRefused) {
+  auto pool = MakePool(2);
+  EXPECT_EQ(pool->RemoveSlots(2), Outcome::kLastSlot);
+  EXPECT_EQ(pool->RemoveSlots(1), Outcome::kAccepted);
+  EXPECT_EQ(pool->RemoveSlots(1), Outcome::kLastSlot);
+  EXPECT_EQ(pool->RemoveSlots(0), Outcome::kInvalid);
+  EXPECT_EQ(pool->AddSlots(0), Outcome::kInvalid);
+  EXPECT_EQ(pool->AddSlots(SlotPool::kSlotsMax), Outcome::kInvalid);
+  EXPECT_EQ(pool->num_slots(), 1);
+}
+
+TEST(SlotPoolElastic, SlotMayAddSlotsAndMayNotJoinThem) {
+  auto pool = MakePool(1);
+  auto run = MakeRun(1, [&](size_t, int) {
+    EXPECT_EQ(pool->AddSlots(1), Outcome::kAccepted);
+    EXPECT_EQ(pool->RemoveSlots(1), Outcome::kInvalid);
+    EXPECT_EQ(pool->Shutdown(true), Outcome::kInvalid);
+  });
+  pool->Submit(run);
+  run->Wait();
+  EXPECT_EQ(pool->num_slots(), 2);
+}
+
+TEST(SlotPoolElastic, ShutdownThatDrainsRunsEverything) {
+  auto pool = MakePool(2, 2);
+  std::vector<std::shared_ptr<CountingRun>> runs;
+  for (int r = 0; r < 40; ++r) {
+    runs.push_back(MakeRun(5));
+    pool->Submit(runs.back());
+  }
+  EXPECT_EQ(pool->Shutdown(/*drain=*/true), Outcome::kAccepted);
+  for (auto& run : runs) {
+    ASSERT_TRUE(run->EndedOnce());
+    ASSERT_EQ(run->ran(), 5u);
+  }
+  EXPECT_EQ(pool->Submit(MakeRun(1)), Outcome::kShutDown);
+  EXPECT_EQ(pool->AddSlots(1), Outcome::kShutDown);
+  EXPECT_EQ(pool->RemoveSlots(1), Outcome::kShutDown);
+  EXPECT_EQ(pool->Shutdown(false), Outcome::kAccepted);
+  EXPECT_EQ(pool->num_slots(), 0);
+}
+
+TEST(SlotPoolElastic, ShutdownWithoutDrainAnswersForEveryItem) {
+  auto pool = MakePool(1, 2);
+  std::binary_semaphore started{0};
+  std::binary_semaphore gate{0};
+  auto blocker = MakeRun(3, [&](size_t index, int) {
+    if (index > 0) return;
+    started.release();
+    gate.acquire();
+  });
+  pool->Submit(blocker);
+  std::vector<std::shared_ptr<CountingRun>> runs;
+  for (int r = 0; r < 10; ++r) {
+    runs.push_back(MakeRun(5));
+    pool->Submit(runs.back());
+  }
+  started.acquire();
+  std::jthread closer([&] { pool->Shutdown(/*drain=*/false); });
+  while (pool->Submit(MakeRun(0)) != Outcome::kShutDown) std::this_thread::yield();
+  gate.release();
+  closer.join();
+  EXPECT_TRUE(blocker->EndedOnce());
+  EXPECT_EQ(blocker->ran(), 1u);
+  for (auto& run : runs) {
+    ASSERT_TRUE(run->EndedOnce());
+    ASSERT_EQ(run->skipped(), 5u);
+  }
+}
+
+TEST(SlotPoolElastic, SubmitsRacingWithShutdownAllGetAnAnswer) {
+  for (int round = 0; round < 60; ++round) {
+    auto pool = MakePool(2, 2);
+    std::atomic<int> bad{0};
+    std::vector<std::jthread> callers;
+    for (int c = 0; c < 4; ++c) {
+      callers.emplace_back([&] {
+        while (true) {
+          auto run = MakeRun(3);
+          const Outcome outcome = pool->Submit(run);
+          if (outcome == Outcome::kShutDown) return;
+          if (outcome != Outcome::kAccepted || !run->EndedOnce()) bad.fetch_add(1);
+        }
+      });
+    }
+    pool->Shutdown(/*drain=*/round % 2 == 0);
+    callers.clear();
+    ASSERT_EQ(bad.load(), 0);
+  }
+}
+
+TEST(SlotPoolElastic, SlotMayDestroyItsOwnPool) {
+  auto owner = MakePool(2);
+  SlotPool* pool = owner.get();
+  std::binary_semaphore handed_over{0};
+  auto run = MakeRun(1, [&](size_t, int) {
+    handed_over.acquire();
+    owner.reset();
+  });
+  pool->Submit(run);
+  handed_over.release();
+  EXPECT_TRUE(run->EndedOnce());
+}
+
+}  // namespace
+}  // namespace sabot::slots

@@ -1,0 +1,59 @@
+"""The sending side of a task: one attempt's rows, partitioned in a slot, confirmed by every owner or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from sabot.errors import PeerLost
+from sabot.native._native import NativeSender, SlotPool
+from sabot.shuffle.receipts import AttemptSummary, PartitionSum
+
+
+def summary_of(sender: NativeSender) -> AttemptSummary:
+    """What `sender` has sent so far."""
+    sums, rows, wire_bytes, local_bytes = sender.summary()
+    return AttemptSummary(
+        sums=tuple(PartitionSum(partition=p, rows=n, content_sum=s) for p, n, s in sums),
+        rows=rows,
+        wire_bytes=wire_bytes,
+        local_bytes=local_bytes,
+    )
+
+
+def await_confirmation(sender: NativeSender, shuffle_id: str, timeout_s: float) -> None:
+    """Blocks until every owner has confirmed its manifest; PeerLost names those that have not at the deadline."""
+    if sender.wait_confirmed(timeout_s):
+        return
+    waited_for = ", ".join(sender.owners_waited_for())
+    raise PeerLost(
+        f"Shuffle {shuffle_id} was not confirmed within {timeout_s:g} s by {waited_for}. "
+        "Check that these agents run and have started the shuffle.",
+        shuffle=shuffle_id,
+        address=waited_for,
+    )
+
+
+class AttemptWriter:
+    """Rows of one attempt on their way. Thread-safe; `write` blocks its caller while a slot partitions, never a slot."""
+
+    def __init__(self, sender: NativeSender, *, shuffle_id: str, slot_pool: SlotPool | None) -> None:
+        self._sender = sender
+        self._shuffle_id = shuffle_id
+        self._slot_pool = slot_pool
+
+    def write(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Partitions the rows in one slot and hands the chunks to their owners' outboxes."""
+        if batches:
+            self._sender.scatter_and_send(batches, self._slot_pool)
+
+    def finish(self, *, timeout_s: float) -> AttemptSummary:
+        """Sends the manifests and waits until every owner has confirmed: stored, verified, complete."""
+        self._sender.finish()
+        await_confirmation(self._sender, self._shuffle_id, timeout_s)
+        return summary_of(self._sender)
+
+    def abort(self) -> None:
+        """Gives the attempt up: what owners hold of it is never read."""
+        self._sender.abort()

@@ -1,0 +1,92 @@
+"""The sending and pulling half of the shuffle, usable without a server of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import pyarrow as pa
+
+from sabot.native._native import NativeClient, NativeSender, NativeServer, ticket_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingReply:
+    """Who answered."""
+
+    address: str
+    incarnation: int
+
+
+class ShuffleClient:
+    """Connections to peers. `stream_timeout_s` bounds each DoPut: a peer frozen for longer is lost."""
+
+    def __init__(self, *, stream_timeout_s: float = 30.0) -> None:
+        self._native = NativeClient(stream_timeout_s=stream_timeout_s)
+
+    def fetch_partition(
+        self, agent: str, shuffle_id: str, partition_id: int, *, timeout_s: float = 30.0
+    ) -> pa.RecordBatchReader:
+        """Pulls a registered partition from the agent at Flight address `agent`, audited and whole."""
+        return self.fetch_ticket(agent, ticket_of(shuffle_id, partition_id), timeout_s=timeout_s)
+
+    def fetch_ticket(self, agent: str, ticket: str, *, timeout_s: float = 30.0) -> pa.RecordBatchReader:
+        """Pulls what `ticket` names (docs/protocol.md, Tickets)."""
+        schema, batches = self._native.fetch(agent, ticket, timeout_s)
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def ping(self, agent: str, *, timeout_s: float = 1.0) -> PingReply:
+        """Asks the agent's native code whether it lives; PeerLost at the deadline."""
+        return PingReply(address=agent, incarnation=self._native.ping(agent, timeout_s))
+
+    def open_sender(
+        self,
+        shuffle_id: str,
+        *,
+        task: int,
+        attempt: int,
+        owners: Sequence[str],
+        num_partitions: int,
+        incarnation: int,
+        server: NativeServer | None = None,
+        my_owner: int = -1,
+        schema: pa.Schema | None = None,
+        keys: Sequence[str] = (),
+        by_hash: bool = False,
+        round_robin: bool = False,
+        chunk_bytes_max: int = 4 << 20,
+    ) -> NativeSender:
+        """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go."""
+        return NativeSender(
+            self._native,
+            server,
+            shuffle_id=shuffle_id,
+            incarnation=incarnation,
+            task=task,
+            attempt=attempt,
+            owners=list(owners),
+            my_owner=my_owner,
+            num_partitions=num_partitions,
+            schema=schema,
+            keys=list(keys),
+            by_hash=by_hash,
+            round_robin=round_robin,
+            chunk_bytes_max=chunk_bytes_max,
+        )
+
+    def end_shuffle(self, shuffle_id: str) -> None:
+        """Closes the streams of the shuffle and of those below it; what was queued is undelivered."""
+        self._native.end(shuffle_id)
+
+    def close(self) -> None:
+        """Closes every connection; waits up to `stream_timeout_s` for a peer that hangs."""
+        self._native.close()
+
+    def __enter__(self) -> ShuffleClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

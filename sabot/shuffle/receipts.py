@@ -1,0 +1,54 @@
+"""What a shuffle is held to: sums per partition before the wire and after it, as values that can be added and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+WRAP = 1 << 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionSum:
+    """Rows of one partition and the wrapping 64-bit sum over them (docs/protocol.md, Hash)."""
+
+    partition: int
+    rows: int
+    content_sum: int
+
+    def __add__(self, other: PartitionSum) -> PartitionSum:
+        return PartitionSum(
+            partition=self.partition,
+            rows=self.rows + other.rows,
+            content_sum=(self.content_sum + other.content_sum) % WRAP,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSummary:
+    """What an attempt sent, taken at the partitioner's input; `wire_bytes` went to other agents."""
+
+    sums: tuple[PartitionSum, ...]
+    rows: int
+    wire_bytes: int
+    local_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionRead:
+    """A partition's rows as released to its reader, with the sums computed anew from them."""
+
+    table: pa.Table
+    rows: int
+    content_sum: int
+    network_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Batches kept for pull; `ticket` is what a DoGet asks with."""
+
+    ticket: str
+    rows: int
+    content_sum: int

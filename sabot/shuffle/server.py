@@ -1,0 +1,229 @@
+"""The receiving half of the shuffle: an Arrow Flight server with the partitions that this agent holds."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from types import TracebackType
+
+import pyarrow as pa
+
+from sabot.errors import LimitReached, UsageError
+from sabot.native._native import NativeServer, SlotPool
+from sabot.shuffle.processor import KeptProcessor, Processor
+from sabot.shuffle.receipts import PartitionRead, Published
+
+CHUNK_BYTES_MAX = 4 << 20
+_STRAY_WAIT_S = 1.0
+
+
+def new_incarnation() -> int:
+    """A random 64-bit number that tells this start of an agent from every other."""
+    return secrets.randbits(64)
+
+
+class ShuffleServer:
+    """Listens from construction to `close()`; port 0 means any free one."""
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        advertise_host: str | None = None,
+        incarnation: int | None = None,
+        slot_pool: SlotPool | None = None,
+        open_wait_s: float = 10.0,
+        chunk_bytes_max: int = CHUNK_BYTES_MAX,
+        verify_checksums: bool = True,
+        dedupe: bool = True,
+        check_manifests: bool = True,
+    ) -> None:
+        self.incarnation = new_incarnation() if incarnation is None else incarnation
+        self._host = advertise_host or host
+        self._slot_pool = slot_pool
+        self._guards = {"dedupe": dedupe, "check_manifests": check_manifests}
+        self._partitions_of: dict[str, int] = {}
+        self._owners_of: dict[str, list[str]] = {}
+        self._schema_of: dict[str, pa.Schema | None] = {}
+        self.native = NativeServer(
+            host=host,
+            port=port,
+            advertise_host=self._host,
+            incarnation=self.incarnation,
+            open_wait_s=open_wait_s,
+            batch_bytes_max=chunk_bytes_max,
+            verify_checksums=verify_checksums,
+        )
+
+    @property
+    def port(self) -> int:
+        """The Flight port, as chosen."""
+        return self.native.port
+
+    @property
+    def address(self) -> str:
+        """host:port as other agents reach it."""
+        return f"{self._host}:{self.port}"
+
+    def start_shuffle(
+        self,
+        shuffle_id: str,
+        num_partitions: int,
+        agents: Sequence[str],
+        processor: Processor | None = None,
+        *,
+        senders: int | None = None,
+        schema: pa.Schema | None = None,
+    ) -> None:
+        """Opens a shuffle for receiving. Partition p belongs to agents[p % len(agents)]; every agent is a sender.
+
+        `senders=0` leaves it to a coordinator to say which attempts count, and refuses rows of others' partitions.
+        """
+        _check_shuffle(shuffle_id, num_partitions, agents)
+        if processor is not None and self._slot_pool is None:
+            raise UsageError(
+                "A processor runs in slots, and this server has none. Use an AgentContext's shuffle_transport, or give "
+                "slot_pool=."
+            )
+        self.native.open_shuffle(
+            shuffle_id,
+            num_partitions=num_partitions,
+            owner_count=len(agents),
+            my_owner=agents.index(self.address) if self.address in agents else -1,
+            sender_count=len(agents) if senders is None else senders,
+            owners_fixed=senders == 0,
+            schema=schema,
+            processor=None if processor is None else KeptProcessor(processor),
+            slot_pool=self._slot_pool,
+            **self._guards,
+        )
+        self._partitions_of[shuffle_id] = num_partitions
+        self._owners_of[shuffle_id] = list(agents)
+        self._schema_of[shuffle_id] = schema
+
+    def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
+        """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
+
+        With a processor these are its results. A partition that nobody sent to is empty, with the senders' schema.
+        """
+        self._check_ours(shuffle_id, partition_id)
+        if not self.native.wait_senders(shuffle_id, timeout_s):
+            raise LimitReached(
+                f"Shuffle {shuffle_id} was not complete within {timeout_s:g} s: not every sender has called "
+                "finish_shuffle. Wait for them, or give a larger timeout_s.",
+                shuffle=shuffle_id,
+            )
+        attempts = self.native.confirmed_attempts(shuffle_id)
+        table_schema, batches, *_ = self._take(shuffle_id, partition_id, attempts, timeout_s)
+        return pa.RecordBatchReader.from_batches(table_schema, batches)
+
+    def read_partition(
+        self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0
+    ) -> PartitionRead:
+        """The rows that exactly these (task, attempt) pairs sent, audited in the slots; ShuffleIntegrityError otherwise."""
+        schema, batches, rows, content_sum, network_rows = self._take(shuffle_id, partition, attempts, timeout_s)
+        table = pa.Table.from_batches(batches, schema=schema)
+        return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=network_rows)
+
+    def register_partition(self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch) -> None:
+        """Publishes a batch for pull by `fetch_partition` or any Flight client."""
+        if not isinstance(batch, pa.RecordBatch):
+            raise UsageError(f"register_partition takes a pyarrow.RecordBatch, not {type(batch).__name__}.")
+        self.publish(shuffle_id, partition_id, [batch], batch.schema)
+
+    def publish(self, name: str, index: int, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> Published:
+        """Keeps batches for pull under a name and an index."""
+        ticket, rows, content_sum = self.native.publish(name, index, list(batches), schema)
+        return Published(ticket=ticket, rows=rows, content_sum=content_sum)
+
+    def find(self, name: str, index: int) -> pa.RecordBatchReader:
+        """What is published here under a name and an index."""
+        schema, batches = self.native.find(name, index)
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def end_shuffle(self, shuffle_id: str) -> None:
+        """Drops what is stored and published under the id and below it ("id/..."); later chunks for it are refused."""
+        self.native.end(shuffle_id)
+        for known in [name for name in self._partitions_of if name == shuffle_id or name.startswith(shuffle_id + "/")]:
+            self._partitions_of.pop(known, None)
+            self._owners_of.pop(known, None)
+            self._schema_of.pop(known, None)
+
+    def num_partitions(self, shuffle_id: str) -> int:
+        """How many partitions an open shuffle has; UsageError where it is not open here."""
+        if shuffle_id not in self._partitions_of:
+            raise UsageError(f"Shuffle {shuffle_id} is not open on agent {self.address}. Call start_shuffle first.")
+        return self._partitions_of[shuffle_id]
+
+    def owners(self, shuffle_id: str) -> list[str]:
+        """The agents of an open shuffle: partition p belongs to owners[p % len(owners)]."""
+        self.num_partitions(shuffle_id)
+        return self._owners_of[shuffle_id]
+
+    def schema(self, shuffle_id: str) -> pa.Schema | None:
+        """The schema that an open shuffle was opened with, if any."""
+        self.num_partitions(shuffle_id)
+        return self._schema_of[shuffle_id]
+
+    def close(self) -> None:
+        """Ends every wait, closes the port and frees what is held; may be called again."""
+        self.native.stop()
+
+    def _take(
+        self, shuffle_id: str, partition: int, attempts: Sequence[tuple[int, int]], timeout_s: float
+    ) -> tuple[pa.Schema, list[pa.RecordBatch], int, int, int]:
+        num_partitions = self.num_partitions(shuffle_id)
+        schema, batches, rows, content_sum, network_rows = self.native.take(
+            shuffle_id,
+            partition,
+            attempts,
+            num_partitions=num_partitions,
+            slot_pool=self._slot_pool,
+            timeout_s=timeout_s,
+        )
+        return schema if schema is not None else pa.schema([]), batches, rows, content_sum, network_rows
+
+    def _check_ours(self, shuffle_id: str, partition_id: int) -> None:
+        check_partition(shuffle_id, partition_id, self.num_partitions(shuffle_id))
+        # Rows sent with target_agent may be on their way: a partition that is not ours gets a moment to show up.
+        if self.native.holds(shuffle_id, partition_id) or (
+            self.native.wait_senders(shuffle_id, _STRAY_WAIT_S) and self.native.holds(shuffle_id, partition_id)
+        ):
+            return
+        owners = self._owners_of[shuffle_id]
+        owner = owners[partition_id % len(owners)]
+        raise UsageError(
+            f"Partition {partition_id} of shuffle {shuffle_id} belongs to agent {owner}, not to {self.address}. "
+            f"Receive it there.",
+            shuffle=shuffle_id,
+            partition=partition_id,
+            agent=owner,
+        )
+
+    def __enter__(self) -> ShuffleServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_partition(shuffle_id: str, partition_id: int, num_partitions: int) -> None:
+    """UsageError unless the partition exists."""
+    if not 0 <= partition_id < num_partitions:
+        raise UsageError(
+            f"Shuffle {shuffle_id} has partitions 0 to {num_partitions - 1}; there is no partition {partition_id}."
+        )
+
+
+def _check_shuffle(shuffle_id: str, num_partitions: int, agents: Sequence[str]) -> None:
+    if not isinstance(shuffle_id, str) or not shuffle_id or len(shuffle_id.encode()) > 512:
+        raise UsageError("A shuffle_id is a text of 1 to 512 bytes.")
+    if not 1 <= num_partitions <= 1 << 20:
+        raise UsageError(f"num_partitions is {num_partitions}; it must be from 1 to {1 << 20}.")
+    if isinstance(agents, str) or not agents:
+        raise UsageError('agents is the list of the Flight addresses that take part, such as ["127.0.0.1:8816"].')
+    if len(set(agents)) != len(agents):
+        raise UsageError(f"agents names an address twice: {', '.join(agents)}.")

@@ -1,0 +1,249 @@
+"""The shuffle of one agent: its server and its client joined, with the verbs that users and tasks call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from sabot.errors import UsageError
+from sabot.native._native import NativeSender, SlotPool, ticket_of
+from sabot.shuffle.attempts import AttemptWriter, await_confirmation
+from sabot.shuffle.client import PingReply, ShuffleClient
+from sabot.shuffle.processor import Processor
+from sabot.shuffle.receipts import PartitionRead, Published
+from sabot.shuffle.server import CHUNK_BYTES_MAX, ShuffleServer, check_partition
+
+
+class ShuffleTransport:
+    """Both halves of the shuffle. Addresses are "host:port" of Flight ports; thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        advertise_host: str | None = None,
+        incarnation: int | None = None,
+        slot_pool: SlotPool | None = None,
+        open_wait_s: float = 10.0,
+        stream_timeout_s: float = 30.0,
+        chunk_bytes_max: int = CHUNK_BYTES_MAX,
+    ) -> None:
+        self._slot_pool = slot_pool
+        self._chunk_bytes_max = chunk_bytes_max
+        self.server = ShuffleServer(
+            host,
+            port,
+            advertise_host=advertise_host,
+            incarnation=incarnation,
+            slot_pool=slot_pool,
+            open_wait_s=open_wait_s,
+            chunk_bytes_max=chunk_bytes_max,
+        )
+        self.client = ShuffleClient(stream_timeout_s=stream_timeout_s)
+        self._lock = threading.Lock()
+        self._senders: dict[str, NativeSender] = {}  # guarded by _lock; by shuffle id
+        self._finished: set[str] = set()  # guarded by _lock
+
+    @property
+    def address(self) -> str:
+        """host:port of this agent's Flight port, as others reach it."""
+        return self.server.address
+
+    @property
+    def port(self) -> int:
+        """The Flight port, as chosen."""
+        return self.server.port
+
+    def start_shuffle(
+        self, shuffle_id: str, num_partitions: int, agents: Sequence[str], processor: Processor | None = None
+    ) -> None:
+        """Takes part in a shuffle with `agents`, each of them a sender, this one included.
+
+        Partition p belongs to agents[p % len(agents)]. `processor(rows)` runs in the slots on rows as they arrive; its
+        results are what receive_partition gives.
+        """
+        if self.address not in agents:
+            raise UsageError(
+                f"This agent, {self.address}, is not among the shuffle's agents: {', '.join(agents)}. Name it as its "
+                "address says."
+            )
+        self.server.start_shuffle(shuffle_id, num_partitions, agents, processor)
+        me = list(agents).index(self.address)
+        with self._lock:
+            if shuffle_id not in self._senders:
+                self._senders[shuffle_id] = self.client.open_sender(
+                    shuffle_id,
+                    task=me,
+                    attempt=0,
+                    owners=agents,
+                    num_partitions=num_partitions,
+                    incarnation=self.server.incarnation,
+                    server=self.server.native,
+                    my_owner=me,
+                )
+
+    def send_partition(
+        self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch, target_agent: str | None = None
+    ) -> None:
+        """Queues rows for the partition's owner, or for `target_agent`; never waits for a peer.
+
+        What goes wrong on the way is raised by the next call for this shuffle.
+        """
+        if not isinstance(batch, pa.RecordBatch):
+            raise UsageError(f"send_partition takes a pyarrow.RecordBatch, not {type(batch).__name__}.")
+        owners = self.server.owners(shuffle_id)
+        check_partition(shuffle_id, partition_id, self.server.num_partitions(shuffle_id))
+        if target_agent is not None and target_agent not in owners:
+            raise UsageError(
+                f"Agent {target_agent} takes no part in shuffle {shuffle_id}; these do: {', '.join(owners)}."
+            )
+        owner = partition_id % len(owners) if target_agent is None else owners.index(target_agent)
+        sum_column = owners.index(self.address) % max(1, batch.num_columns)
+        sender = self._sender(shuffle_id)
+        for piece in _cut(batch, self._chunk_bytes_max):
+            sender.send(piece, partition_id, owner, sum_column)
+
+    def finish_shuffle(self, shuffle_id: str, *, timeout_s: float | None = None) -> None:
+        """Says that this sender has sent all; a partition is complete when all senders have said so.
+
+        With `timeout_s` it waits until every agent has confirmed what it got; PeerLost names those that have not.
+        """
+        sender = self._sender(shuffle_id)
+        sender.finish()
+        with self._lock:
+            self._finished.add(shuffle_id)
+        if timeout_s is not None:
+            await_confirmation(sender, shuffle_id, timeout_s)
+
+    def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
+        """The partition's rows, audited, once every sender has finished. LimitReached at the deadline; UsageError
+        naming the owner where the partition is not ours; ShuffleIntegrityError where rows are wrong."""
+        return self.server.receive_partition(shuffle_id, partition_id, timeout_s)
+
+    def register_partition(self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch) -> None:
+        """Publishes a batch for pull by `fetch_partition` or any Flight client."""
+        self.server.register_partition(shuffle_id, partition_id, batch)
+
+    def fetch_partition(
+        self, agent: str, shuffle_id: str, partition_id: int, *, timeout_s: float = 30.0
+    ) -> pa.RecordBatchReader:
+        """Pulls a registered partition, audited; from this agent itself without the wire."""
+        return self.fetch(agent, shuffle_id, partition_id, timeout_s=timeout_s)
+
+    def end_shuffle(self, shuffle_id: str) -> None:
+        """Frees the shuffle here, and raises what went wrong in sending it, if anything did."""
+        with self._lock:
+            sender = self._senders.pop(shuffle_id, None)
+            finished = shuffle_id in self._finished
+            self._finished.discard(shuffle_id)
+        try:
+            if sender is not None and finished:
+                sender.wait_confirmed(0.0)
+        finally:
+            self.drop(shuffle_id)
+
+    def open_shuffle(
+        self, shuffle_id: str, *, num_partitions: int, owners: Sequence[str], schema: pa.Schema | None = None
+    ) -> None:
+        """Opens a job's shuffle for receiving; which attempts count, the reader is told. Repeats do nothing."""
+        self.server.start_shuffle(shuffle_id, num_partitions, owners, senders=0, schema=schema)
+
+    def attempt_writer(
+        self,
+        shuffle_id: str,
+        *,
+        task: int,
+        attempt: int,
+        keys: Sequence[str] = (),
+        partitioning: Literal["hash", "round_robin"] = "hash",
+    ) -> AttemptWriter:
+        """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema."""
+        schema = self.server.schema(shuffle_id)
+        if schema is None:
+            raise UsageError(f"Shuffle {shuffle_id} was opened without a schema. Give open_shuffle schema=.")
+        missing = [key for key in keys if schema.get_field_index(key) < 0]
+        if missing:
+            raise UsageError(f"The rows have no column {missing[0]!r} to partition by; they have {schema.names}.")
+        owners = self.server.owners(shuffle_id)
+        sender = self.client.open_sender(
+            shuffle_id,
+            task=task,
+            attempt=attempt,
+            owners=owners,
+            num_partitions=self.server.num_partitions(shuffle_id),
+            incarnation=self.server.incarnation,
+            server=self.server.native,
+            my_owner=owners.index(self.address) if self.address in owners else -1,
+            schema=schema,
+            keys=keys,
+            by_hash=partitioning == "hash" and bool(keys),
+            round_robin=partitioning == "round_robin",
+            chunk_bytes_max=self._chunk_bytes_max,
+        )
+        return AttemptWriter(sender, shuffle_id=shuffle_id, slot_pool=self._slot_pool)
+
+    def read_partition(
+        self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0
+    ) -> PartitionRead:
+        """The rows that exactly these (task, attempt) pairs sent, audited in the slots."""
+        return self.server.read_partition(shuffle_id, partition, attempts=attempts, timeout_s=timeout_s)
+
+    def publish(self, name: str, index: int, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> Published:
+        """Keeps batches for pull under a name and an index."""
+        return self.server.publish(name, index, batches, schema)
+
+    def published_names(self) -> dict[str, float]:
+        """The names published here, each with the age in seconds of its oldest part."""
+        return dict(self.server.native.published_names())
+
+    def fetch(self, address: str, name: str, index: int, *, timeout_s: float = 30.0) -> pa.RecordBatchReader:
+        """Pulls what is published at `address`, audited; from this agent itself without the wire."""
+        if address == self.address:
+            return self.server.find(name, index)
+        return self.client.fetch_ticket(address, ticket_of(name, index), timeout_s=timeout_s)
+
+    def drop(self, prefix: str) -> None:
+        """Ends every shuffle and published name equal to `prefix` or below it ("prefix/...")."""
+        self.client.end_shuffle(prefix)
+        self.server.end_shuffle(prefix)
+
+    def ping(self, address: str, *, timeout_s: float = 1.0) -> PingReply:
+        """Asks an agent's native code whether it lives; PeerLost at the deadline."""
+        return self.client.ping(address, timeout_s=timeout_s)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters and bytes held, by name."""
+        stats: dict[str, Any] = self.server.native.stats()
+        return stats
+
+    def close(self) -> None:
+        """Ends waits, streams and the port; may be called again."""
+        self.server.close()
+        self.client.close()
+
+    def _sender(self, shuffle_id: str) -> NativeSender:
+        with self._lock:
+            sender = self._senders.get(shuffle_id)
+        if sender is None:
+            raise UsageError(f"Shuffle {shuffle_id} is not started on agent {self.address}. Call start_shuffle first.")
+        return sender
+
+    def __enter__(self) -> ShuffleTransport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _cut(batch: pa.RecordBatch, bytes_max: int) -> list[pa.RecordBatch]:
+    """Slices of about `bytes_max`; one batch, perhaps without rows, at least."""
+    pieces = max(1, -(-batch.nbytes // bytes_max))
+    rows_max = max(1, -(-batch.num_rows // pieces))
+    return [batch.slice(start, rows_max) for start in range(0, max(1, batch.num_rows), rows_max)]

@@ -1,0 +1,144 @@
+"""A second implementation of docs/protocol.md, on plain `pyarrow.flight`: what a stranger would write."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyarrow import flight
+
+from sabot.native import _native
+
+CHUNK, MANIFEST = 1, 2
+USAGE, PEER_LOST, PEER_REFUSED, INTEGRITY = 1, 2, 3, 4
+FIXED = struct.Struct("<4sHBBQQIIIIIHH")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    shuffle_id: str
+    kind: int = CHUNK
+    incarnation: int = 7
+    checksum: int = 0
+    epoch: int = 0
+    task: int = 0
+    attempt: int = 0
+    sequence: int = 0
+    extents: tuple[tuple[int, int, int], ...] = ()
+    keys: tuple[int, ...] = ()
+    by_hash: bool = False
+
+    def encode(self) -> bytes:
+        name = self.shuffle_id.encode()
+        fixed = FIXED.pack(
+            b"SBTC", 1, self.kind, 1 | (2 if self.by_hash else 0), self.incarnation, self.checksum, self.epoch,
+            self.task, self.attempt, self.sequence, len(self.extents), len(self.keys), len(name),
+        )  # fmt: skip
+        extents = b"".join(struct.pack("<IQQ", *extent) for extent in self.extents)
+        return fixed + extents + struct.pack(f"<{len(self.keys)}H", *self.keys) + name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ack:
+    kind: int
+    repeated: bool
+    code: int
+    task: int
+    attempt: int
+    sequence: int
+    message: str
+
+
+def decode_ack(metadata: bytes) -> Ack:
+    magic, version, kind, repeated, code, task, attempt, sequence, length = struct.unpack_from("<4sHBBiIIIH", metadata)
+    assert (magic, version) == (b"SBTA", 1)
+    message = metadata[26 : 26 + length].decode()
+    return Ack(
+        kind=kind, repeated=bool(repeated), code=code, task=task, attempt=attempt, sequence=sequence, message=message
+    )
+
+
+def chunk(shuffle_id: str, batch: pa.RecordBatch, partition: int = 0, **changes: object) -> Header:
+    """The right header for `batch` as rows of one partition; `changes` make it wrong."""
+    task = int(changes.get("task", 0))  # type: ignore[call-overload]
+    right = {
+        "checksum": _native.checksum_batch(batch),
+        "extents": ((partition, batch.num_rows, _native.content_sum(batch, [], task % max(1, batch.num_columns))),),
+    }
+    return Header(shuffle_id=shuffle_id, **{**right, **changes})  # type: ignore[arg-type]
+
+
+def mark(sequence: int, checksum: int) -> int:
+    return _native.mix(sequence + 1, checksum)
+
+
+def manifest(chunks: list[Header], **changes: object) -> Header:
+    """The right manifest for `chunks`, all of one attempt."""
+    sums: dict[int, tuple[int, int]] = {}
+    for header in chunks:
+        for partition, rows, content_sum in header.extents:
+            had_rows, had_sum = sums.get(partition, (0, 0))
+            sums[partition] = (had_rows + rows, (had_sum + content_sum) % 2**64)
+    right = {
+        "kind": MANIFEST,
+        "incarnation": chunks[0].incarnation,
+        "task": chunks[0].task,
+        "attempt": chunks[0].attempt,
+        "sequence": len(chunks),
+        "checksum": sum(mark(header.sequence, header.checksum) for header in chunks) % 2**64,
+        "extents": tuple((partition, *total) for partition, total in sorted(sums.items())),
+    }
+    return Header(shuffle_id=chunks[0].shuffle_id, **{**right, **changes})  # type: ignore[arg-type]
+
+
+def put(address: str, messages: list[tuple[Header | bytes, pa.RecordBatch | None]], schema: pa.Schema) -> list[Ack]:
+    """Sends messages one after the other over one stream, and gives the acknowledgement of each."""
+    with flight.connect(f"grpc://{address}") as client:
+        options = flight.FlightCallOptions(timeout=20)
+        descriptor = flight.FlightDescriptor.for_path("sabot", "chunks")
+        writer, reader = client.do_put(descriptor, schema, options)
+        acks = []
+        for header, batch in messages:
+            metadata = header.encode() if isinstance(header, Header) else header
+            if batch is None:
+                writer.write_metadata(metadata)
+            else:
+                writer.write_with_metadata(batch, metadata)
+            answer = reader.read()
+            if answer is None:
+                break
+            acks.append(decode_ack(answer.to_pybytes()))
+        writer.done_writing()
+        writer.close()
+        return acks
+
+
+def put_plain(address: str, path: tuple[str, ...], batches: list[pa.RecordBatch], *, announced: int | None) -> int:
+    """Writes as a plain Flight client does; `announced` None leaves the end message out. Rows stored."""
+    with flight.connect(f"grpc://{address}") as client:
+        writer, reader = client.do_put(flight.FlightDescriptor.for_path(*path), batches[0].schema)
+        for batch in batches:
+            writer.write_batch(batch)
+        if announced is not None:
+            writer.write_metadata(struct.pack("<4sQ", b"SBTE", announced))
+        writer.done_writing()
+        answer = reader.read()
+        writer.close()
+        assert answer is not None
+        magic, last, _, rows, _ = struct.unpack("<4sB3xQQQ", answer.to_pybytes())
+        assert (magic, last) == (b"SBTR", 1)
+        return int(rows)
+
+
+def get(address: str, ticket: str) -> tuple[pa.Table, list[tuple[int, int, int]]]:
+    """Reads as a plain Flight client does: the rows, and (last, sequence, rows so far) of each batch."""
+    with flight.connect(f"grpc://{address}") as client:
+        reader = client.do_get(flight.Ticket(ticket.encode()))
+        batches, marks = [], []
+        for data, metadata in reader:
+            batches.append(data)
+            magic, last, sequence, rows, _ = struct.unpack("<4sB3xQQQ", metadata.to_pybytes())
+            assert magic == b"SBTR"
+            marks.append((last, sequence, rows))
+        return pa.Table.from_batches(batches, schema=reader.schema), marks
