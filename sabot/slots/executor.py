@@ -41,15 +41,13 @@ class MorselExecutor:
         """The answers for the batch's morsels, in order; a morsel for which `fn` gave None has none."""
         run = MorselRun(native_operator(fn))
         add_slices(run, batch, check_morsel_bytes(morsel_bytes), MorselSource.LOCAL)
-        run.submit(self._manager.native_pool)
         try:
-            run.wait()
+            run.execute(self._manager.native_pool)
         finally:
             with self._lock:
                 self._stats["total_morsels_created"] += len(run)
                 self._stats["total_morsels_processed"] += len(run) - run.skipped()
                 self._stats["total_batches_executed"] += 1
-        run.raise_failure()
         return [answer for answer in run.batches() if answer is not None]
 
     def get_stats(self) -> ExecutorStats:

@@ -96,6 +96,20 @@ cdef extern from "sabot/native/operators/call_run.h" namespace "sabot::operators
 
 cdef extern from "sabot/native/cython/slot_thread.h" namespace "sabot" nogil:
     void EnterSlotThread() noexcept
+    void (*on_slot_thread_end)()
+
+import threading as _threading
+
+
+cdef void _forget_slot_thread() noexcept with gil:
+    # Before 3.13 Python keeps for ever what current_thread(), so logging too, has noted about a thread not its own.
+    active = getattr(_threading, "_active", {})
+    ident = _threading.get_ident()
+    if isinstance(active.get(ident), _threading._DummyThread):
+        del active[ident]
+
+
+on_slot_thread_end = _forget_slot_thread
 
 # How often a wait looks for signals and for its cancel.
 cdef enum:
@@ -292,15 +306,24 @@ cdef void _notify(void* context) noexcept with gil:
 
 
 cdef class MorselRun:
-    """Morsels on their way through one operator. Add them, submit once, wait, then read the outcomes."""
+    """Morsels on their way through one operator. Add them, execute or submit once, then read the outcomes.
+
+    Dropping it skips the morsels that have not started, so that no interrupted caller leaves work behind.
+    """
 
     cdef shared_ptr[CMorselRun] run
-    cdef SlotPool pool
+    cdef shared_ptr[CSlotPool] pool
     cdef readonly bint cancelled
     cdef size_t count
 
     def __cinit__(self, Operator operator not None):
         self.run = make_shared[CMorselRun](operator.steps)
+
+    def __dealloc__(self):
+        with nogil:  # skipping may end the run, and letting go of the pool may end it: both may need the GIL elsewhere
+            if self.pool.get() != NULL:
+                self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+            self.pool.reset()
 
     def __len__(self):
         return self.count
@@ -338,7 +361,7 @@ cdef class MorselRun:
         if on_finished is not None:
             Py_INCREF(on_finished)  # the run's, until it has finished
             self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
-        self.pool = pool
+        self.pool = pool.pool
         with nogil:
             outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run)
         if outcome != COutcome.kAccepted:
@@ -346,12 +369,18 @@ cdef class MorselRun:
                 Py_DECREF(on_finished)
             _accept(outcome, f"cannot run {self.count} morsels")
 
+    def execute(self, SlotPool pool not None, cancel=None):
+        """Submits, waits, and raises what went wrong; an interrupt cannot come between."""
+        self.submit(pool)
+        self.wait(cancel)
+        self.raise_failure()
+
     def cancel(self):
         """Skips the morsels that have not started; returns at once."""
         self.cancelled = True
-        if self.pool is not None:
+        if self.pool.get() != NULL:
             with nogil:
-                self.pool.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+                self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
 
     def skipped(self):
         """How many morsels never ran. To be called after the end."""
