@@ -1,4 +1,4 @@
-"""What a planned job is made of: stages cut at shuffles, their inputs, steps and outputs, and the splits of their tasks.
+"""What a planned job is made of: stages cut at shuffles, their inputs, steps and outputs, and their tasks' splits.
 
 Values only. The planner makes them, the coordinator hands them out, the task runner carries them out; they travel by
 cloudpickle between equal versions of Sabot.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 JoinType = Literal["inner", "left outer"]
+Order = Literal["ascending", "descending"]
+SortKey = tuple[str, Order] | tuple[str, Order, Literal["at_start", "at_end"]]
 Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, pc.FunctionOptions | None]
 
 
@@ -85,6 +87,29 @@ class Aggregate:
     aggregations: tuple[Aggregation, ...]
     finish: Project | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # pyarrow's options have a form of their own to travel in, and none for pickle.
+        travelling = tuple(
+            (aggregation[0], aggregation[1], None if options is None else options.serialize().to_pybytes())
+            for aggregation in self.aggregations
+            for options in [aggregation[2] if len(aggregation) > 2 else None]
+        )
+        return _restore_aggregate, (self.keys, travelling, self.finish)
+
+
+def _restore_aggregate(
+    keys: tuple[str, ...],
+    aggregations: tuple[tuple[str | Sequence[str], str, bytes | None], ...],
+    finish: Project | None,
+) -> Aggregate:
+    restored: list[Aggregation] = [
+        (target, function)
+        if options is None
+        else (target, function, pc.FunctionOptions.deserialize(pa.py_buffer(options)))
+        for target, function, options in aggregations
+    ]
+    return Aggregate(keys=keys, aggregations=tuple(restored), finish=finish)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
@@ -100,9 +125,9 @@ class Join:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sort:
-    """Sorts a whole table, stably. Runs per task."""
+    """Sorts a whole table, stably, by (name, order) or (name, order, null placement). Runs per task."""
 
-    sorting: tuple[tuple[str, Literal["ascending", "descending"]], ...]
+    sorting: tuple[SortKey, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +196,7 @@ class TablePiece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
-    """Stages in an order in which each comes after its inputs; the last one has the job's ResultOutput or WriteOutput."""
+    """Stages, each after its inputs; the last one has the job's ResultOutput or WriteOutput."""
 
     job_id: str
     stages: tuple[Stage, ...]
@@ -180,7 +205,7 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePart:
-    """Row groups of a Parquet file, or a whole file where `row_groups` is None; `rows` is what they must yield, if known."""
+    """Row groups of a Parquet file, or a whole file where they are None; `rows` is what they must yield, if known."""
 
     file: SourceFile
     row_groups: tuple[int, ...] | None
@@ -209,5 +234,3 @@ Split = FilesSplit | TableSplit | PartitionSplit
 def shuffle_id(job_id: str, stage_id: int) -> str:
     """The id of the shuffle that a stage writes."""
     return f"{job_id}/{stage_id}"
-
-

@@ -23,9 +23,7 @@ class KeptProcessor:
         if result is None or isinstance(result, pa.RecordBatch):
             return result
         name = getattr(self._function, "__qualname__", repr(self._function))
-        raise TypeError(
-            f"The processor {name} must return a pyarrow.RecordBatch or None, not {type(result).__name__}."
-        )
+        raise TypeError(f"The processor {name} must return a pyarrow.RecordBatch or None, not {type(result).__name__}.")
 
     def keep(self, error: BaseException) -> None:
         with self._lock:

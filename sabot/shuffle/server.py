@@ -14,6 +14,7 @@ from sabot.shuffle.processor import KeptProcessor, Processor
 from sabot.shuffle.receipts import PartitionRead, Published
 
 CHUNK_BYTES_MAX = 4 << 20
+_STRAY_WAIT_S = 1.0
 
 
 def new_incarnation() -> int:
@@ -131,9 +132,7 @@ class ShuffleServer:
             raise UsageError(f"register_partition takes a pyarrow.RecordBatch, not {type(batch).__name__}.")
         self.publish(shuffle_id, partition_id, [batch], batch.schema)
 
-    def publish(
-        self, name: str, index: int, batches: Sequence[pa.RecordBatch], schema: pa.Schema
-    ) -> Published:
+    def publish(self, name: str, index: int, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> Published:
         """Keeps batches for pull under a name and an index."""
         ticket, rows, content_sum = self.native.publish(name, index, list(batches), schema)
         return Published(ticket=ticket, rows=rows, content_sum=content_sum)
@@ -187,7 +186,10 @@ class ShuffleServer:
 
     def _check_ours(self, shuffle_id: str, partition_id: int) -> None:
         check_partition(shuffle_id, partition_id, self.num_partitions(shuffle_id))
-        if self.native.holds(shuffle_id, partition_id):
+        # Rows sent with target_agent may be on their way: a partition that is not ours gets a moment to show up.
+        if self.native.holds(shuffle_id, partition_id) or (
+            self.native.wait_senders(shuffle_id, _STRAY_WAIT_S) and self.native.holds(shuffle_id, partition_id)
+        ):
             return
         owners = self._owners_of[shuffle_id]
         owner = owners[partition_id % len(owners)]

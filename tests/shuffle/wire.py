@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.flight as flight
+from pyarrow import flight
 
 from sabot.native import _native
 

@@ -10,6 +10,7 @@ cdef extern from "sabot/native/rows/hash.h" namespace "sabot::rows" nogil:
     CStatus HashKeys(const CRecordBatch& batch, const vector[int]& key_columns, uint64_t* out)
     CResult[uint64_t] ContentSum(const uint64_t* key_hashes, const CArray& column)
     int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions)
+    uint64_t Mix(uint64_t key_hash, uint64_t value_hash)
 
 cdef extern from "sabot/native/rows/checksum.h" namespace "sabot::rows" nogil:
     CResult[uint64_t] ChecksumBatch(const CRecordBatch& batch)
@@ -102,6 +103,11 @@ def hash_keys(batch, key_columns):
     with nogil:
         check(HashKeys(_deref(c_batch), columns, out))
     return pyarrow.Array.from_buffers(pyarrow.uint64(), rows, [None, hashes], 0)
+
+
+def mix(uint64_t key_hash, uint64_t value_hash):
+    """Binds a value hash to a key hash, as audits do."""
+    return Mix(key_hash, value_hash)
 
 
 def partition_of(hashes, int32_t num_partitions):

@@ -5,6 +5,8 @@ include "shuffle_types.pxi"
 
 import time as _time
 
+from cython.operator cimport dereference as deref
+
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
@@ -24,12 +26,18 @@ cdef vector[shared_ptr[CRecordBatch]] _unwrap_batches(batches) except *:
     return unwrapped
 
 
+cdef CSlotPool* _pool_of(SlotPool slot_pool):
+    if slot_pool is None:
+        return NULL
+    return slot_pool.pool.get()
+
+
 cdef list _wrap_batches(const vector[shared_ptr[CRecordBatch]]& batches):
     cdef size_t i
     return [pyarrow_wrap_batch(batches[i]) for i in range(batches.size())]
 
 
-cdef CStatus _call_processor(
+cdef cbool _call_processor(
     void* processor, const shared_ptr[CRecordBatch]& rows, shared_ptr[CRecordBatch]* result
 ) noexcept with gil:
     holder = <object>processor
@@ -39,8 +47,8 @@ cdef CStatus _call_processor(
             result[0] = pyarrow_unwrap_batch(answer)
     except BaseException as error:  # kept for the reader, who raises it as itself
         holder.keep(error)
-        return CStatus_Invalid(b"the processor failed")
-    return CStatus_OK()
+        return False
+    return True
 
 
 cdef void _release_processor(void* processor) noexcept with gil:
@@ -75,7 +83,7 @@ cdef class NativeServer:
         with nogil:
             made = CFlightServer.Make(options, self.store, self.published)
         check(made.status())
-        self.server = move(made.ValueUnsafe())
+        self.server = move(deref(made))
         self.agent = _bytes(f"{advertise_host}:{self.port}")
 
     @property
@@ -125,7 +133,7 @@ cdef class NativeServer:
             with nogil:
                 finished = WaitSendersFor(self.store.get(), id_bytes, slice_s)
             check(finished.status())
-            if finished.ValueUnsafe():
+            if deref(finished):
                 return True
             PyErr_CheckSignals()
             if _time.monotonic() >= deadline:
@@ -134,12 +142,12 @@ cdef class NativeServer:
     def holds(self, str shuffle_id, int partition):
         cdef CResult[cbool] holds = self.store.get().Holds(_bytes(shuffle_id), partition)
         check(holds.status())
-        return holds.ValueUnsafe()
+        return deref(holds)
 
     def confirmed_attempts(self, str shuffle_id):
         cdef CResult[vector[CAttemptKey]] keys = self.store.get().ConfirmedAttempts(_bytes(shuffle_id))
         check(keys.status())
-        cdef vector[CAttemptKey] found = keys.ValueUnsafe()
+        cdef vector[CAttemptKey] found = deref(keys)
         return [(found[i].task, found[i].attempt) for i in range(found.size())]
 
     def take(self, str shuffle_id, int partition, attempts, *, int num_partitions, SlotPool slot_pool=None,
@@ -156,17 +164,17 @@ cdef class NativeServer:
         names.agent = self.agent
         names.partition = partition
         names.num_partitions = num_partitions
-        cdef CSlotPool* pool = NULL if slot_pool is None else slot_pool.pool.get()
+        cdef CSlotPool* pool = _pool_of(slot_pool)
         cdef CResult[CContents] taken
         cdef CResult[CPartitionSum] audited
         cdef CContents contents
         with nogil:
             taken = self.store.get().Take(names.shuffle_id, partition, keys)
             check(taken.status())
-            contents = taken.ValueUnsafe()
+            contents = deref(taken)
             audited = AuditPartition(contents, names, pool)
             check(audited.status())
-        cdef CPartitionSum released = audited.ValueUnsafe()
+        cdef CPartitionSum released = deref(audited)
         schema = None if contents.schema.get() == NULL else pyarrow_wrap_schema(contents.schema)
         holder = self.processing_of.get(shuffle_id)
         if holder is None:
@@ -185,14 +193,14 @@ cdef class NativeServer:
         with nogil:
             part = self.published.get().Publish(name_bytes, index, c_schema, unwrapped, self.batch_bytes_max)
         check(part.status())
-        cdef shared_ptr[const CPublished] kept = part.ValueUnsafe()
+        cdef shared_ptr[const CPublished] kept = deref(part)
         return ticket_of(name, index), kept.get().rows, kept.get().content_sum
 
     def find(self, str name, int64_t index):
         """What is published so: (schema, batches)."""
         cdef CResult[shared_ptr[const CPublished]] part = self.published.get().Find(_bytes(name), index)
         check(part.status())
-        cdef shared_ptr[const CPublished] kept = part.ValueUnsafe()
+        cdef shared_ptr[const CPublished] kept = deref(part)
         return pyarrow_wrap_schema(kept.get().schema), _wrap_batches(kept.get().batches)
 
     def published_names(self):
@@ -233,7 +241,7 @@ cdef class _Processing:
             made = ProcessedResults(self.processing, contents, timeout_s)
         self.processor.raise_kept()
         check(made.status())
-        return _wrap_batches(made.ValueUnsafe())
+        return _wrap_batches(deref(made))
 
 
 cdef class NativeClient:
@@ -254,7 +262,7 @@ cdef class NativeClient:
         with nogil:
             part = self.client.get().Fetch(address_bytes, ticket_bytes, timeout_s)
         check(part.status())
-        cdef shared_ptr[CPublished] pulled = part.ValueUnsafe()
+        cdef shared_ptr[CPublished] pulled = deref(part)
         return pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
 
     def ping(self, str address, double timeout_s):
@@ -264,7 +272,7 @@ cdef class NativeClient:
         with nogil:
             incarnation = self.client.get().Ping(address_bytes, timeout_s)
         check(incarnation.status())
-        return incarnation.ValueUnsafe()
+        return deref(incarnation)
 
     def end(self, str prefix):
         cdef string prefix_bytes = _bytes(prefix)
@@ -313,13 +321,15 @@ cdef class NativeSender:
         self.schema = schema
         self.server = server
         self.client = client
-        cdef CChunkStore* store = NULL if server is None else server.store.get()
+        cdef CChunkStore* store = NULL
+        if server is not None:
+            store = server.store.get()
         self.sender = MakeSender(options, store, client.client.get())
 
     def scatter_and_send(self, batches, SlotPool slot_pool=None):
         """Partitions the rows in a slot and hands them to their owners' outboxes."""
         cdef vector[shared_ptr[CRecordBatch]] unwrapped = _unwrap_batches(batches)
-        cdef CSlotPool* pool = NULL if slot_pool is None else slot_pool.pool.get()
+        cdef CSlotPool* pool = _pool_of(slot_pool)
         with nogil:
             check(ScatterAndSend(unwrapped, self.scatter, self.sender, pool))
 
@@ -340,7 +350,7 @@ cdef class NativeSender:
                 no_keys.resize(chunk.batch.get().num_rows())
                 summed = ContentSum(no_keys.data(), chunk.batch.get().column(sum_column).get()[0])
                 check(summed.status())
-                extent.content_sum = summed.ValueUnsafe()
+                extent.content_sum = deref(summed)
             chunk.extents.push_back(extent)
             chunks.push_back(chunk)
             check(self.sender.get().Send(chunks))
@@ -359,7 +369,7 @@ cdef class NativeSender:
             with nogil:
                 confirmed = WaitConfirmedFor(self.sender.get(), slice_s)
             check(confirmed.status())
-            if confirmed.ValueUnsafe():
+            if deref(confirmed):
                 return True
             PyErr_CheckSignals()
             if _time.monotonic() >= deadline:

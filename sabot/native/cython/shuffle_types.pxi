@@ -161,7 +161,7 @@ cdef extern from "sabot/native/shuffle/processing.h" namespace "sabot::shuffle" 
         pass
 
 cdef extern from "sabot/native/shuffle/python_bridge.h" namespace "sabot::shuffle" nogil:
-    ctypedef CStatus (*ProcessorCall)(
+    ctypedef cbool (*ProcessorCall)(
         void* processor, const shared_ptr[CRecordBatch]& rows, shared_ptr[CRecordBatch]* result) noexcept
     ctypedef void (*ProcessorRelease)(void* processor) noexcept
     shared_ptr[CAttemptSender] MakeSender(CSenderOptions options, CChunkStore* store, CDataClient* client)

@@ -44,6 +44,7 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
   uint64_t row_count = 0;
   while (true) {
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
+    const bool ended = message.data == nullptr && message.app_metadata == nullptr;
     if (message.data != nullptr) {
       ARROW_RETURN_NOT_OK(message.data->ValidateFull());
       row_count += static_cast<uint64_t>(message.data->num_rows());
@@ -55,7 +56,7 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
       return MakeStatus(Code::kIntegrity, "A writer announced " + std::to_string(announced) + " rows, but " +
                                               std::to_string(row_count) + " came. Nothing of them was kept.");
     }
-    if (message.data == nullptr) {
+    if (ended) {
       return MakeStatus(Code::kPeerLost, "A writer's stream ended without its last message (SBTE and the row count); its " +
                                              std::to_string(row_count) + " rows were dropped.");
     }

@@ -11,11 +11,12 @@
 
 namespace sabot::shuffle {
 
-/// Calls a Python processor with the GIL; `result` stays null for no rows.
-using ProcessorCall = arrow::Status (*)(void* processor, const std::shared_ptr<arrow::RecordBatch>& rows,
-                                        std::shared_ptr<arrow::RecordBatch>* result) noexcept;
+/// Calls a Python processor with the GIL; `result` stays null for no rows. False where it raised, which
+/// it keeps itself; it never throws.
+using ProcessorCall = bool (*)(void* processor, const std::shared_ptr<arrow::RecordBatch>& rows,
+                                        std::shared_ptr<arrow::RecordBatch>* result);
 
-using ProcessorRelease = void (*)(void* processor) noexcept;
+using ProcessorRelease = void (*)(void* processor);
 
 /// `store` and `client` must outlive the sender.
 inline std::shared_ptr<AttemptSender> MakeSender(AttemptSender::Options options, ChunkStore* store, DataClient* client) {
@@ -33,7 +34,7 @@ inline std::shared_ptr<Processing> MakeProcessing(std::shared_ptr<slots::SlotPoo
       [call, held = std::shared_ptr<void>(processor, release)](
           const std::shared_ptr<arrow::RecordBatch>& rows) -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
         std::shared_ptr<arrow::RecordBatch> result;
-        ARROW_RETURN_NOT_OK(call(held.get(), rows, &result));
+        if (!call(held.get(), rows, &result)) return arrow::Status::Invalid("The processor raised.");
         return result;
       });
 }

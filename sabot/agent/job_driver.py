@@ -1,0 +1,250 @@
+"""All that an agent does about jobs: it coordinates those submitted to it, and carries out its part of all others.
+
+Every coroutine runs on the daemon's loop and raises sabot.errors, which the control service puts on the wire. What
+blocks runs in threads of bounded pools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from sabot.agent.context import AgentContext
+from sabot.agent.coordinator import Coordinator
+from sabot.agent.job_run import JobRun, Surroundings
+from sabot.agent.job_state import JobState
+from sabot.agent.leases import Leases
+from sabot.agent.membership import Membership
+from sabot.agent.peer_calls import PeerCalls
+from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.sources import describe_source
+from sabot.agent.task_runner import TaskLimits, TaskRunner
+from sabot.config import Config
+from sabot.errors import PeerRefused, UsageError
+from sabot.wire.agent_pb2 import (
+    DescribeSourceReply,
+    DescribeSourceRequest,
+    EndJobReply,
+    EndJobRequest,
+    JobEvent,
+    PrepareJobReply,
+    PrepareJobRequest,
+    ReleaseJobReply,
+    ReleaseJobRequest,
+    RunTaskReply,
+    RunTaskRequest,
+    SourceFile,
+    SubmitJobRequest,
+)
+from sabot.wire.convert import from_agent
+from sabot.wire.failure import to_failure
+from sabot.wire.member import Member
+from sabot.wire.versions import check_versions
+
+log = logging.getLogger("sabot.jobs")
+
+_CLOSE_WAIT_S = 2.0
+
+
+class JobDriver:
+    """Made and used on the daemon's loop; `close` it before the context is shut down."""
+
+    def __init__(self, *, context: AgentContext, membership: Membership, config: Config) -> None:
+        self._membership = membership
+        self._config = config.jobs
+        me = membership.me
+        runner = TaskRunner(
+            agent_id=me.agent_id,
+            slots=context.task_slot_manager,
+            transport=context.shuffle_transport,
+            limits=TaskLimits(
+                morsel_bytes=config.slots.morsel_bytes,
+                scatter_bytes_max=config.shuffle.scatter_bytes_max,
+            ),
+        )
+        self._state = JobState(
+            agent_id=me.agent_id,
+            transport=context.shuffle_transport,
+            runner=runner,
+            result_lease_s=config.jobs.result_lease_s,
+            upload_lease_s=config.jobs.upload_lease_s,
+        )
+        self._watch = PeerWatch(context.shuffle_transport, deadline_s=config.jobs.peer_deadline_s)
+        self._calls = PeerCalls(self, me.identity)
+        self._runs: dict[str, JobRun] = {}
+        self._finished: dict[str, tuple[Member, ...]] = {}  # who keeps a result, while its lease runs
+        self._leases = Leases(self._forget_finished)
+        self._winding_up: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._state.start_sweeping()
+
+    def jobs_running(self) -> int:
+        """Jobs that this agent coordinates or has prepared for another."""
+        return len(self._runs.keys() | self._state.job_ids)
+
+    def tasks_running(self) -> int:
+        return self._state.tasks_running
+
+    async def submit(self, request: SubmitJobRequest) -> AsyncGenerator[JobEvent, None]:
+        """Coordinates a job and says how it goes; closing the generator before its end cancels the job everywhere."""
+        self._check_submission(request)
+        try:
+            run = await self._start_run(request)
+        except UsageError:
+            raise
+        except Exception as error:
+            log.exception("job not started job=%s", request.job_id)
+            yield JobEvent(failed=to_failure(error))
+            return
+        ended = False
+        try:
+            async with aclosing(run.events()) as events:
+                async for event in events:
+                    ended = event.WhichOneof("event") in {"finished", "failed"}
+                    if event.WhichOneof("event") == "finished":
+                        self._finished[run.job_id] = run.agents
+                        self._leases.start(run.job_id, self._config.result_lease_s)
+                    yield event
+        finally:
+            if not ended:
+                run.cancel("its client went away or cancelled it")
+
+    async def prepare(self, request: PrepareJobRequest) -> PrepareJobReply:
+        """Takes part in a job: opens its shuffles, and watches its coordinator as long as it runs."""
+        self._check_not_draining()
+        plan = await self._state.load_plan(request.plan)
+        agents = [from_agent(agent) for agent in request.agents]
+        held = await self._state.prepare(
+            plan, dict(enumerate(request.num_partitions)), [member.flight_address for member in agents]
+        )
+        coordinator = from_agent(request.coordinator)
+        if held.watch is None and coordinator.identity != self._membership.me.identity:
+            held.watch = asyncio.get_running_loop().create_task(self._end_without(coordinator, plan.job_id))
+        return PrepareJobReply()
+
+    async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
+        """Runs one attempt; what goes wrong in it is in the reply."""
+        self._check_not_draining()
+        return await self._state.run_task(request)
+
+    async def end_job(self, request: EndJobRequest) -> EndJobReply:
+        """Frees what the job has here; jobs unknown here are remembered as ended."""
+        await self._state.end(request.job_id, keep_result=request.keep_result)
+        return EndJobReply()
+
+    async def release(self, request: ReleaseJobRequest) -> ReleaseJobReply:
+        """Frees a kept result here and, where this agent coordinated the job, on all others; cancels a running job."""
+        run = self._runs.get(request.job_id)
+        if run is not None:
+            run.cancel("it was released")
+        self._leases.end(request.job_id)
+        members = self._finished.pop(request.job_id, ())
+        others = [member for member in members if member.identity != self._membership.me.identity]
+        await self._state.end(request.job_id, keep_result=False)
+        if others:
+            calls = [self._end_on(member, request.job_id) for member in others]
+            await asyncio.gather(*calls)
+        return ReleaseJobReply()
+
+    async def describe_source(self, request: DescribeSourceRequest) -> DescribeSourceReply:
+        """Lists a source's files as this agent sees them."""
+        paths = list(request.paths)
+        source = await self._state.in_thread(lambda: describe_source(request.format, paths))
+        return DescribeSourceReply(
+            schema=source.schema.serialize().to_pybytes(),
+            files=[
+                SourceFile(
+                    path=file.path,
+                    size_bytes=file.size_bytes,
+                    modified_ns=file.modified_ns,
+                    row_group_rows=file.row_group_rows,
+                    row_group_bytes=file.row_group_bytes,
+                )
+                for file in source.files
+            ],
+        )
+
+    async def drain(self, deadline_s: float) -> None:
+        """Takes no new job and no new task, and waits for the running ones, at most `deadline_s`."""
+        self._draining = True
+        await self._state.drain(deadline_s)
+
+    async def close(self) -> None:
+        """Cancels what still runs, here and on the other agents, and frees it."""
+        self._draining = True
+        for run in list(self._runs.values()):
+            run.cancel("its coordinator stops")
+        if self._winding_up:
+            await asyncio.wait(set(self._winding_up), timeout=_CLOSE_WAIT_S)
+        self._leases.close()
+        await self._state.close()
+        self._watch.close()
+        await self._calls.close()
+
+    def _check_submission(self, request: SubmitJobRequest) -> None:
+        self._check_not_draining()
+        check_versions(request.versions, peer="the client")
+        if request.job_id in self._runs:
+            raise UsageError(f"job {request.job_id} runs already; a job_id is used once", job=request.job_id)
+
+    async def _start_run(self, request: SubmitJobRequest) -> JobRun:
+        plan = await self._state.load_plan(request.plan)
+        if plan.job_id != request.job_id:
+            raise UsageError(f"the plan of job {request.job_id} is that of job {plan.job_id}", job=request.job_id)
+        agents = [member for member in self._membership.members() if not member.draining]
+        coordinator = Coordinator(
+            plan=plan,
+            agents=agents,
+            partitions_per_slot=self._config.partitions_per_slot,
+            split_bytes=self._config.split_bytes,
+        )
+        run = JobRun(
+            job_id=plan.job_id,
+            plan=request.plan,
+            coordinator=coordinator,
+            agents=agents,
+            surroundings=Surroundings(
+                me=self._membership.me,
+                calls=self._calls,
+                watch=self._watch,
+                peer_deadline_s=self._config.peer_deadline_s,
+            ),
+        )
+        self._runs[plan.job_id] = run
+        run.start()
+        winding_up = asyncio.get_running_loop().create_task(self._forget(run))
+        self._winding_up.add(winding_up)
+        winding_up.add_done_callback(self._winding_up.discard)
+        return run
+
+    def _forget_finished(self, job_id: str) -> None:
+        self._finished.pop(job_id, None)
+
+    async def _forget(self, run: JobRun) -> None:
+        await run.wound_up()
+        del self._runs[run.job_id]
+
+    async def _end_without(self, coordinator: Member, job_id: str) -> None:
+        """Ends a job here when the agent that drives it is lost."""
+        error = await self._watch.lost(coordinator)
+        log.warning("job ended without its coordinator job=%s error=%s", job_id, error)
+        # Ending the job cancels this watch; it must not cancel the ending.
+        await asyncio.shield(asyncio.ensure_future(self._state.end(job_id, keep_result=False)))
+
+    async def _end_on(self, member: Member, job_id: str) -> None:
+        request = EndJobRequest(job_id=job_id, keep_result=False)
+        try:
+            await self._calls.end_job(member, request, timeout_s=self._config.peer_deadline_s)
+        except Exception as error:  # its lease frees it
+            log.info("result not released job=%s agent=%s error=%s", job_id, member.agent_id, error)
+
+    def _check_not_draining(self) -> None:
+        if self._draining:
+            me = self._membership.me
+            raise PeerRefused(
+                f"agent {me.agent_id} is draining and takes no new work; run the job again on the others",
+                agent=me.agent_id,
+                address=me.control_address,
+            )

@@ -1,0 +1,144 @@
+"""What happens to a job, and what its coordinator wants done about it: the two alphabets of one state machine.
+
+Values only. Agents are named by their index in the job's owner list, which never changes while the job lives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sabot.dataflow.stage import Split
+from sabot.wire.agent_pb2 import Failure, JobFinished, RunTaskReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted:
+    """The first event; everything else follows from the plan and the agents that the coordinator was made with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The agent knows the job: its shuffles are open there."""
+
+    agent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareFailed:
+    agent: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderOpened:
+    """The hidden folder for the files of a WriteOutput is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderPublished:
+    """The files written have been moved into place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderFailed:
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSucceeded:
+    """An attempt has ended well, and every owner has confirmed its manifest."""
+
+    agent: int
+    stage_id: int
+    task: int
+    attempt: int
+    reply: RunTaskReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed:
+    agent: int
+    stage_id: int
+    task: int
+    attempt: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLost:
+    """An agent of the job is gone, frozen or another one than it was."""
+
+    agent: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The user or the end of his stream has cancelled the job, or this agent stops."""
+
+    reason: str
+
+
+Event = (
+    JobStarted
+    | Prepared
+    | PrepareFailed
+    | FolderOpened
+    | FolderPublished
+    | FolderFailed
+    | TaskSucceeded
+    | TaskFailed
+    | AgentLost
+    | Cancelled
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    agent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenFolder:
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishFolder:
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardFolder:
+    """Remove what was written; harmless after a publish."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTask:
+    """`inputs` has, for each input stage in the order of the stage's input, the attempt to read of each task."""
+
+    agent: int
+    stage_id: int
+    task: int
+    attempt: int
+    split: Split
+    inputs: tuple[tuple[int, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndJob:
+    agent: int
+    keep_result: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    finished: JobFinished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    failure: Failure
+
+
+Command = Prepare | OpenFolder | PublishFolder | DiscardFolder | StartTask | EndJob | Finish | Fail

@@ -1,0 +1,236 @@
+"""Drives one coordinator for real: carries out its commands on the loop, reports what came of them, tells the client.
+
+When the job has ended, its calls are cancelled, every agent is told, and only then does the client hear of it; an agent
+that does not answer is waited for in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sabot.agent import job_events as ev
+from sabot.agent.coordinator import Coordinator
+from sabot.agent.output_folder import OutputFolder
+from sabot.agent.peer_calls import PeerCalls
+from sabot.agent.peer_watch import PeerWatch
+from sabot.wire.agent_pb2 import (
+    EndJobRequest,
+    InputAttempts,
+    JobAccepted,
+    JobEvent,
+    JobProgress,
+    PrepareJobRequest,
+    RunTaskRequest,
+)
+from sabot.wire.convert import to_agent
+from sabot.wire.failure import to_failure
+from sabot.wire.member import Member
+
+log = logging.getLogger("sabot.jobs")
+
+PROGRESS_EVERY_S = 0.2
+_PREPARE_DEADLINE_S = 60.0
+_END_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every run on this agent shares."""
+
+    me: Member
+    calls: PeerCalls
+    watch: PeerWatch
+    peer_deadline_s: float
+
+
+class JobRun:
+    """One job from its start to its end. All methods are called on the loop."""
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        plan: bytes,
+        coordinator: Coordinator,
+        agents: Sequence[Member],
+        surroundings: Surroundings,
+    ) -> None:
+        self.job_id = job_id
+        self.agents = tuple(agents)
+        self._plan = plan
+        self._coordinator = coordinator
+        self._around = surroundings
+        self._started_s = 0.0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._folder: OutputFolder | None = None
+        self._folder_turn = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._last_event: JobEvent | None = None
+        self._wound_up = asyncio.Event()
+
+    def start(self) -> None:
+        self._started_s = asyncio.get_running_loop().time()
+        for index, member in enumerate(self.agents):
+            if member.identity != self._around.me.identity:
+                self._spawn(self._watch(index, member))
+        self.post(ev.JobStarted())
+
+    def cancel(self, reason: str) -> None:
+        """Ends the job everywhere; harmless when it has ended."""
+        self.post(ev.Cancelled(reason=reason))
+
+    def post(self, event: ev.Event) -> None:
+        """Tell the coordinator, and do what it wants done."""
+        for command in self._coordinator.handle(event):
+            self._carry_out(command)
+        self._news.set()
+
+    async def events(self) -> AsyncGenerator[JobEvent, None]:
+        """Accepted, then progress at most five times a second, then how it ended."""
+        yield JobEvent(accepted=JobAccepted(agents=[to_agent(member) for member in self.agents]))
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._last_event is not None:
+                yield self._last_event
+                return
+            yield JobEvent(progress=JobProgress(stages=self._coordinator.progress()))
+            if not self._wound_up.is_set():
+                await _wait_at_most(self._wound_up, PROGRESS_EVERY_S)
+
+    async def wound_up(self) -> None:
+        """Waits until the job has ended and every agent that answers has been told."""
+        await self._wound_up.wait()
+        while self._endings:
+            await asyncio.wait(self._endings)
+
+    def _carry_out(self, command: ev.Command) -> None:
+        match command:
+            case ev.Prepare(agent=agent):
+                self._spawn(self._prepare(agent))
+            case ev.StartTask():
+                self._spawn(self._run_task(command))
+            case ev.OpenFolder(folder=folder):
+                self._folder = OutputFolder(folder, self.job_id)
+                self._spawn_ending(self._use_folder(self._folder.open, ev.FolderOpened()))
+            case ev.PublishFolder(files=files):
+                assert self._folder is not None
+                self._spawn_ending(self._use_folder(partial(self._folder.publish, files), ev.FolderPublished()))
+            case ev.EndJob(agent=agent, keep_result=keep_result):
+                self._spawn_ending(self._end_job(agent, keep_result))
+            case ev.DiscardFolder():
+                self._spawn_ending(self._discard_folder())
+            case ev.Finish(finished=finished):
+                finished.elapsed_s = asyncio.get_running_loop().time() - self._started_s
+                self._end_with(JobEvent(finished=finished))
+            case ev.Fail(failure=failure):
+                log.info("job failed job=%s failure=%s message=%.500s", self.job_id, failure.type, failure.message)
+                self._end_with(JobEvent(failed=failure))
+
+    def _end_with(self, event: JobEvent) -> None:
+        for call in self._calls:
+            call.cancel()
+        self._spawn_ending(self._wind_up(event, set(self._endings)))
+
+    async def _wind_up(self, event: JobEvent, endings: set[asyncio.Task[None]]) -> None:
+        if endings:
+            await asyncio.wait(endings, timeout=_END_WAIT_S)
+        self._last_event = event
+        self._wound_up.set()
+        self._news.set()
+
+    async def _prepare(self, agent: int) -> None:
+        counts = self._coordinator.num_partitions
+        request = PrepareJobRequest(
+            job_id=self.job_id,
+            plan=self._plan,
+            agents=[to_agent(member) for member in self.agents],
+            num_partitions=[counts.get(stage_id, 0) for stage_id in range(max(counts, default=-1) + 1)],
+            coordinator=to_agent(self._around.me),
+        )
+        try:
+            await self._around.calls.prepare(self.agents[agent], request, timeout_s=_PREPARE_DEADLINE_S)
+        except Exception as error:
+            self.post(ev.PrepareFailed(agent=agent, failure=to_failure(error)))
+        else:
+            self.post(ev.Prepared(agent=agent))
+
+    async def _run_task(self, command: ev.StartTask) -> None:
+        request = RunTaskRequest(
+            job_id=self.job_id,
+            stage_id=command.stage_id,
+            task=command.task,
+            attempt=command.attempt,
+            split=pickle.dumps(command.split),
+            inputs=[InputAttempts(stage_id=stage_id, attempts=attempts) for stage_id, attempts in command.inputs],
+        )
+        which = {
+            "agent": command.agent,
+            "stage_id": command.stage_id,
+            "task": command.task,
+            "attempt": command.attempt,
+        }
+        try:
+            reply = await self._around.calls.run_task(self.agents[command.agent], request)
+        except Exception as error:
+            self.post(ev.TaskFailed(**which, failure=to_failure(error)))
+            return
+        if reply.HasField("failure"):
+            self.post(ev.TaskFailed(**which, failure=reply.failure))
+        else:
+            self.post(ev.TaskSucceeded(**which, reply=reply))
+
+    async def _watch(self, index: int, member: Member) -> None:
+        error = await self._around.watch.lost(member)
+        self.post(ev.AgentLost(agent=index, failure=to_failure(error)))
+
+    async def _end_job(self, agent: int, keep_result: bool) -> None:
+        member = self.agents[agent]
+        request = EndJobRequest(job_id=self.job_id, keep_result=keep_result)
+        try:
+            await self._around.calls.end_job(member, request, timeout_s=self._around.peer_deadline_s)
+        except Exception as error:  # the agent frees the job by itself when it misses its coordinator
+            log.info("agent not told of a job's end job=%s agent=%s error=%s", self.job_id, member.agent_id, error)
+
+    async def _use_folder(self, use: Callable[[], None], done: ev.Event) -> None:
+        """Never cancelled, so that a discard comes after it and not in its midst."""
+        try:
+            async with self._folder_turn:
+                await asyncio.to_thread(use)
+        except Exception as error:
+            self.post(ev.FolderFailed(failure=to_failure(error)))
+        else:
+            self.post(done)
+
+    async def _discard_folder(self) -> None:
+        async with self._folder_turn:
+            if self._folder is not None:
+                await asyncio.to_thread(self._folder.discard)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        _keep(self._calls, work)
+
+    def _spawn_ending(self, work: Coroutine[Any, Any, None]) -> None:
+        _keep(self._endings, work)
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Start `work` and hold it while it runs: the loop itself holds tasks weakly."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _wait_at_most(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,228 @@
+"""What this agent holds of jobs, whoever coordinates them: plans, running tasks, shuffles, results under a lease.
+
+Used on the daemon's loop; tasks run in threads of a bounded pool. A job that has ended is remembered for a while, so
+that a command which comes late finds it ended and makes nothing anew. Nothing outlives its job but a kept result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sabot.agent.leases import Leases
+from sabot.agent.task_input import InputAttempts
+from sabot.agent.task_runner import Task, TaskRunner
+from sabot.dataflow.execution import wire_schema
+from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, shuffle_id
+from sabot.errors import JobCancelled, PeerRefused, UsageError
+from sabot.shuffle.transport import ShuffleTransport
+from sabot.wire.agent_pb2 import RunTaskReply, RunTaskRequest
+
+TASK_THREADS_MAX = 64
+"""Tasks of all jobs that run at once on an agent; they wait more than they work, for all work is done in slots."""
+
+_ENDED_MAX = 4096
+_UPLOAD = "/upload/"
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class HeldJob:
+    """A prepared job. `watch` ends it when its coordinator is lost."""
+
+    plan: JobPlan
+    flags: set[threading.Event] = field(default_factory=set)
+    watch: asyncio.Task[None] | None = None
+
+
+class JobState:
+    """The jobs of one agent; `runner` carries out their tasks."""
+
+    def __init__(
+        self,
+        *,
+        agent_id: str,
+        transport: ShuffleTransport,
+        runner: TaskRunner,
+        result_lease_s: float,
+        upload_lease_s: float,
+    ) -> None:
+        self._agent_id = agent_id
+        self._transport = transport
+        self._runner = runner
+        self._result_lease_s = result_lease_s
+        self._upload_lease_s = upload_lease_s
+        self._jobs: dict[str, HeldJob] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._kept = Leases(self._drop_soon)
+        self._running: set[asyncio.Future[RunTaskReply]] = set()
+        self._tasks = ThreadPoolExecutor(TASK_THREADS_MAX, thread_name_prefix="sabot-task")
+        self._work = ThreadPoolExecutor(4, thread_name_prefix="sabot-jobs")
+        self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def tasks_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def job_ids(self) -> set[str]:
+        """Jobs prepared here that have not ended."""
+        return set(self._jobs)
+
+    async def load_plan(self, packed: bytes) -> JobPlan:
+        """The plan in `packed`; UsageError where this agent lacks a module that the user's functions need."""
+        return await self.in_thread(lambda: load_plan(packed, self._agent_id))
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """`function` where it may block for a while."""
+        return await asyncio.get_running_loop().run_in_executor(self._work, function)
+
+    async def prepare(self, plan: JobPlan, num_partitions: dict[int, int], owners: list[str]) -> HeldJob:
+        """Opens the job's shuffles; a second call for the same job does nothing."""
+        held = self._jobs.get(plan.job_id)
+        if held is not None:
+            return held
+        self._check_not_ended(plan.job_id)
+        held = self._jobs[plan.job_id] = HeldJob(plan)
+        await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners))
+        if self._jobs.get(plan.job_id) is not held:
+            await self._drop(plan.job_id)
+        self._check_not_ended(plan.job_id)
+        return held
+
+    async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
+        """Runs one attempt; cancelling the call, or ending the job, cancels it."""
+        self._check_not_ended(request.job_id)
+        held = self._jobs.get(request.job_id)
+        if held is None:
+            raise PeerRefused(
+                f"agent {self._agent_id} knows no job {request.job_id}: it was not prepared here; run the job again",
+                job=request.job_id,
+                agent=self._agent_id,
+            )
+        cancelled = threading.Event()
+        held.flags.add(cancelled)
+        task = _task_of(request, held.plan, cancelled)
+        future = asyncio.get_running_loop().run_in_executor(self._tasks, self._runner.run, task)
+        self._running.add(future)
+        future.add_done_callback(lambda _: self._task_ended(request.job_id, held, cancelled, future))
+        try:
+            return await asyncio.shield(future)
+        finally:
+            cancelled.set()
+
+    async def end(self, job_id: str, *, keep_result: bool) -> None:
+        """Cancels the job's tasks and frees what it has here, but the result where that is kept, for its lease."""
+        held = self._jobs.pop(job_id, None)
+        self._remember_ended(job_id)
+        if held is not None:
+            if held.watch is not None:
+                held.watch.cancel()
+            for flag in held.flags:
+                flag.set()
+        if keep_result and held is not None:
+            self._kept.start(job_id, self._result_lease_s)
+            plan = held.plan
+            await self.in_thread(lambda: self._drop_all_but_result(plan))
+        else:
+            self._kept.end(job_id)
+            await self._drop(job_id)
+
+    def start_sweeping(self) -> None:
+        """From now on drop tables that clients have uploaded and never used in a job, once their lease has run out."""
+        self._sweep = asyncio.get_running_loop().call_later(self._upload_lease_s, self._sweep_uploads)
+
+    async def drain(self, deadline_s: float) -> None:
+        """Waits for the running tasks, at most `deadline_s`."""
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=deadline_s)
+
+    async def close(self) -> None:
+        """Ends every job; threads end with what their slots are doing."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for job_id in list(self._jobs):
+            await self.end(job_id, keep_result=False)
+        self._kept.close()
+        self._tasks.shutdown(wait=False, cancel_futures=True)
+        self._work.shutdown(wait=False, cancel_futures=True)
+
+    def _open_shuffles(self, plan: JobPlan, num_partitions: dict[int, int], owners: list[str]) -> None:
+        for stage in plan.stages:
+            if isinstance(stage.output, (HashShuffle, RoundRobinShuffle)):
+                self._transport.open_shuffle(
+                    shuffle_id(plan.job_id, stage.stage_id),
+                    num_partitions=num_partitions[stage.stage_id],
+                    owners=owners,
+                    schema=wire_schema(stage.schema),
+                )
+
+    def _task_ended(
+        self, job_id: str, held: HeldJob, cancelled: threading.Event, future: asyncio.Future[RunTaskReply]
+    ) -> None:
+        self._running.discard(future)
+        held.flags.discard(cancelled)
+        if not held.flags and self._jobs.get(job_id) is not held and job_id not in self._kept:
+            self._drop_soon(job_id)  # what the last task published after the job had ended
+
+    def _check_not_ended(self, job_id: str) -> None:
+        if job_id in self._ended:
+            raise JobCancelled(f"job {job_id} has ended on agent {self._agent_id}", job=job_id, agent=self._agent_id)
+
+    def _remember_ended(self, job_id: str) -> None:
+        self._ended[job_id] = None
+        while len(self._ended) > _ENDED_MAX:
+            self._ended.popitem(last=False)
+
+    async def _drop(self, job_id: str) -> None:
+        await self.in_thread(lambda: self._transport.drop(job_id))
+
+    def _drop_soon(self, job_id: str) -> None:
+        self._work.submit(self._transport.drop, job_id)
+
+    def _drop_all_but_result(self, plan: JobPlan) -> None:
+        self._transport.drop(f"{plan.job_id}/upload")
+        for stage in plan.stages:
+            self._transport.drop(shuffle_id(plan.job_id, stage.stage_id))
+
+    def _sweep_uploads(self) -> None:
+        for name, age_s in self._transport.published_names().items():
+            job_id, upload, _ = name.partition(_UPLOAD)
+            if upload and job_id not in self._jobs and age_s >= self._upload_lease_s:
+                self._drop_soon(name)
+        self.start_sweeping()
+
+
+def load_plan(packed: bytes, agent_id: str) -> JobPlan:
+    try:
+        plan = pickle.loads(packed)
+    except Exception as error:
+        raise UsageError(
+            f"agent {agent_id} cannot load the job's functions: {type(error).__name__}: {error}; "
+            "install the module there, or define the functions in the script itself",
+            agent=agent_id,
+        ) from error
+    if not isinstance(plan, JobPlan):
+        raise UsageError(f"a plan is a JobPlan, not {type(plan).__name__}")
+    return plan
+
+
+def _task_of(request: RunTaskRequest, plan: JobPlan, cancelled: threading.Event) -> Task:
+    return Task(
+        plan=plan,
+        stage=next(stage for stage in plan.stages if stage.stage_id == request.stage_id),
+        task=request.task,
+        attempt=request.attempt,
+        split=pickle.loads(request.split),
+        inputs=tuple(
+            InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts)) for given in request.inputs
+        ),
+        cancelled=cancelled,
+    )

@@ -1,0 +1,95 @@
+"""How a job's commands reach its agents: this one directly, the others over their control ports.
+
+A call ends with its reply or with one of sabot.errors that names the agent; what an agent raised arrives as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import grpc
+
+from sabot.errors import PeerError, PeerLost, PeerRefused
+from sabot.wire.addresses import control_channel_options
+from sabot.wire.agent_pb2 import EndJobRequest, Failure, PrepareJobRequest, RunTaskReply, RunTaskRequest
+from sabot.wire.agent_pb2_grpc import AgentControlStub
+from sabot.wire.failure import from_failure
+from sabot.wire.member import Member
+from sabot.wire.rpc_errors import FAILURE_KEY
+
+_LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+# A channel to an agent that was away must not wait minutes before it looks again.
+_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+
+
+class LocalAgent(Protocol):
+    """The same commands on this agent."""
+
+    async def prepare(self, request: PrepareJobRequest) -> Any: ...
+    async def run_task(self, request: RunTaskRequest) -> RunTaskReply: ...
+    async def end_job(self, request: EndJobRequest) -> Any: ...
+
+
+class PeerCalls:
+    """Calls agents; channels are opened at first use and kept until `close` or until their agent is lost."""
+
+    def __init__(self, local: LocalAgent, identity: tuple[str, int]) -> None:
+        self._local = local
+        self._identity = identity
+        self._channels: dict[tuple[str, int], grpc.aio.Channel] = {}
+
+    async def prepare(self, member: Member, request: PrepareJobRequest, *, timeout_s: float) -> None:
+        if member.identity == self._identity:
+            await self._local.prepare(request)
+        else:
+            await self._call(member, "PrepareJob", request, timeout_s)
+
+    async def run_task(self, member: Member, request: RunTaskRequest) -> RunTaskReply:
+        """Waits as long as the task runs; whoever watches that the agent lives ends it by cancelling."""
+        if member.identity == self._identity:
+            return await self._local.run_task(request)
+        reply: RunTaskReply = await self._call(member, "RunTask", request, None)
+        return reply
+
+    async def end_job(self, member: Member, request: EndJobRequest, *, timeout_s: float) -> None:
+        if member.identity == self._identity:
+            await self._local.end_job(request)
+        else:
+            await self._call(member, "EndJob", request, timeout_s)
+
+    async def close(self) -> None:
+        channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            await channel.close()
+
+    async def _call(self, member: Member, method: str, request: Any, timeout_s: float | None) -> Any:
+        channel = self._channels.get(member.identity)
+        if channel is None:
+            options = [*control_channel_options(), *_RECONNECT]
+            channel = grpc.aio.insecure_channel(member.control_address, options=options)
+            self._channels[member.identity] = channel
+        try:
+            return await getattr(AgentControlStub(channel), method)(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raised = _error_of(error, member, method, timeout_s)
+            if isinstance(raised, PeerLost) and self._channels.pop(member.identity, None) is not None:
+                await channel.close()
+            raise raised from error
+
+
+def _error_of(error: grpc.aio.AioRpcError, member: Member, method: str, timeout_s: float | None) -> Exception:
+    for key, value in error.trailing_metadata() or ():
+        if key == FAILURE_KEY:
+            carried = from_failure(Failure.FromString(value))
+            return carried if isinstance(carried, Exception) else PeerError(str(carried))
+    facts = {"agent": member.agent_id, "address": member.control_address}
+    if error.code() in _LOST:
+        within = f" within {timeout_s:g} s" if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s else ""
+        return PeerLost(
+            f"agent {member.agent_id} at {member.control_address} did not answer {method}{within} ({error.details()}); "
+            "see whether it still runs (sabot-agent agents), then run the job again",
+            **facts,
+        )
+    return PeerRefused(
+        f"agent {member.agent_id} at {member.control_address} refused {method}: {error.details()}; see its log", **facts
+    )

@@ -1,0 +1,88 @@
+"""Finds out that an agent is gone, frozen or another one than it was, by native pings while somebody needs to know.
+
+Each watched agent is pinged once a second however many jobs watch it, in a small pool of threads; nothing runs while no
+agent is watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from sabot.errors import PeerLost, SabotError
+from sabot.wire.member import Member
+
+PING_EVERY_S = 1.0
+_THREADS_MAX = 8
+
+
+class PingAnswer(Protocol):
+    @property
+    def incarnation(self) -> int: ...
+
+
+class Pinger(Protocol):
+    """Blocks until the agent at a Flight address has answered, at most `timeout_s`; raises PeerLost."""
+
+    def ping(self, address: str, *, timeout_s: float = 1.0) -> PingAnswer: ...
+
+
+class PeerWatch:
+    """Watches agents for whoever awaits `lost`."""
+
+    def __init__(self, pinger: Pinger, *, deadline_s: float, every_s: float = PING_EVERY_S) -> None:
+        self._pinger = pinger
+        self._deadline_s = deadline_s
+        self._every_s = every_s
+        self._threads = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="sabot-ping")
+        self._watches: dict[tuple[str, int], tuple[asyncio.Task[PeerLost], set[object]]] = {}
+
+    @property
+    def watched(self) -> int:
+        """How many agents are pinged now."""
+        return len(self._watches)
+
+    async def lost(self, member: Member) -> PeerLost:
+        """Returns only when `member` is lost, with the error that says how; until then it watches."""
+        waiter = object()
+        task, waiters = self._watches.get(member.identity) or (asyncio.create_task(self._watch(member)), set())
+        self._watches[member.identity] = (task, waiters)
+        waiters.add(waiter)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            waiters.discard(waiter)
+            if not waiters and self._watches.get(member.identity, (None, None))[0] is task:
+                del self._watches[member.identity]
+                task.cancel()
+
+    def close(self) -> None:
+        """Ends the threads; pings under way end by their own deadline."""
+        for task, _ in self._watches.values():
+            task.cancel()
+        self._watches.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _watch(self, member: Member) -> PeerLost:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._every_s)
+            try:
+                answer = await loop.run_in_executor(self._threads, self._ping, member.flight_address)
+            except SabotError as error:
+                return _lost(member, f"did not answer a ping within {self._deadline_s:g} s ({error.message})")
+            if answer.incarnation != member.incarnation:
+                return _lost(member, "was restarted, and has nothing of the job any more")
+
+    def _ping(self, address: str) -> PingAnswer:
+        return self._pinger.ping(address, timeout_s=self._deadline_s)
+
+
+def _lost(member: Member, how: str) -> PeerLost:
+    return PeerLost(
+        f"agent {member.agent_id} at {member.control_address} {how}; "
+        "see whether it still runs (sabot-agent agents), then run the job again",
+        agent=member.agent_id,
+        address=member.control_address,
+    )

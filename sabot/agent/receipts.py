@@ -1,0 +1,212 @@
+"""Folds what tasks report into one receipt per shuffle, and refuses a job whose rows do not add up.
+
+What goes into a shuffle is counted at the partitioner's input, what comes out is counted anew by the reader; here the
+two meet. Files are held against their row groups, and steps that can neither add nor drop rows against that. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sabot.dataflow.stage import (
+    FilesSplit,
+    JobPlan,
+    PartitionSplit,
+    Project,
+    ResultOutput,
+    ShuffleInput,
+    Sort,
+    Split,
+    Stage,
+    TableSplit,
+    shuffle_id,
+)
+from sabot.errors import InternalError, ShuffleIntegrityError
+from sabot.wire.agent_pb2 import PartitionSum, RunTaskReply, ShuffleReceipt
+
+_SUM_MASK = (1 << 64) - 1
+
+
+@dataclass(slots=True)
+class _Count:
+    """Rows and their wrapping content sum."""
+
+    rows: int = 0
+    content_sum: int = 0
+
+    def add(self, part: PartitionSum) -> None:
+        self.rows += part.rows
+        self.content_sum = (self.content_sum + part.content_sum) & _SUM_MASK
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} rows with content sum {self.content_sum:#018x}"
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What one stage put into its shuffle."""
+
+    shuffle_id: str
+    partitions: list[_Count]
+    wire_bytes: int = 0
+    local_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What one input of one stage took out of a shuffle; `partial` where a task stopped early on purpose."""
+
+    sent_by: int
+    total: _Count = field(default_factory=_Count)
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskIdentity:
+    """Who did what: it is named in every error."""
+
+    stage: Stage
+    task: int
+    attempt: int
+    agent_id: str
+
+    def __str__(self) -> str:
+        return f"task {self.task} (attempt {self.attempt}) of stage {self.stage.stage_id} on agent {self.agent_id}"
+
+
+class Receipts:
+    """The account of one job. `fold` takes each task's reply once, those of a stage after all of its inputs'."""
+
+    def __init__(self, plan: JobPlan, num_partitions: dict[int, int]) -> None:
+        self._num_partitions = num_partitions
+        self._sent = {
+            stage_id: _Sent(shuffle_id(plan.job_id, stage_id), [_Count() for _ in range(count)])
+            for stage_id, count in num_partitions.items()
+        }
+        self._readings: dict[tuple[int, int], _Reading] = {
+            (stage.stage_id, position): _Reading(sent_by)
+            for stage in plan.stages
+            if isinstance(stage.input, ShuffleInput)
+            for position, sent_by in enumerate(stage.input.stage_ids)
+        }
+
+    def fold(self, who: TaskIdentity, split: Split, reply: RunTaskReply) -> None:
+        """Add one task's account; ShuffleIntegrityError or InternalError where it does not agree with what is known."""
+        if who.stage.stage_id in self._sent:
+            self._fold_sent(who, reply)
+        if isinstance(split, PartitionSplit):
+            self._fold_released(who, split.partition, reply)
+        elif not reply.partial:
+            _check_rows_read(who, split, reply)
+        if isinstance(who.stage.output, ResultOutput):
+            _check_result(who, reply)
+        if all(isinstance(step, (Project, Sort)) for step in who.stage.steps) and reply.rows_in != reply.rows_out:
+            raise _bug(
+                f"{who} took {reply.rows_in:,} rows and gave {reply.rows_out:,}, and none of its steps may do so"
+            )
+
+    def shuffles(self) -> list[ShuffleReceipt]:
+        """One receipt for each time that a shuffle was read; the bytes are told with the first."""
+        told: set[int] = set()
+        receipts = []
+        for reading in self._readings.values():
+            sent = self._sent[reading.sent_by]
+            total = _total(sent.partitions)
+            first = reading.sent_by not in told
+            told.add(reading.sent_by)
+            receipts.append(
+                ShuffleReceipt(
+                    shuffle_id=sent.shuffle_id,
+                    stage_id=reading.sent_by,
+                    num_partitions=len(sent.partitions),
+                    rows_in=total.rows,
+                    rows_out=reading.total.rows,
+                    sum_in=total.content_sum,
+                    sum_out=reading.total.content_sum,
+                    wire_bytes=sent.wire_bytes if first else 0,
+                    local_bytes=sent.local_bytes if first else 0,
+                    partial=reading.partial,
+                )
+            )
+        return receipts
+
+    def _fold_sent(self, who: TaskIdentity, reply: RunTaskReply) -> None:
+        sent = self._sent[who.stage.stage_id]
+        rows = 0
+        for part in reply.sent:
+            if not 0 <= part.partition < len(sent.partitions):
+                raise _wrong(sent.shuffle_id, part.partition, who, f"{who} sent rows to a partition that is not there")
+            sent.partitions[part.partition].add(part)
+            rows += part.rows
+        if rows != reply.rows_out:
+            raise _wrong(sent.shuffle_id, -1, who, f"{who} gave {reply.rows_out:,} rows and sent {rows:,}")
+        sent.wire_bytes += reply.wire_bytes
+        sent.local_bytes += reply.local_bytes
+
+    def _fold_released(self, who: TaskIdentity, partition: int, reply: RunTaskReply) -> None:
+        assert isinstance(who.stage.input, ShuffleInput)
+        expected = [(stage_id, partition) for stage_id in who.stage.input.stage_ids]
+        reported = [(released.stage_id, released.sum.partition) for released in reply.released]
+        if reported != expected:
+            name = self._sent[expected[0][0]].shuffle_id
+            raise _wrong(
+                name, partition, who, f"{who} accounts for (stage, partition) {reported} and not for {expected}"
+            )
+        rows = 0
+        for position, released in enumerate(reply.released):
+            sent = self._sent[released.stage_id]
+            was, now = sent.partitions[partition], _Count()
+            now.add(released.sum)
+            if now != was:
+                raise _wrong(sent.shuffle_id, partition, who, f"{was} were sent, and {who} was given {now}")
+            reading = self._readings[who.stage.stage_id, position]
+            reading.total.add(released.sum)
+            reading.partial = reading.partial or reply.partial
+            rows += released.sum.rows
+        if rows != reply.rows_in:
+            name = self._sent[expected[0][0]].shuffle_id
+            raise _wrong(name, partition, who, f"{who} was given {rows:,} rows and took {reply.rows_in:,}")
+
+
+def _check_rows_read(who: TaskIdentity, split: Split, reply: RunTaskReply) -> None:
+    if isinstance(split, FilesSplit):
+        known = [part.rows for part in split.parts]
+        rows = None if None in known else sum(count for count in known if count is not None)
+        what = ", ".join(part.file.path for part in split.parts[:3]) + (", ..." if len(split.parts) > 3 else "")
+    elif isinstance(split, TableSplit):
+        rows, what = split.piece.rows, f"piece {split.piece.index} of an uploaded table"
+    if rows is not None and reply.rows_in != rows:
+        raise _bug(f"{who} read {reply.rows_in:,} of the {rows:,} rows of {what}")
+
+
+def _check_result(who: TaskIdentity, reply: RunTaskReply) -> None:
+    if (reply.result.partition, reply.result.rows) != (who.task, reply.rows_out):
+        raise _bug(
+            f"{who} gave {reply.rows_out:,} rows and published partition {reply.result.partition} "
+            f"with {reply.result.rows:,}"
+        )
+
+
+def _total(counts: Iterable[_Count]) -> _Count:
+    total = _Count()
+    for count in counts:
+        total.rows += count.rows
+        total.content_sum = (total.content_sum + count.content_sum) & _SUM_MASK
+    return total
+
+
+def _wrong(shuffle: str, partition: int, who: TaskIdentity, what: str) -> ShuffleIntegrityError:
+    return ShuffleIntegrityError(
+        f"shuffle {shuffle}, partition {partition}: {what}; no answer is given, run the job again and report it "
+        "if it happens twice",
+        shuffle=shuffle,
+        partition=partition,
+        task=who.task,
+        attempt=who.attempt,
+        agent=who.agent_id,
+    )
+
+
+def _bug(what: str) -> InternalError:
+    return InternalError(f"{what}; no answer is given, please report it with this message")

@@ -1,0 +1,78 @@
+"""How a task's thread gets its CPU work done: in slots, one call or many morsels at a time, until its job is cancelled.
+
+The thread itself only waits. A wait ends at once when the work is done, and soon after a cancel; what a slot has begun
+it runs to its end, unwatched.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+
+from sabot.errors import JobCancelled
+from sabot.slots import MorselSource, TaskSlotManager
+from sabot.slots.operators import Pipeline
+
+_CANCEL_SEEN_S = 0.1
+
+T = TypeVar("T")
+
+
+class SlotCalls:
+    """The slots as one task sees them. `cancelled` is looked at before each call and while waiting for it."""
+
+    def __init__(self, manager: TaskSlotManager, cancelled: threading.Event, *, morsel_bytes: int, job_id: str) -> None:
+        self._manager = manager
+        self._cancelled = cancelled
+        self._morsel_bytes = morsel_bytes
+        self._job_id = job_id
+
+    def check_cancelled(self) -> None:
+        """JobCancelled where the job has ended meanwhile."""
+        if self._cancelled.is_set():
+            raise JobCancelled(f"job {self._job_id} was cancelled", job=self._job_id)
+
+    def call(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> T:
+        """What `function` gives, run in a slot; its exception is raised as it is."""
+        self.check_cancelled()
+        future = self._manager.call_in_slot(function, source=source)
+        try:
+            return self._wait(future)
+        finally:
+            future.cancel()
+
+    def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
+        """What each function gives, in order; while one answer is used, the next is already made."""
+        ahead: deque[concurrent.futures.Future[T]] = deque()
+        try:
+            for function in functions:
+                self.check_cancelled()
+                ahead.append(self._manager.call_in_slot(function))
+                if len(ahead) > 1:
+                    yield self._wait(ahead.popleft())
+            while ahead:
+                yield self._wait(ahead.popleft())
+        finally:
+            for future in ahead:
+                future.cancel()
+
+    def run_morsels(
+        self, batches: Sequence[pa.RecordBatch], pipeline: Pipeline, *, source: MorselSource
+    ) -> list[pa.RecordBatch]:
+        """The batches through `pipeline`, morsel by morsel, in order; what gives nothing is left out."""
+        self.check_cancelled()
+        answers = self._manager.run_operator(
+            batches, pipeline, morsel_bytes=self._morsel_bytes, source=source, cancel=self._cancelled
+        )
+        return [answer for answer in answers if answer is not None and answer.num_rows]
+
+    def _wait(self, future: concurrent.futures.Future[T]) -> T:
+        while not future.done():
+            self.check_cancelled()
+            concurrent.futures.wait([future], timeout=_CANCEL_SEEN_S)
+        return future.result()

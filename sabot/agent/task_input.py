@@ -1,0 +1,145 @@
+"""What a task reads: rows of files, a piece of an uploaded table, or the same partition of its input shuffles.
+
+Every row is counted as it is released. Whoever stops reading before the end has read partially, and the input says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sabot.agent.file_readers import file_pieces
+from sabot.agent.slot_calls import SlotCalls
+from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.execution import from_wire, wire_schema
+from sabot.dataflow.stage import (
+    FilesSplit,
+    JobPlan,
+    PartitionSplit,
+    ScanInput,
+    ShuffleInput,
+    Split,
+    Stage,
+    TableInput,
+    TableSplit,
+    shuffle_id,
+)
+from sabot.errors import InternalError, PeerLost
+from sabot.shuffle.transport import ShuffleTransport
+from sabot.slots import MorselSource
+from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, RunTaskReply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputAttempts:
+    """The one visible attempt of each task of an input stage."""
+
+    stage_id: int
+    attempts: tuple[int, ...]
+
+
+class TaskInput:
+    """Reads one split once, as a stream of tables, or for a shuffle as whole tables, one for each input stage."""
+
+    def __init__(
+        self,
+        plan: JobPlan,
+        stage: Stage,
+        split: Split,
+        inputs: Sequence[InputAttempts],
+        *,
+        agent_id: str,
+        timeout_s: float,
+    ) -> None:
+        self._plan = plan
+        self._stage = stage
+        self._split = split
+        self._inputs = inputs
+        self._agent_id = agent_id
+        self._timeout_s = timeout_s
+        self._rows = 0
+        self._network_rows = 0
+        self._released: list[ReleasedSum] = []
+        self._ended = False
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of what `stream` gives, plain."""
+        source = self._stage.input
+        if isinstance(source, ShuffleInput):
+            return plain_schema(self._sender(source.stage_ids[0]).schema)
+        return plain_schema(source.schema)
+
+    @property
+    def source(self) -> MorselSource:
+        """NETWORK where most of what was read came from other agents."""
+        return MorselSource.NETWORK if 2 * self._network_rows >= self._rows > 0 else MorselSource.LOCAL
+
+    def stream(self, transport: ShuffleTransport, calls: SlotCalls) -> Iterator[pa.Table]:
+        """The rows of a split with one input, as they are read."""
+        match self._split:
+            case FilesSplit():
+                assert isinstance(self._stage.input, ScanInput)
+                pieces = file_pieces(self._split, self._stage.input, agent_id=self._agent_id)
+                for table in calls.call_ahead(pieces):
+                    self._rows += table.num_rows
+                    yield table
+            case TableSplit():
+                yield self._uploaded(transport, calls)
+            case PartitionSplit():
+                yield from self.tables(transport, calls)
+        self._ended = True
+
+    def tables(self, transport: ShuffleTransport, calls: SlotCalls) -> list[pa.Table]:
+        """The partition, audited, as each input stage sent it: one table, or for a join two."""
+        if not isinstance(self._split, PartitionSplit):
+            raise InternalError(f"stage {self._stage.stage_id} reads no partition; please report it")
+        found = []
+        for given in self._inputs:
+            calls.check_cancelled()
+            read = transport.read_partition(
+                shuffle_id(self._plan.job_id, given.stage_id),
+                self._split.partition,
+                attempts=list(enumerate(given.attempts)),
+                timeout_s=self._timeout_s,
+            )
+            self._rows += read.rows
+            self._network_rows += read.network_rows
+            part = PartitionSum(partition=self._split.partition, rows=read.rows, content_sum=read.content_sum)
+            self._released.append(ReleasedSum(stage_id=given.stage_id, sum=part))
+            found.append(_decoded(read.table, self._sender(given.stage_id).schema, calls))
+        self._ended = True
+        return found
+
+    def account(self, reply: RunTaskReply) -> None:
+        """Say what was read."""
+        reply.rows_in = self._rows
+        reply.released.extend(self._released)
+        reply.partial = not self._ended
+
+    def _uploaded(self, transport: ShuffleTransport, calls: SlotCalls) -> pa.Table:
+        assert isinstance(self._stage.input, TableInput) and isinstance(self._split, TableSplit)
+        name = f"{self._plan.job_id}/upload/{self._split.table_id}"
+        piece = self._split.piece
+        table = transport.fetch(transport.address, name, piece.index, timeout_s=self._timeout_s).read_all()
+        if table.num_rows != piece.rows:
+            raise PeerLost(
+                f"agent {self._agent_id} has {table.num_rows:,} of the {piece.rows:,} rows of piece {piece.index} "
+                "of an uploaded table; run the job again",
+                agent=self._agent_id,
+                address=transport.address,
+            )
+        self._rows += table.num_rows
+        return _decoded(table, self._stage.input.schema, calls)
+
+    def _sender(self, stage_id: int) -> Stage:
+        return next(stage for stage in self._plan.stages if stage.stage_id == stage_id)
+
+
+def _decoded(table: pa.Table, schema: pa.Schema, calls: SlotCalls) -> pa.Table:
+    """`table` from wire form; encoding dictionaries is work for a slot."""
+    if wire_schema(schema).types == schema.types:
+        return pa.Table.from_arrays(table.columns, schema=plain_schema(schema)) if table.num_columns else table
+    return calls.call(lambda: from_wire(table, schema))

@@ -1,0 +1,202 @@
+"""Carries out one task in the calling thread: reads its split, runs the stage's steps, and hands on the rows.
+
+The thread only waits and passes batches along; every computation runs in a slot. A morsel runs through all morsel steps
+between two table steps in one go. Whatever goes wrong comes back in the reply, named by agent, stage and task.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+
+from sabot.agent.slot_calls import SlotCalls
+from sabot.agent.task_input import InputAttempts, TaskInput
+from sabot.agent.task_output import FileWriter, ResultPublisher, ShuffleOutput, TaskOutput, conform
+from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
+from sabot.dataflow.expressions import project_table
+from sabot.dataflow.stage import (
+    Filter,
+    HashShuffle,
+    Head,
+    JobPlan,
+    Join,
+    MapBatches,
+    Project,
+    ResultOutput,
+    RoundRobinShuffle,
+    ShuffleInput,
+    Split,
+    Stage,
+    WriteOutput,
+    shuffle_id,
+)
+from sabot.errors import JobCancelled
+from sabot.shuffle.transport import ShuffleTransport
+from sabot.slots import TaskSlotManager
+from sabot.slots.operators import Pipeline
+from sabot.wire.agent_pb2 import RunTaskReply
+from sabot.wire.failure import to_failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One attempt of one task, with the flag by which it is cancelled."""
+
+    plan: JobPlan
+    stage: Stage
+    task: int
+    attempt: int
+    split: Split
+    inputs: tuple[InputAttempts, ...]
+    cancelled: threading.Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLimits:
+    """What bounds a task; see configs/agent.yaml for slots.morsel_bytes and shuffle.scatter_bytes_max.
+
+    `wait_s_max` ends waits that nothing else has ended: dead and frozen peers are found by pings long before.
+    """
+
+    morsel_bytes: int
+    scatter_bytes_max: int
+    wait_s_max: float = 300.0
+
+
+class TaskRunner:
+    """Runs tasks of one agent; safe from many threads, one for each running task."""
+
+    def __init__(
+        self, *, agent_id: str, slots: TaskSlotManager, transport: ShuffleTransport, limits: TaskLimits
+    ) -> None:
+        self._agent_id = agent_id
+        self._slots = slots
+        self._transport = transport
+        self._limits = limits
+
+    def run(self, task: Task) -> RunTaskReply:
+        """Blocks until the attempt has ended; never raises but for what ends the process."""
+        try:
+            return self._run(task)
+        except Exception as error:
+            if task.cancelled.is_set() and not isinstance(error, JobCancelled):
+                error = JobCancelled(f"job {task.plan.job_id} was cancelled", job=task.plan.job_id)
+            error.add_note(f"agent={self._agent_id} stage={task.stage.stage_id} ({task.stage.label}) task={task.task}")
+            return RunTaskReply(failure=to_failure(error))
+
+    def _run(self, task: Task) -> RunTaskReply:
+        calls = SlotCalls(self._slots, task.cancelled, morsel_bytes=self._limits.morsel_bytes, job_id=task.plan.job_id)
+        given = TaskInput(
+            task.plan,
+            task.stage,
+            task.split,
+            task.inputs,
+            agent_id=self._agent_id,
+            timeout_s=self._limits.wait_s_max,
+        )
+        reply = RunTaskReply()
+        output = self._open_output(task, calls)
+        try:
+            for batches in self._steps(task.stage, given, calls):
+                reply.rows_out += sum(batch.num_rows for batch in batches)
+                output.write(batches)
+                calls.check_cancelled()
+            output.finish(reply)
+        except BaseException:
+            output.abort()
+            raise
+        given.account(reply)
+        return reply
+
+    def _open_output(self, task: Task, calls: SlotCalls) -> TaskOutput:
+        job_id, stage = task.plan.job_id, task.stage
+        match stage.output:
+            case HashShuffle() | RoundRobinShuffle():
+                by_hash = isinstance(stage.output, HashShuffle)
+                writer = self._transport.attempt_writer(
+                    shuffle_id(job_id, stage.stage_id),
+                    task=task.task,
+                    attempt=task.attempt,
+                    keys=stage.output.keys if isinstance(stage.output, HashShuffle) else (),
+                    partitioning="hash" if by_hash else "round_robin",
+                )
+                return ShuffleOutput(
+                    writer,
+                    calls,
+                    stage.schema,
+                    scatter_bytes_max=self._limits.scatter_bytes_max,
+                    finish_timeout_s=self._limits.wait_s_max,
+                )
+            case ResultOutput():
+                return ResultPublisher(
+                    self._transport,
+                    calls,
+                    stage.schema,
+                    name=f"{job_id}/result",
+                    partition=task.task,
+                    agent_id=self._agent_id,
+                )
+            case WriteOutput():
+                return FileWriter(stage.output, calls, stage.schema, job_id=job_id, task=task.task)
+
+    def _steps(self, stage: Stage, given: TaskInput, calls: SlotCalls) -> Iterator[list[pa.RecordBatch]]:
+        """The rows after all steps, batch by batch where no step needs the whole table."""
+        steps = segments(stage.steps)
+        if isinstance(stage.input, ShuffleInput) and len(stage.input.stage_ids) > 1:
+            join, *steps = steps
+            assert isinstance(join, Join)
+            sides = given.tables(self._transport, calls)
+            table = calls.call(lambda: apply_table_step(join, sides), source=given.source)
+            stream, schema = iter([table.to_batches()]), table.schema
+            del sides, table
+        else:
+            stream = (table.to_batches() for table in given.stream(self._transport, calls))
+            schema = given.schema
+        for step in steps:
+            if isinstance(step, MorselSegment):
+                stream = self._morsels(step, stream, given, calls)
+                schema = schema_after(step, schema)
+            else:
+                whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
+                table = calls.call(partial(apply_table_step, step, [whole]), source=given.source)
+                del whole
+                stream, schema = iter([table.to_batches()]), table.schema
+        return stream
+
+    def _morsels(
+        self, segment: MorselSegment, stream: Iterator[list[pa.RecordBatch]], given: TaskInput, calls: SlotCalls
+    ) -> Iterator[list[pa.RecordBatch]]:
+        pipeline = Pipeline(pipeline_steps(segment.steps))
+        for batches in stream:
+            yield calls.run_morsels(batches, pipeline, source=given.source)
+
+
+def gathered(stream: Iterator[list[pa.RecordBatch]], schema: pa.Schema, rows_max: int | None) -> pa.Table:
+    """The stream as one table; with `rows_max` it is read no further than that many rows need."""
+    kept: list[pa.RecordBatch] = []
+    rows = 0
+    while rows_max is None or rows < rows_max:
+        batches = next(stream, None)
+        if batches is None:
+            break
+        kept.extend(conform(batch, schema) for batch in batches)
+        rows += sum(batch.num_rows for batch in batches)
+    return pa.Table.from_batches(kept, schema)
+
+
+def schema_after(segment: MorselSegment, schema: pa.Schema) -> pa.Schema:
+    """The plain schema of what a segment gives, known without any row."""
+    for step in segment.steps:
+        match step:
+            case Filter():
+                pass
+            case Project():
+                schema = project_table(schema.empty_table(), step.names, step.expressions).schema
+            case MapBatches():
+                schema = step.schema
+    return plain_schema(schema)

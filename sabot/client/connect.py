@@ -1,0 +1,23 @@
+"""Makes a session with a cluster through the control port of any of its agents."""
+
+from __future__ import annotations
+
+from sabot.client.control import ControlClient
+from sabot.client.session import Session
+from sabot.wire.addresses import parse_address
+
+
+def connect(address: str, *, timeout_s: float = 10.0, progress: bool | None = None) -> Session:
+    """A session through the agent at `address`, HOST:PORT of its control port.
+
+    `timeout_s` bounds this call and every later control call. `progress` shows each job's progress on standard error:
+    None does so in a terminal only. UsageError for what is no address, PeerLost where no agent answers, PeerRefused
+    where versions do not fit.
+    """
+    control = ControlClient(str(parse_address(address, what="the agent's address")), timeout_s=timeout_s)
+    try:
+        hello = control.hello()
+    except BaseException:
+        control.close()
+        raise
+    return Session(control, hello, progress=progress)

@@ -1,0 +1,57 @@
+"""Shows a job's progress per stage in a terminal while it runs, on standard error; silent anywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from sabot.client.receipt import StageStats, format_bytes
+
+
+class ProgressView:
+    """One bar per stage, for as long as the block lasts.
+
+    `enabled`: None shows bars where standard error is a terminal, True always, False never.
+    """
+
+    def __init__(self, enabled: bool | None = None, *, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        shown = self._console.is_terminal if enabled is None else enabled
+        self._progress = self._bars() if shown else None
+        self._tasks: dict[int, TaskID] = {}
+
+    def _bars(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def update(self, stages: Sequence[StageStats]) -> None:
+        """Takes the newest report; stages are known by their id."""
+        if self._progress is None:
+            return
+        for stage in stages:
+            facts = f"{stage.rows_out:,} rows, {format_bytes(stage.wire_bytes)} sent"
+            if stage.stage_id not in self._tasks:
+                self._tasks[stage.stage_id] = self._progress.add_task(stage.label, total=None, facts="")
+            total = stage.tasks_total or None
+            self._progress.update(self._tasks[stage.stage_id], completed=stage.tasks_done, total=total, facts=facts)

@@ -1,0 +1,177 @@
+"""What a job can prove about its rows, and what each of its stages did.
+
+Values only, made from what the coordinator reports: it folds what every agent counted before the wire and anew after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sabot.wire import agent_pb2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffleReceipt:
+    """One shuffle's account, added over its partitions.
+
+    `sum_in` and `sum_out` are the wrapping content sums taken before the wire and after it. `partial`: a reader
+    stopped early on purpose (`head`), so that fewer rows out than in are no loss.
+    """
+
+    shuffle_id: str
+    stage_id: int
+    num_partitions: int
+    rows_in: int
+    rows_out: int
+    sum_in: int
+    sum_out: int
+    wire_bytes: int
+    local_bytes: int
+    partial: bool = False
+
+    @property
+    def lost(self) -> int:
+        """Rows that went in and did not come out."""
+        return 0 if self.partial else max(0, self.rows_in - self.rows_out)
+
+    @property
+    def doubled(self) -> int:
+        """Rows that came out more often than they went in."""
+        return max(0, self.rows_out - self.rows_in)
+
+    @property
+    def sums_agree(self) -> bool:
+        """Whether the rows that came out are the rows that went in, not only as many."""
+        return self.partial or self.sum_in == self.sum_out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """The audit of a whole job: every shuffle, and the rows of the result, which the session checks as it reads."""
+
+    job_id: str
+    shuffles: tuple[ShuffleReceipt, ...]
+    result_rows: int
+
+    @property
+    def rows_in(self) -> int:
+        """Rows that entered a shuffle, added over the shuffles."""
+        return sum(shuffle.rows_in for shuffle in self.shuffles)
+
+    @property
+    def rows_out(self) -> int:
+        """Rows that were released from a shuffle, added over the shuffles."""
+        return sum(shuffle.rows_out for shuffle in self.shuffles)
+
+    @property
+    def lost(self) -> int:
+        return sum(shuffle.lost for shuffle in self.shuffles)
+
+    @property
+    def doubled(self) -> int:
+        return sum(shuffle.doubled for shuffle in self.shuffles)
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes that went from one agent to another."""
+        return sum(shuffle.wire_bytes for shuffle in self.shuffles)
+
+    @property
+    def local_bytes(self) -> int:
+        """Bytes that went from an agent to itself, by the same checks and without a socket."""
+        return sum(shuffle.local_bytes for shuffle in self.shuffles)
+
+    @property
+    def exact(self) -> bool:
+        """Whether no row was lost, doubled or changed on its way."""
+        return all(not s.lost and not s.doubled and s.sums_agree for s in self.shuffles)
+
+    def __str__(self) -> str:
+        lines = [
+            f"rows in {self.rows_in:,}, rows out {self.rows_out:,}, lost {self.lost:,}, doubled {self.doubled:,}; "
+            f"{format_bytes(self.wire_bytes)} over the wire, {format_bytes(self.local_bytes)} local; "
+            f"result {self.result_rows:,} rows"
+        ]
+        for s in self.shuffles:
+            partial = ", read in part" if s.partial else ""
+            sums = "" if s.sums_agree else ", contents differ"
+            lines.append(
+                f"  shuffle of stage {s.stage_id}, {s.num_partitions} partitions: "
+                f"in {s.rows_in:,}, out {s.rows_out:,}, lost {s.lost:,}, doubled {s.doubled:,}; "
+                f"wire {format_bytes(s.wire_bytes)}, local {format_bytes(s.local_bytes)}{partial}{sums}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStats:
+    """What one stage did: `rows_out` are the rows that its committed tasks gave."""
+
+    stage_id: int
+    label: str
+    tasks_total: int
+    tasks_done: int
+    rows_out: int
+    wire_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What the job did, stage by stage; `elapsed_s` is the coordinator's time from submission to the end."""
+
+    stages: tuple[StageStats, ...]
+    elapsed_s: float
+
+
+def format_bytes(count: int) -> str:
+    """Bytes for people, in binary units."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def stages_from(messages: Iterable[agent_pb2.StageProgress]) -> tuple[StageStats, ...]:
+    """The stages as a coordinator reports them, running or done."""
+    return tuple(
+        StageStats(
+            stage_id=m.stage_id,
+            label=m.label,
+            tasks_total=m.tasks_total,
+            tasks_done=m.tasks_done,
+            rows_out=m.rows_out,
+            wire_bytes=m.wire_bytes,
+        )
+        for m in messages
+    )
+
+
+def receipt_from(job_id: str, finished: agent_pb2.JobFinished) -> Receipt:
+    """The receipt of a job that has succeeded."""
+    return Receipt(
+        job_id=job_id,
+        shuffles=tuple(
+            ShuffleReceipt(
+                shuffle_id=m.shuffle_id,
+                stage_id=m.stage_id,
+                num_partitions=m.num_partitions,
+                rows_in=m.rows_in,
+                rows_out=m.rows_out,
+                sum_in=m.sum_in,
+                sum_out=m.sum_out,
+                wire_bytes=m.wire_bytes,
+                local_bytes=m.local_bytes,
+                partial=m.partial,
+            )
+            for m in finished.shuffles
+        ),
+        result_rows=sum(partition.rows for partition in finished.partitions),
+    )
+
+
+def stats_from(finished: agent_pb2.JobFinished) -> Stats:
+    """The stats of a job that has succeeded."""
+    return Stats(stages=stages_from(finished.stages), elapsed_s=finished.elapsed_s)

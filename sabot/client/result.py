@@ -1,0 +1,117 @@
+"""A job's answer, which stays with the agents until it is closed, and can be read again until then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from sabot.client.flight import fetch_partition
+from sabot.client.receipt import Receipt, Stats
+from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.execution import from_wire, wire_schema
+from sabot.errors import UsageError
+
+_FETCH_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultPart:
+    """One partition as its task reported it."""
+
+    partition: int
+    flight_address: str
+    ticket: str
+    rows: int
+    content_sum: int
+    agent_id: str
+
+
+class Result:
+    """Partitions on the agents, in order, with the job's receipt and stats.
+
+    Each partition is fetched whole and audited before its rows are handed out, so that reading needs memory for one
+    partition. `close()` frees it on the agents; so does collecting it, or closing the session.
+    """
+
+    def __init__(
+        self,
+        *,
+        schema: pa.Schema,
+        parts: Sequence[ResultPart],
+        receipt: Receipt,
+        stats: Stats,
+        fetch_timeout_s: float = _FETCH_TIMEOUT_S,
+    ) -> None:
+        self.schema: pa.Schema = plain_schema(schema)
+        self.receipt = receipt
+        self.stats = stats
+        self._parts = tuple(sorted(parts, key=lambda part: part.partition))
+        self._fetch_timeout_s = fetch_timeout_s
+        self._closed_because: str | None = None
+        self._release: Callable[[], object] | None = None
+
+    def on_close(self, release: Callable[[], object]) -> None:
+        """`release` is called once, by the first `close()`."""
+        self._release = release
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the answer, known without reading it."""
+        return sum(part.rows for part in self._parts)
+
+    def to_table(self) -> pa.Table:
+        """The whole answer in this process's memory."""
+        return pa.Table.from_batches(self.to_batches(), schema=self.schema)
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """The answer's batches in order, fetched partition by partition as they are asked for."""
+        self._check_open()
+        return self._batches()
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        on_wire = wire_schema(self.schema)
+        for part in self._parts:
+            self._check_open()
+            batches = fetch_partition(
+                part.flight_address,
+                part.ticket,
+                rows=part.rows,
+                content_sum=part.content_sum,
+                schema=on_wire,
+                what=f"partition {part.partition} of the result",
+                timeout_s=self._fetch_timeout_s,
+            )
+            yield from from_wire(pa.Table.from_batches(batches, schema=on_wire), self.schema).to_batches()
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """For Polars, DuckDB, pandas and all that read the Arrow C stream."""
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.to_batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def _check_open(self) -> None:
+        if self._closed_because is not None:
+            raise UsageError(f"the result cannot be read: {self._closed_because}; run the dataset again")
+
+    def close(self, *, because: str = "it was closed") -> None:
+        """Frees the answer on the agents; a second call does nothing."""
+        if self._closed_because is not None:
+            return
+        self._closed_because = because
+        if self._release is not None:
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = f"closed: {self._closed_because}" if self._closed_because else f"{len(self._parts)} partitions"
+        return f"<sabot.Result of {self.num_rows:,} rows, {state}>"

@@ -1,0 +1,253 @@
+"""A user's way into a cluster: sources of datasets, running their jobs, and who is there.
+
+A session holds one control channel, to the agent it was made with, which coordinates its jobs. It owns the results of
+its jobs: closing it frees them.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import cloudpickle
+import pyarrow as pa
+
+from sabot.client.control import ControlClient
+from sabot.client.flight import ping_agent
+from sabot.client.job_run import run_job
+from sabot.client.progress import ProgressView
+from sabot.client.receipt import receipt_from, stats_from
+from sabot.client.releaser import Releaser
+from sabot.client.result import Result, ResultPart
+from sabot.client.uploads import upload_tables
+from sabot.dataflow.columns import check_columns
+from sabot.dataflow.dataset import Dataset
+from sabot.dataflow.plan import Node, ScanNode, TableNode, tables_of
+from sabot.dataflow.planner import plan_job
+from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
+from sabot.errors import LimitReached, UsageError
+from sabot.wire import agent_pb2
+from sabot.wire.addresses import MESSAGE_BYTES_MAX
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentInfo:
+    """A member of the cluster as the session's agent knows it; addresses are HOST:PORT."""
+
+    agent_id: str
+    incarnation: int
+    control_address: str
+    flight_address: str
+    http_address: str
+    slots: int
+    draining: bool
+
+
+class Session:
+    """Made by `sabot.connect`; a context manager. Datasets and results made by it work until it is closed."""
+
+    def __init__(self, control: ControlClient, hello: agent_pb2.HelloReply, *, progress: bool | None = None) -> None:
+        self.agent: AgentInfo = _agent_info(hello.agent)
+        self._control = control
+        self._progress = progress
+        self._results: weakref.WeakSet[Result] = weakref.WeakSet()
+        self._releaser = Releaser(control.release_job)
+        self._closed = False
+
+    # Sources
+
+    def read_parquet(self, paths: Paths, columns: Sequence[str] | None = None) -> Dataset:
+        """Parquet files, folders or globs that every agent can read; relative paths are taken from this directory."""
+        return self._scan("parquet", paths, columns)
+
+    def read_csv(self, paths: Paths, columns: Sequence[str] | None = None) -> Dataset:
+        """CSV files with a header, folders or globs that every agent can read."""
+        return self._scan("csv", paths, columns)
+
+    def from_table(self, table: pa.Table | pa.RecordBatch | Any) -> Dataset:
+        """A table of this process, or anything with `__arrow_c_stream__`; each job that uses it uploads it."""
+        self._check_open()
+        if not isinstance(table, pa.Table):
+            if not hasattr(table, "__arrow_c_stream__") and not hasattr(table, "__arrow_c_array__"):
+                raise UsageError(
+                    f"from_table takes a pyarrow.Table or what has __arrow_c_stream__, not {type(table).__name__}"
+                )
+            table = pa.table(table)
+        return Dataset(self, TableNode(table_id=uuid.uuid4().hex, table=table))
+
+    def _scan(self, file_format: Literal["parquet", "csv"], paths: Paths, columns: Sequence[str] | None) -> Dataset:
+        self._check_open()
+        reply = self._control.describe_source(file_format, absolute_paths(paths, Path.cwd()))
+        schema = pa.ipc.read_schema(pa.py_buffer(reply.schema))
+        files = tuple(_source_file(file) for file in reply.files)
+        if columns is None:
+            return Dataset(self, ScanNode(format=file_format, files=files, file_schema=schema))
+        check_columns(columns, schema, f"read_{file_format}")
+        node = ScanNode(
+            format=file_format,
+            files=files,
+            columns=tuple(columns),
+            file_schema=pa.schema([schema.field(name) for name in columns]),
+        )
+        return Dataset(self, node)
+
+    # Jobs
+
+    def run(self, root: Node, *, output: WriteOutput | None = None) -> Result:
+        """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
+        self._check_open()
+        job_id = uuid.uuid4().hex
+        if output is not None:
+            output = replace(output, folder=absolute_paths(output.folder, Path.cwd())[0])
+        plan = plan_job(root, job_id=job_id, output=output)
+        tables = tables_of(root)
+        packed = self._pack(plan)  # before the upload, so that what cannot be sent fails at once
+        if tables:
+            plan = replace(plan, uploads=self._upload(job_id, tables))
+            packed = self._pack(plan)
+        with ProgressView(self._progress) as view:
+            finished = run_job(
+                self._control, job_id, packed, on_progress=view.update, check_alive=self._check_coordinator
+            )
+        return self._result(job_id, plan.stages[-1].schema, finished)
+
+    def _upload(self, job_id: str, tables: Mapping[str, pa.Table]) -> dict[str, tuple[TablePiece, ...]]:
+        members = [agent for agent in self.agents() if not agent.draining]
+        try:
+            return upload_tables(job_id, tables, {agent.flight_address: agent.slots for agent in members})
+        except BaseException:
+            for agent in members:
+                self._drop_uploads(job_id, agent)
+            raise
+
+    def _drop_uploads(self, job_id: str, agent: AgentInfo) -> None:
+        control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
+        control.end_job(job_id)
+        control.close()
+
+    def _pack(self, plan: JobPlan) -> bytes:
+        try:
+            packed: bytes = cloudpickle.dumps(plan)
+        except Exception as error:
+            raise UsageError(
+                f"the job cannot be sent to the agents: a function of it holds what cannot be pickled: {error}; "
+                "make such things (locks, files, connections) inside the function"
+            ) from error
+        if len(packed) > MESSAGE_BYTES_MAX - (1 << 20):
+            raise LimitReached(
+                f"the job's functions and what they hold measure {len(packed):,} bytes, the limit is "
+                f"{MESSAGE_BYTES_MAX:,}; give large data as a table (from_table) and join it",
+                bytes=len(packed),
+            )
+        return packed
+
+    def _check_coordinator(self) -> None:
+        ping_agent(self.agent.flight_address, self.agent.incarnation, timeout_s=self._control.timeout_s)
+
+    def _result(self, job_id: str, schema: pa.Schema, finished: agent_pb2.JobFinished) -> Result:
+        result = Result(
+            schema=schema,
+            parts=tuple(
+                ResultPart(
+                    partition=m.partition,
+                    flight_address=m.flight_address,
+                    ticket=m.ticket,
+                    rows=m.rows,
+                    content_sum=m.content_sum,
+                    agent_id=m.agent_id,
+                )
+                for m in finished.partitions
+            ),
+            receipt=receipt_from(job_id, finished),
+            stats=stats_from(finished),
+        )
+        result.on_close(self._releaser.watch(result, job_id))
+        self._results.add(result)
+        return result
+
+    # Who is there
+
+    def agents(self) -> list[AgentInfo]:
+        """The members of the cluster as the session's agent knows them now."""
+        self._check_open()
+        return [_agent_info(agent) for agent in self._control.list_agents()]
+
+    def slot_stats(self) -> dict[str, list[dict[str, int | bool]]]:
+        """For each agent_id its slots' counters, as `TaskSlotManager.get_slot_stats` gives them."""
+        return {agent.agent_id: self._slot_stats_of(agent) for agent in self.agents()}
+
+    def _slot_stats_of(self, agent: AgentInfo) -> list[dict[str, int | bool]]:
+        control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
+        try:
+            slots = control.get_slots().slots
+        finally:
+            control.close()
+        return [{field.name: getattr(slot, field.name) for field in slot.DESCRIPTOR.fields} for slot in slots]
+
+    # Its end
+
+    def close(self) -> None:
+        """Frees the results of this session's jobs on the agents; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for result in list(self._results):
+            result.close(because="its session was closed")
+        self._releaser.close()
+        self._control.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("this session is closed; make another with sabot.connect")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<sabot.Session at {self._control.address}{', closed' if self._closed else ''}>"
+
+
+def absolute_paths(paths: Paths, directory: Path) -> list[str]:
+    """Paths and globs as the agents take them: relative ones below `directory`."""
+    listed: list[Any] = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
+    if not listed:
+        raise UsageError("no path was given; give a file, a folder, a glob, or a list of them")
+    for path in listed:
+        if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str) or not os.fspath(path):
+            raise UsageError(f"{path!r} is no path; give str or os.PathLike")
+    return [str(directory / path) for path in listed]  # not resolved: links are the agents' to follow
+
+
+def _source_file(file: agent_pb2.SourceFile) -> SourceFile:
+    return SourceFile(
+        path=file.path,
+        size_bytes=file.size_bytes,
+        modified_ns=file.modified_ns,
+        row_group_rows=tuple(file.row_group_rows),
+        row_group_bytes=tuple(file.row_group_bytes),
+    )
+
+
+def _agent_info(agent: agent_pb2.Agent) -> AgentInfo:
+    return AgentInfo(
+        agent_id=agent.agent_id,
+        incarnation=agent.incarnation,
+        control_address=agent.control_address,
+        flight_address=agent.flight_address,
+        http_address=agent.http_address,
+        slots=agent.slots,
+        draining=agent.draining,
+    )

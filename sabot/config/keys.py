@@ -1,0 +1,165 @@
+"""What a configuration key takes: its kinds, their ranges, and how a value written as text is read.
+
+Each maker gives a dataclass field whose metadata holds the Key. Whether keys fit to each other is for sabot.config.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sabot.errors import UsageError
+from sabot.wire.addresses import parse_address
+
+Kind = Literal["integer", "seconds", "bytes", "boolean", "text", "name", "path", "addresses", "choice"]
+Reading = tuple[Any, str | None]
+
+_UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB)?")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key's kind, default and limits."""
+
+    kind: Kind
+    default: Any
+    low: float = 0
+    high: float = 0
+    choices: tuple[str, ...] = ()
+
+    def read(self, value: Any, *, is_text: bool) -> Reading:
+        """The value as the configuration holds it, or what is wrong with it; `is_text`: from the environment."""
+        if value is None or (is_text and value == "" and self.default is None):
+            return (None, None) if self.default is None else (None, f"must be {self.wanted}, not empty")
+        if self.kind in ("integer", "seconds", "bytes"):
+            return self._read_number(value, is_text)
+        if self.kind == "boolean":
+            return self._read_boolean(value, is_text)
+        if self.kind == "addresses":
+            return self._read_addresses(value, is_text)
+        return self._read_text(value)
+
+    @property
+    def wanted(self) -> str:
+        """The kind in words, with its range."""
+        spoken = {
+            "integer": f"a whole number from {self.low:g} to {self.high:g}",
+            "seconds": f"seconds from {self.low:g} to {self.high:g}",
+            "bytes": f"bytes from {format_bytes(int(self.low))} to {format_bytes(int(self.high))} (as 65536 or 64 KiB)",
+            "boolean": "true or false",
+            "text": "a text",
+            "name": "a name: a letter or digit, then at most 62 letters, digits, dots, dashes or underscores",
+            "path": "a path",
+            "addresses": "a list of HOST:PORT",
+            "choice": f"one of {', '.join(self.choices)}",
+        }
+        return spoken[self.kind]
+
+    def _read_number(self, value: Any, is_text: bool) -> Reading:
+        number = value
+        if isinstance(value, str):
+            if self.kind == "bytes":
+                number = _parse_bytes(value)
+            elif is_text:
+                number = _parse_number(value, whole=self.kind == "integer")
+        allowed = int | float if self.kind == "seconds" else int
+        if isinstance(number, bool) or not isinstance(number, allowed) or not math.isfinite(number):
+            return None, f"must be {self.wanted}, not {value!r}"
+        if not self.low <= number <= self.high:
+            return None, f"{value} is out of range: must be {self.wanted}"
+        return (float(number) if self.kind == "seconds" else number), None
+
+    def _read_boolean(self, value: Any, is_text: bool) -> Reading:
+        if isinstance(value, bool):
+            return value, None
+        if is_text and value.lower() in _TRUE | _FALSE:
+            return value.lower() in _TRUE, None
+        return None, f"must be {self.wanted}, not {value!r}"
+
+    def _read_addresses(self, value: Any, is_text: bool) -> Reading:
+        items = [item.strip() for item in value.split(",") if item.strip()] if is_text else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            return None, f"must be {self.wanted}, not {value!r}"
+        for item in items:
+            try:
+                parse_address(item)
+            except UsageError as error:
+                return None, error.message
+        return tuple(items), None
+
+    def _read_text(self, value: Any) -> Reading:
+        if not isinstance(value, str) or not value:
+            return None, f"must be {self.wanted}, not {value!r}"
+        fits = {"name": _NAME.fullmatch(value) is not None, "choice": value in self.choices}
+        if not fits.get(self.kind, True):
+            return None, f"must be {self.wanted}, not {value!r}"
+        return value, None
+
+
+def integer(default: int, low: int, high: int) -> Any:
+    return _field(Key(kind="integer", default=default, low=low, high=high))
+
+
+def seconds(default: float, low: float, high: float) -> Any:
+    return _field(Key(kind="seconds", default=default, low=low, high=high))
+
+
+def byte_size(default: int, low: int, high: int) -> Any:
+    return _field(Key(kind="bytes", default=default, low=low, high=high))
+
+
+def boolean(default: bool) -> Any:
+    return _field(Key(kind="boolean", default=default))
+
+
+def text(default: str | None) -> Any:
+    return _field(Key(kind="text", default=default))
+
+
+def name(default: str | None) -> Any:
+    return _field(Key(kind="name", default=default))
+
+
+def path(default: str | None) -> Any:
+    return _field(Key(kind="path", default=default))
+
+
+def addresses(default: tuple[str, ...]) -> Any:
+    return _field(Key(kind="addresses", default=default))
+
+
+def choice(default: str, *choices: str) -> Any:
+    return _field(Key(kind="choice", default=default, choices=choices))
+
+
+def format_bytes(count: int) -> str:
+    """65536 -> 64 KiB; the largest unit that divides it."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if count and count % _UNITS[unit] == 0:
+            return f"{count // _UNITS[unit]} {unit}"
+    return f"{count} B"
+
+
+def _field(key: Key) -> Any:
+    return field(default=key.default, metadata={"key": key})
+
+
+def _parse_bytes(value: str) -> int | None:
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        return None
+    count = float(match[1]) * _UNITS[match[2] or "B"]
+    return int(count) if count.is_integer() else None
+
+
+def _parse_number(value: str, *, whole: bool) -> float | None:
+    try:
+        return int(value) if whole else float(value)
+    except ValueError:
+        return None

@@ -1,0 +1,288 @@
+"""The lazy table that users hold: `pyarrow.Table`'s names, arguments and answers, computed by a session's agents.
+
+Every method checks its arguments at once and gives a new Dataset; nothing is computed until rows are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, Literal, cast, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sabot.dataflow.columns import check_columns, names_list
+from sabot.dataflow.explain import explain_job
+from sabot.dataflow.plan import (
+    AggregateNode,
+    FilterNode,
+    HeadNode,
+    JoinNode,
+    MapBatchesNode,
+    Node,
+    ProjectNode,
+    RepartitionNode,
+    SortNode,
+)
+from sabot.dataflow.planner import plan_job
+from sabot.dataflow.session_protocol import ResultProtocol, SessionProtocol
+from sabot.dataflow.stage import Aggregate, Aggregation, Head, Join, JoinType, Sort, SortKey, WriteOutput
+from sabot.errors import UsageError
+
+_WRITE_FORMATS: dict[str, Literal["parquet", "csv", "ipc"]] = {
+    "parquet": "parquet",
+    "csv": "csv",
+    "ipc": "ipc",
+    "arrow": "ipc",
+    "feather": "ipc",
+}
+_ORDERS = ("ascending", "descending")
+_NULL_PLACEMENTS = ("at_start", "at_end")
+
+
+class Dataset:
+    """Rows that a session's agents will compute; made by the session's readers, `from_table` and other Datasets."""
+
+    def __init__(self, session: SessionProtocol, node: Node) -> None:
+        self._session = session
+        self._node = node
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns; may call a `map_batches` function with a batch without rows."""
+        return self._node.schema
+
+    @property
+    def column_names(self) -> list[str]:
+        """The columns' names, in order."""
+        return list(self.schema.names)
+
+    def filter(self, expression: pc.Expression) -> Dataset:
+        """The rows for which `expression` is true, neither false nor null."""
+        return self._then(FilterNode(child=self._node, expression=expression))
+
+    def select(self, columns: Sequence[str | int]) -> Dataset:
+        """The columns of these names or positions, in the order given."""
+        if isinstance(columns, str):
+            raise UsageError(f"select: takes a list of columns; write select([{columns!r}])")
+        return self._project([self._name_of(column) for column in columns], what="select")
+
+    def drop_columns(self, columns: str | Sequence[str]) -> Dataset:
+        """All columns but these."""
+        dropped = names_list(columns)
+        check_columns(dropped, self.schema, "drop_columns")
+        return self._project([name for name in self.schema.names if name not in dropped], what="drop_columns")
+
+    def append_column(self, name: str | pa.Field, expression: pc.Expression) -> Dataset:
+        """All columns and one more, last; a `pa.Field` as name also casts the value to its type."""
+        if isinstance(name, pa.Field) and isinstance(expression, pc.Expression):
+            name, expression = name.name, expression.cast(name.type)
+        if not isinstance(name, str):
+            raise UsageError(f"append_column: takes a name, not {type(name).__name__}")
+        kept = self.schema.names
+        check_columns(kept, self.schema, "append_column")
+        expressions = (*(pc.field(column) for column in kept), expression)
+        return self._then(
+            ProjectNode(child=self._node, names=(*kept, name), expressions=expressions, what="append_column")
+        )
+
+    def rename_columns(self, names: Sequence[str] | Mapping[str, str]) -> Dataset:
+        """New names for all columns, or for those that a mapping from old to new names has."""
+        old = self.schema.names
+        if isinstance(names, Mapping):
+            check_columns(list(names), self.schema, "rename_columns")
+            new = [names.get(name, name) for name in old]
+        else:
+            new = list(names)
+        if len(new) != len(old):
+            raise UsageError(f"rename_columns: there are {len(old)} columns, but {len(new)} names were given")
+        return self._project(old, new, what="rename_columns")
+
+    def map_batches(
+        self, fn: Callable[[pa.RecordBatch], pa.RecordBatch | None], schema: pa.Schema | None = None
+    ) -> Dataset:
+        """What `fn` returns for each RecordBatch; None for no rows.
+
+        `fn` runs on the agents, on batches of any size. Without `schema` it is also called here, with a batch without
+        rows, to learn what columns it returns.
+        """
+        if not callable(fn):
+            raise UsageError(f"map_batches: takes a function of a pyarrow.RecordBatch, not {type(fn).__name__}")
+        if schema is not None and not isinstance(schema, pa.Schema):
+            raise UsageError(f"map_batches: schema= takes a pyarrow.Schema, not {type(schema).__name__}")
+        return Dataset(self._session, MapBatchesNode(child=self._node, function=fn, declared=schema))
+
+    def join(  # noqa: PLR0917 - as pyarrow.Table.join
+        self,
+        right: Dataset,
+        keys: str | Sequence[str],
+        right_keys: str | Sequence[str] | None = None,
+        join_type: str = "left outer",
+        left_suffix: str | None = None,
+        right_suffix: str | None = None,
+        coalesce_keys: bool = True,
+    ) -> Dataset:
+        """Rows of both sides with equal keys; null keys match nothing. `join_type`: "inner" or "left outer"."""
+        if not isinstance(right, Dataset):
+            raise UsageError(f"join: the right side is a Dataset, not {type(right).__name__}; see Session.from_table")
+        if right._session is not self._session:
+            raise UsageError("join: the two sides are of different sessions; read both from one")
+        if join_type not in get_args(JoinType):
+            supported = " and ".join(repr(kind) for kind in get_args(JoinType))
+            raise UsageError(f"join: join_type {join_type!r} is not supported; supported are {supported}")
+        left_names = names_list(keys)
+        step = Join(
+            keys=left_names,
+            right_keys=left_names if right_keys is None else names_list(right_keys),
+            join_type=cast(JoinType, join_type),
+            left_suffix=left_suffix,
+            right_suffix=right_suffix,
+            coalesce_keys=coalesce_keys,
+        )
+        return self._then(JoinNode(left=self._node, right=right._node, step=step))
+
+    def group_by(self, keys: str | Sequence[str]) -> DatasetGroupBy:
+        """Groups of rows with equal keys, to be aggregated; `[]` puts all rows into one."""
+        names = names_list(keys)
+        # No aggregation and no keys is a fault of aggregate(), not of this call.
+        if names:
+            _ = AggregateNode(child=self._node, step=Aggregate(keys=names, aggregations=())).schema
+        return DatasetGroupBy(self, names)
+
+    def sort_by(self, sorting: str | Sequence[tuple[str, ...]]) -> Dataset:
+        """All rows in order: by a column, or by several (name, "ascending" or "descending"[, "at_start" or "at_end"]).
+
+        Nulls and NaNs come last unless "at_start" is given. Rows that compare equal keep their order.
+        """
+        keys = [(sorting, "ascending")] if isinstance(sorting, str) else list(sorting)
+        for key in keys:
+            if (
+                not isinstance(key, tuple | list)
+                or len(key) not in (2, 3)
+                or key[1] not in _ORDERS
+                or (len(key) == 3 and key[2] not in _NULL_PLACEMENTS)
+            ):
+                raise UsageError(
+                    f'sort_by: takes a name or a list of (name, "ascending" or "descending"[, null placement]), '
+                    f"not {key!r}"
+                )
+        sort_keys = tuple(cast(SortKey, tuple(key)) for key in keys)
+        return self._then(SortNode(child=self._node, step=Sort(sorting=sort_keys)))
+
+    def head(self, num_rows: int) -> Dataset:
+        """The first rows of a sorted Dataset; of one that is not sorted, any that many."""
+        if not isinstance(num_rows, int) or num_rows < 0:
+            raise UsageError(f"head: takes a number of rows from 0 on, not {num_rows!r}")
+        return self._then(HeadNode(child=self._node, step=Head(rows=num_rows)))
+
+    def repartition(self, keys: str | Sequence[str] | None = None, num_partitions: int | None = None) -> Dataset:
+        """The same rows, those with equal keys in one partition; without keys dealt out evenly."""
+        if num_partitions is not None and (not isinstance(num_partitions, int) or num_partitions < 1):
+            raise UsageError(f"repartition: num_partitions is a number from 1 on, not {num_partitions!r}")
+        names = () if keys is None else names_list(keys)
+        return self._then(RepartitionNode(child=self._node, keys=names, num_partitions=num_partitions))
+
+    def run(self) -> ResultProtocol:
+        """Computes the rows and leaves them with the agents, from where the result can be read again and again."""
+        return self._session.run(self._node)
+
+    def to_table(self) -> pa.Table:
+        """Computes the rows and fetches them."""
+        result = self.run()
+        try:
+            return result.to_table()
+        finally:
+            result.close()
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """Computes the rows when the first batch is asked for, and fetches them batch by batch."""
+        result = self.run()
+        try:
+            yield from result.to_batches()
+        finally:
+            result.close()
+
+    def count_rows(self) -> int:
+        """The number of rows, counted on the agents."""
+        counted = self.group_by([]).aggregate([([], "count_all")]).to_table()
+        return int(counted.column(0)[0].as_py())
+
+    def write_dataset(self, base_dir: str | PurePath, format: str = "parquet") -> ResultProtocol:
+        """Writes one file per partition on the agents; all appear when the job has succeeded, none before.
+
+        `format`: "parquet", "csv" or "ipc" (also "arrow", "feather"). The result has no rows; it has the receipt.
+        """
+        if format not in _WRITE_FORMATS:
+            raise UsageError(f"write_dataset: no format {format!r}; there are {', '.join(map(repr, _WRITE_FORMATS))}")
+        output = WriteOutput(folder=str(base_dir), format=_WRITE_FORMATS[format])
+        return self._session.run(self._node, output=output)
+
+    def explain(self) -> str:
+        """The stages in which the rows would be computed, where shuffles are, and why."""
+        return explain_job(plan_job(self._node, job_id="explain"))
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows as an Arrow C stream: Polars, DuckDB, pandas and pyarrow read a Dataset as it stands."""
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.to_batches())
+        stream: object = reader.__arrow_c_stream__(requested_schema)
+        return stream
+
+    def __repr__(self) -> str:
+        node = self._node
+        if isinstance(node, MapBatchesNode) and not node.schema_is_known:
+            return "<sabot.Dataset, columns not learnt yet: see .schema>"
+        return f"<sabot.Dataset {', '.join(f'{field.name}: {field.type}' for field in node.schema)}>"
+
+    def _then(self, node: Node) -> Dataset:
+        _ = node.schema
+        return Dataset(self._session, node)
+
+    def _project(self, columns: Sequence[str], names: Sequence[str] | None = None, *, what: str) -> Dataset:
+        check_columns(columns, self.schema, what)
+        return self._then(
+            ProjectNode(
+                child=self._node,
+                names=tuple(columns if names is None else names),
+                expressions=tuple(pc.field(column) for column in columns),
+                what=what,
+            )
+        )
+
+    def _name_of(self, column: str | int) -> str:
+        if isinstance(column, str):
+            return column
+        names = self.schema.names
+        if not isinstance(column, int) or not -len(names) <= column < len(names):
+            raise UsageError(f"select: takes names and positions of {len(names)} columns, not {column!r}")
+        return str(names[column])
+
+
+class DatasetGroupBy:
+    """Groups of a Dataset's rows; made by `Dataset.group_by`."""
+
+    def __init__(self, dataset: Dataset, keys: tuple[str, ...]) -> None:
+        self._dataset = dataset
+        self._keys = keys
+
+    def aggregate(self, aggregations: Sequence[Aggregation]) -> Dataset:
+        """One row per group: its keys, then an aggregate for each (column or columns, function[, options]).
+
+        Functions are those of `pyarrow.TableGroupBy`; columns are named `column_function`, as there.
+        """
+        checked = [_checked_aggregation(aggregation) for aggregation in aggregations]
+        step = Aggregate(keys=self._keys, aggregations=tuple(checked))
+        return self._dataset._then(AggregateNode(child=self._dataset._node, step=step))
+
+
+def _checked_aggregation(aggregation: Any) -> Aggregation:
+    match aggregation:
+        case (str() | list() | tuple() as target, str() as function):
+            options = None
+        case (str() | list() | tuple() as target, str() as function, options):
+            if options is not None and not isinstance(options, pc.FunctionOptions):
+                raise UsageError(f"aggregate: options are a pyarrow.compute.FunctionOptions, not {options!r}")
+        case _:
+            raise UsageError(f"aggregate: takes (column or columns, function[, options]) tuples, not {aggregation!r}")
+    target = target if isinstance(target, str) else tuple(target)
+    return (target, function) if options is None else (target, function, options)

@@ -1,0 +1,179 @@
+"""What the task runner does with a stage's steps: pure functions over tables and batches, in the calling thread.
+
+Planning learns its schemas by the same functions over tables without rows, so that what a task gives has the planned
+schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.expressions import project_schema, project_table
+from sabot.dataflow.joining import join_tables
+from sabot.dataflow.stage import (
+    Aggregate,
+    Filter,
+    Head,
+    Join,
+    MapBatches,
+    MorselStep,
+    Project,
+    Sort,
+    Step,
+    TableStep,
+)
+from sabot.dataflow.wire_form import from_wire, to_wire, wire_schema
+from sabot.errors import InternalError, UsageError
+
+__all__ = [
+    "CheckedFunction",
+    "MorselSegment",
+    "apply_table_step",
+    "from_wire",
+    "pipeline_steps",
+    "plain_table",
+    "schema_after",
+    "segments",
+    "to_wire",
+    "wire_schema",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MorselSegment:
+    """Consecutive morsel steps of a stage: a morsel runs through all of them in one go."""
+
+    steps: tuple[MorselStep, ...]
+
+
+def segments(steps: Sequence[Step]) -> list[MorselSegment | TableStep]:
+    """The steps in order, those that run per morsel gathered into segments."""
+    found: list[MorselSegment | TableStep] = []
+    morsel_steps: list[MorselStep] = []
+    for step in steps:
+        if isinstance(step, MorselStep):
+            morsel_steps.append(step)
+            continue
+        if morsel_steps:
+            found.append(MorselSegment(steps=tuple(morsel_steps)))
+            morsel_steps = []
+        found.append(step)
+    if morsel_steps:
+        found.append(MorselSegment(steps=tuple(morsel_steps)))
+    return found
+
+
+def schema_after(segment: MorselSegment, schema: pa.Schema) -> pa.Schema:
+    """The columns that the segment makes of batches of `schema`: for a task that has no batch to see them from."""
+    schema = plain_schema(schema)
+    for step in segment.steps:
+        match step:
+            case Project():
+                schema = project_schema(schema, step.names, step.expressions, "project")
+            case MapBatches():
+                schema = plain_schema(step.schema)
+    return schema
+
+
+def plain_table(batches: Iterable[pa.RecordBatch | None], schema: pa.Schema) -> pa.Table:
+    """The batches that there are as one table of the plain form of `schema`, for a table step to take."""
+    schema = plain_schema(schema)
+    rows = [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches if batch is not None]
+    return pa.Table.from_batches(rows, schema=schema)
+
+
+def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:
+    """The steps as `sabot.slots.operators.Pipeline` takes them; user functions are wrapped in their check."""
+    pipeline: list[tuple[Any, ...]] = []
+    for step in steps:
+        match step:
+            case Filter():
+                pipeline.append(("filter", step.expression))
+            case Project():
+                pipeline.append(("project", list(step.names), list(step.expressions)))
+            case MapBatches():
+                pipeline.append(("call", CheckedFunction(step.function, step.schema, step.name)))
+    return pipeline
+
+
+class CheckedFunction:
+    """A user's function of a RecordBatch, whose answer is checked against the declared schema."""
+
+    def __init__(
+        self, function: Callable[[pa.RecordBatch], pa.RecordBatch | None], schema: pa.Schema, name: str
+    ) -> None:
+        self.function = function
+        self.schema = plain_schema(schema)
+        self.name = name
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
+        answer = self.function(batch)
+        if answer is None:
+            return None
+        if not isinstance(answer, pa.RecordBatch):
+            raise UsageError(
+                f"map_batches: {self.name} returned {_described(answer)}; it must return a pyarrow.RecordBatch or None"
+            )
+        if not plain_schema(answer.schema).equals(self.schema):
+            raise UsageError(
+                f"map_batches: {self.name} returned columns ({_columns(answer.schema)}), "
+                f"but was to return ({_columns(self.schema)}); return those, or pass schema= as it returns"
+            )
+        return pa.RecordBatch.from_arrays(answer.columns, schema=self.schema)
+
+
+def _described(answer: object) -> str:
+    kind = type(answer)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"a {name}" + (" (use table.combine_chunks().to_batches()[0])" if isinstance(answer, pa.Table) else "")
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)
+
+
+def apply_table_step(step: TableStep, tables: Sequence[pa.Table]) -> pa.Table:
+    """The step over whole tables: two for a Join (left, right), else one. Computes in the calling thread only."""
+    expected = 2 if isinstance(step, Join) else 1
+    if len(tables) != expected:
+        raise InternalError(f"{type(step).__name__} takes {expected} tables, not {len(tables)}; please report this")
+    match step:
+        case Join():
+            answer = join_tables(tables[0], tables[1], step)
+        case Aggregate():
+            answer = _aggregated(tables[0], step)
+        case Sort():
+            answer = _sorted(tables[0], step)
+        case Head():
+            answer = tables[0].slice(0, step.rows)
+    return pa.Table.from_arrays(answer.columns, schema=plain_schema(answer.schema))
+
+
+def _aggregated(table: pa.Table, step: Aggregate) -> pa.Table:
+    grouped = table.unify_dictionaries().group_by(list(step.keys), use_threads=False)
+    answer = grouped.aggregate([_as_pyarrow(aggregation) for aggregation in step.aggregations])
+    if step.finish is None:
+        return answer
+    return project_table(answer, step.finish.names, step.finish.expressions)
+
+
+def _as_pyarrow(aggregation: Sequence[Any]) -> tuple[Any, ...]:
+    target, *rest = aggregation
+    return (target if isinstance(target, str) else list(target), *rest)
+
+
+def _sorted(table: pa.Table, step: Sort) -> pa.Table:
+    # pyarrow cannot sort dictionaries in tables: their values are sorted instead.
+    names = list(dict.fromkeys(key[0] for key in step.sorting))
+    keys = pa.table({name: _sortable(table[name]) for name in names})
+    return table.take(pc.sort_indices(keys, options=pc.SortOptions(sort_keys=list(step.sorting))))
+
+
+def _sortable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,147 @@
+"""A planned job in words: its stages, their steps, where rows are shuffled, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sabot.dataflow.aggregation import aggregate_name
+from sabot.dataflow.stage import (
+    Aggregate,
+    Filter,
+    HashShuffle,
+    Head,
+    JobPlan,
+    Join,
+    MapBatches,
+    Output,
+    Project,
+    ResultOutput,
+    RoundRobinShuffle,
+    ScanInput,
+    ShuffleInput,
+    Sort,
+    Stage,
+    Step,
+    TableInput,
+    WriteOutput,
+)
+
+# How pyarrow prints the options of a cast, of which only the type is worth reading.
+_CAST_OPTIONS = re.compile(r"\{to_type=([^,}]+)[^}]*\}")
+
+
+def explain_job(plan: JobPlan) -> str:
+    """The stages of the plan, one paragraph each, in the order in which they may start."""
+    readers = {
+        stage_id: stage
+        for stage in plan.stages
+        if isinstance(stage.input, ShuffleInput)
+        for stage_id in stage.input.stage_ids
+    }
+    return "\n".join(_stage_text(stage, readers.get(stage.stage_id)) for stage in plan.stages)
+
+
+def _stage_text(stage: Stage, reader: Stage | None) -> str:
+    lines = [f"stage {stage.stage_id}: {stage.label}", f"  from  {_input_text(stage.input)}"]
+    lines += [f"  then  {_step_text(step, partial=_is_partial(step, stage, reader))}" for step in stage.steps]
+    lines.append(f"  to    {_output_text(stage.output, reader)}")
+    return "\n".join(lines) + "\n"
+
+
+def _input_text(source: ScanInput | TableInput | ShuffleInput) -> str:
+    match source:
+        case ScanInput():
+            columns = "all columns" if source.columns is None else f"columns {', '.join(source.columns)}"
+            size_bytes = sum(file.size_bytes for file in source.files)
+            return f"{len(source.files)} {source.format} file(s), {size_bytes:,} bytes, {columns}"
+        case TableInput():
+            return f"the client's table with columns {', '.join(source.schema.names)}"
+        case ShuffleInput():
+            sides = ", the right side ".join(f"the shuffle of stage {stage_id}" for stage_id in source.stage_ids)
+            return f"the left side {sides}" if len(source.stage_ids) > 1 else sides
+
+
+def _is_partial(step: Step, stage: Stage, reader: Stage | None) -> bool:
+    """Whether the step is the first half of an aggregation that the reader of the stage's shuffle finishes."""
+    if not isinstance(step, Aggregate) or step is not stage.steps[-1] or reader is None:
+        return False
+    match reader.steps[:1]:
+        case (Aggregate() as final,):
+            return final.finish is not None
+    return False
+
+
+def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per kind of step
+    match step:
+        case Filter():
+            return f"filter {step.expression}"
+        case Project():
+            pairs = zip(step.names, step.expressions, strict=True)
+            return "columns " + ", ".join(_column_text(name, str(expression)) for name, expression in pairs)
+        case MapBatches():
+            return f"call {step.name} with each batch"
+        case Aggregate():
+            return _aggregate_text(step, partial=partial)
+        case Join():
+            pairs_text = ", ".join(
+                left if left == right else f"{left} = {right}"
+                for left, right in zip(step.keys, step.right_keys, strict=True)
+            )
+            return f"{step.join_type} join on {pairs_text}"
+        case Sort():
+            return "sort by " + ", ".join(" ".join(key) for key in step.sorting)
+        case Head():
+            return f"take the first {step.rows} rows"
+
+
+def _aggregate_text(step: Aggregate, *, partial: bool) -> str:
+    how = "aggregate this task's rows" if partial else "aggregate" if step.finish is None else "put aggregates together"
+    by = f" by {', '.join(step.keys)}" if step.keys else ""
+    if step.finish is None:
+        names = [aggregate_name(aggregation) for aggregation in step.aggregations]
+    else:
+        names = list(step.finish.names[len(step.keys) :])
+    return f"{how}{by}" + (f": {', '.join(names)}" if names else "")
+
+
+def _column_text(name: str, expression: str) -> str:
+    expression = _CAST_OPTIONS.sub(r"\1", expression)
+    return name if name == expression else f"{name} = {expression}"
+
+
+def _output_text(output: Output, reader: Stage | None) -> str:
+    match output:
+        case ResultOutput():
+            return "the result, fetched by the client"
+        case WriteOutput():
+            return f"{output.format} files in {output.folder}"
+        case RoundRobinShuffle():
+            return f"shuffle in turn into {_count_text(output.num_partitions)}: rows are to be spread evenly"
+        case HashShuffle():
+            why = _why_text(reader.steps if reader is not None else ())
+            if not output.keys:
+                return f"shuffle into one partition: {why}"
+            return f"shuffle by hash of {', '.join(output.keys)} into {_count_text(output.num_partitions)}: {why}"
+
+
+def _count_text(num_partitions: int | None) -> str:
+    if num_partitions is None:
+        return "partitions"
+    return f"{num_partitions} partition" + ("" if num_partitions == 1 else "s")
+
+
+def _why_text(reader_steps: Sequence[Step]) -> str:
+    match reader_steps[:1]:
+        case (Join(),):
+            return "rows with equal keys of both sides must meet"
+        case (Aggregate(keys=()),):
+            return "one task must see all"
+        case (Aggregate(),):
+            return "rows of a group must meet"
+        case (Sort(),):
+            return "one task puts all in order"
+        case (Head(),):
+            return "one task takes the first of all"
+        case _:
+            return "repartition asked for it"

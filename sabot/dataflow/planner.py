@@ -1,0 +1,202 @@
+"""Cutting a logical plan into stages at its shuffles.
+
+Pure: the same plan gives the same stages. How many partitions a shuffle has is the coordinator's choice, unless
+`repartition` named a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from sabot.dataflow.aggregation import split_aggregation
+from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.execution import apply_table_step
+from sabot.dataflow.expressions import project_schema
+from sabot.dataflow.plan import (
+    AggregateNode,
+    FilterNode,
+    HeadNode,
+    JoinNode,
+    MapBatchesNode,
+    Node,
+    ProjectNode,
+    RepartitionNode,
+    ScanNode,
+    SortNode,
+    TableNode,
+)
+from sabot.dataflow.pruning import pruned
+from sabot.dataflow.stage import (
+    Aggregate,
+    Filter,
+    HashShuffle,
+    JobPlan,
+    MapBatches,
+    Output,
+    Project,
+    ResultOutput,
+    RoundRobinShuffle,
+    ScanInput,
+    ShuffleInput,
+    Stage,
+    Step,
+    TableInput,
+    WriteOutput,
+)
+from sabot.dataflow.wire_form import check_wire
+from sabot.errors import InternalError
+
+_GATHER = HashShuffle(keys=())
+
+
+def plan_job(root: Node, *, job_id: str, output: WriteOutput | None = None) -> JobPlan:
+    """The stages that compute `root`; its rows become the job's result, or the files of `output`."""
+    planner = _Planner()
+    last = planner.stage_of(pruned(root))
+    planner.close(last, ResultOutput() if output is None else output)
+    return JobPlan(job_id=job_id, stages=tuple(planner.stages))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OpenStage:
+    """A stage to which steps may still be added; `gathered`: it has one task, which sees all rows."""
+
+    input: ScanInput | TableInput | ShuffleInput
+    steps: tuple[Step, ...] = ()
+    schema: pa.Schema
+    label: str
+    gathered: bool = False
+
+    def then(self, *steps: Step, schema: pa.Schema, label: str | None = None) -> _OpenStage:
+        return replace(self, steps=(*self.steps, *steps), schema=schema, label=label or self.label)
+
+
+class _Planner:
+    """Closes stages in an order in which each comes after its inputs."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+
+    def close(self, stage: _OpenStage, output: Output) -> int:
+        """Ends the stage with `output` and numbers it."""
+        check_wire(stage.schema, stage.label)
+        stage_id = len(self.stages)
+        self.stages.append(
+            Stage(
+                stage_id=stage_id,
+                label=stage.label,
+                input=stage.input,
+                steps=stage.steps,
+                output=output,
+                schema=stage.schema,
+            )
+        )
+        return stage_id
+
+    def stage_of(self, node: Node) -> _OpenStage:  # noqa: PLR0911 - one per kind of node
+        """The open stage whose last step gives the node's rows."""
+        match node:
+            case ScanNode():
+                label = f"read {len(node.files)} {node.format} {'file' if len(node.files) == 1 else 'files'}"
+                source = ScanInput(
+                    format=node.format, files=node.files, columns=node.columns, schema=plain_schema(node.file_schema)
+                )
+                return _OpenStage(input=source, schema=node.schema, label=label)
+            case TableNode():
+                source_table = TableInput(table_id=node.table_id, schema=node.schema)
+                return _OpenStage(input=source_table, schema=node.schema, label="read a table")
+            case FilterNode():
+                return self.stage_of(node.child).then(Filter(expression=node.expression), schema=node.schema)
+            case ProjectNode():
+                step = Project(names=node.names, expressions=node.expressions)
+                return self.stage_of(node.child).then(step, schema=node.schema)
+            case MapBatchesNode():
+                call = MapBatches(function=node.function, schema=node.schema, name=node.name)
+                return self.stage_of(node.child).then(call, schema=node.schema)
+            case JoinNode():
+                return self._join(node)
+            case AggregateNode():
+                return self._aggregate(node)
+            case SortNode():
+                return self._sort(node, [])
+            case HeadNode():
+                return self._head(node)
+            case RepartitionNode():
+                return self._repartition(node)
+            case _:
+                raise InternalError(f"the planner does not know {type(node).__name__}; please report this")
+
+    def _shuffled(self, stage: _OpenStage, output: HashShuffle | RoundRobinShuffle, label: str) -> _OpenStage:
+        gathered = output == _GATHER or output.num_partitions == 1
+        stage_id = self.close(stage, output)
+        return _OpenStage(
+            input=ShuffleInput(stage_ids=(stage_id,)), schema=stage.schema, label=label, gathered=gathered
+        )
+
+    def _join(self, node: JoinNode) -> _OpenStage:
+        left = self.close(self.stage_of(node.left), HashShuffle(keys=node.step.keys))
+        right = self.close(self.stage_of(node.right), HashShuffle(keys=node.step.right_keys))
+        return _OpenStage(
+            input=ShuffleInput(stage_ids=(left, right)),
+            steps=(node.step,),
+            schema=node.schema,
+            label=f"join on {', '.join(node.step.keys)}",
+        )
+
+    def _aggregate(self, node: AggregateNode) -> _OpenStage:
+        step, child = node.step, self.stage_of(node.child)
+        label = f"group by {', '.join(step.keys)}" if step.keys else "aggregate"
+        if child.gathered:
+            return child.then(step, schema=node.schema, label=label)
+        output = HashShuffle(keys=step.keys)
+        split = split_aggregation(step.keys, step.aggregations, child.schema)
+        if split is None:
+            return self._shuffled(child, output, label).then(step, schema=node.schema)
+        if split.before is not None:
+            before = project_schema(child.schema, split.before.names, split.before.expressions, "aggregate")
+            child = child.then(split.before, schema=before)
+        partial = _schema_after(split.partial, child.schema)
+        child = child.then(split.partial, schema=partial)
+        return self._shuffled(child, output, label).then(split.final, schema=node.schema)
+
+    def _sort(self, node: SortNode, first_rows: Sequence[Step]) -> _OpenStage:
+        """Rows in order, and of them the first ones if a Head follows: then each task sends no more than those."""
+        stage, steps = self.stage_of(node.child), (node.step, *first_rows)
+        label = f"sort by {', '.join(key[0] for key in node.step.sorting)}"
+        if not stage.gathered:
+            if first_rows:
+                stage = stage.then(*steps, schema=node.schema)
+            stage = self._shuffled(stage, _GATHER, label)
+        return stage.then(*steps, schema=node.schema, label=label)
+
+    def _head(self, node: HeadNode) -> _OpenStage:
+        projects: list[ProjectNode] = []
+        child = node.child
+        while isinstance(child, ProjectNode):  # the first rows may be taken before columns are computed
+            projects.append(child)
+            child = child.child
+        if isinstance(child, SortNode):
+            stage = self._sort(child, [node.step])
+        else:
+            stage = self.stage_of(child).then(node.step, schema=child.schema)
+            if not stage.gathered:
+                stage = self._shuffled(stage, _GATHER, f"head {node.step.rows}").then(node.step, schema=child.schema)
+        for project in reversed(projects):
+            stage = stage.then(Project(names=project.names, expressions=project.expressions), schema=project.schema)
+        return stage
+
+    def _repartition(self, node: RepartitionNode) -> _OpenStage:
+        count = node.num_partitions
+        output: HashShuffle | RoundRobinShuffle
+        if node.keys:
+            output = HashShuffle(keys=node.keys, num_partitions=count)
+        else:
+            output = RoundRobinShuffle(num_partitions=count)
+        return self._shuffled(self.stage_of(node.child), output, "repartition")
+
+
+def _schema_after(step: Aggregate, schema: pa.Schema) -> pa.Schema:
+    return plain_schema(apply_table_step(step, [schema.empty_table()]).schema)

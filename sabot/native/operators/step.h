@@ -1,0 +1,60 @@
+// One thing done to the rows of a morsel: keep some, compute columns, or call into Python.
+#pragma once
+
+#include <arrow/compute/expression.h>
+#include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace sabot::operators {
+
+/// Null: no rows, and no schema either.
+using Rows = std::shared_ptr<arrow::RecordBatch>;
+
+/// Immutable to its callers and run by several slots at once. Works in the calling thread alone.
+class Step {
+ public:
+  virtual ~Step() = default;
+  /// `rows` is not null.
+  virtual arrow::Result<Rows> Run(const Rows& rows) const = 0;
+};
+
+/// Keeps the rows for which `expression` is true; null drops a row. Not boolean: TypeError when it meets a schema.
+std::unique_ptr<Step> MakeFilter(arrow::compute::Expression expression);
+
+/// Replaces the columns by as many `expressions` as `names`.
+std::unique_ptr<Step> MakeProject(std::vector<std::string> names, std::vector<arrow::compute::Expression> expressions);
+
+/// A filter where `expression` is boolean for the schema it meets, else a projection to one column called `name`.
+std::unique_ptr<Step> MakeFilterOrColumn(arrow::compute::Expression expression, std::string name);
+
+/// How native code calls into Python and lets go of what is Python's, without knowing Python. The functions take the
+/// GIL themselves and never throw (Cython cannot write noexcept in their types).
+struct PythonHooks {
+  void (*enter_slot)();  // before the first of the others on a slot's thread; repeats are cheap
+  /// Exactly one of `*result` (null: no rows) and `*exception` (a new reference) is meant.
+  void (*call)(void* function, const Rows& rows, Rows* result, void** exception);
+  void (*release)(void* object);
+};
+
+/// Calls a Python function; an exception becomes a Status with a PythonException. Takes over a reference to `function`.
+std::unique_ptr<Step> MakeCall(PythonHooks hooks, void* function);
+
+/// What a Status carries when Python raised: the exception itself.
+class PythonException : public arrow::StatusDetail {
+ public:
+  explicit PythonException(std::shared_ptr<void> exception) : exception_(std::move(exception)) {}
+  const char* type_id() const override { return "sabot::PythonException"; }
+  std::string ToString() const override { return "Python exception"; }
+  /// Borrowed; null where `status` carries none.
+  static void* Of(const arrow::Status& status);
+
+ private:
+  const std::shared_ptr<void> exception_;
+};
+
+}  // namespace sabot::operators

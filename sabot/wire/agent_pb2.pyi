@@ -1,0 +1,415 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Versions(_message.Message):
+    __slots__ = ("sabot", "pyarrow_major", "python", "protocol")
+    SABOT_FIELD_NUMBER: _ClassVar[int]
+    PYARROW_MAJOR_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    sabot: str
+    pyarrow_major: int
+    python: str
+    protocol: int
+    def __init__(self, sabot: _Optional[str] = ..., pyarrow_major: _Optional[int] = ..., python: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
+
+class Agent(_message.Message):
+    __slots__ = ("agent_id", "incarnation", "control_address", "flight_address", "http_address", "slots", "draining")
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    FLIGHT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    agent_id: str
+    incarnation: int
+    control_address: str
+    flight_address: str
+    http_address: str
+    slots: int
+    draining: bool
+    def __init__(self, agent_id: _Optional[str] = ..., incarnation: _Optional[int] = ..., control_address: _Optional[str] = ..., flight_address: _Optional[str] = ..., http_address: _Optional[str] = ..., slots: _Optional[int] = ..., draining: bool = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("type", "message", "pickled")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PICKLED_FIELD_NUMBER: _ClassVar[int]
+    type: str
+    message: str
+    pickled: bytes
+    def __init__(self, type: _Optional[str] = ..., message: _Optional[str] = ..., pickled: _Optional[bytes] = ...) -> None: ...
+
+class HelloRequest(_message.Message):
+    __slots__ = ("versions",)
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: Versions
+    def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ...) -> None: ...
+
+class HelloReply(_message.Message):
+    __slots__ = ("versions", "agent", "members")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    versions: Versions
+    agent: Agent
+    members: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusReply(_message.Message):
+    __slots__ = ("agent", "versions", "uptime_s", "insecure", "resident_bytes", "jobs_running", "tasks_running", "queue_depth", "state_dir", "stored_bytes")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    INSECURE_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    JOBS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    TASKS_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    STATE_DIR_FIELD_NUMBER: _ClassVar[int]
+    STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    agent: Agent
+    versions: Versions
+    uptime_s: float
+    insecure: bool
+    resident_bytes: int
+    jobs_running: int
+    tasks_running: int
+    queue_depth: int
+    state_dir: str
+    stored_bytes: int
+    def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ..., versions: _Optional[_Union[Versions, _Mapping]] = ..., uptime_s: _Optional[float] = ..., insecure: bool = ..., resident_bytes: _Optional[int] = ..., jobs_running: _Optional[int] = ..., tasks_running: _Optional[int] = ..., queue_depth: _Optional[int] = ..., state_dir: _Optional[str] = ..., stored_bytes: _Optional[int] = ...) -> None: ...
+
+class ListAgentsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListAgentsReply(_message.Message):
+    __slots__ = ("agents",)
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
+
+class SlotStats(_message.Message):
+    __slots__ = ("slot_id", "busy", "morsels_processed", "local_morsels", "network_morsels", "stolen_morsels", "total_processing_time_us")
+    SLOT_ID_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    MORSELS_PROCESSED_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_MORSELS_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_MORSELS_FIELD_NUMBER: _ClassVar[int]
+    STOLEN_MORSELS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_PROCESSING_TIME_US_FIELD_NUMBER: _ClassVar[int]
+    slot_id: int
+    busy: bool
+    morsels_processed: int
+    local_morsels: int
+    network_morsels: int
+    stolen_morsels: int
+    total_processing_time_us: int
+    def __init__(self, slot_id: _Optional[int] = ..., busy: bool = ..., morsels_processed: _Optional[int] = ..., local_morsels: _Optional[int] = ..., network_morsels: _Optional[int] = ..., stolen_morsels: _Optional[int] = ..., total_processing_time_us: _Optional[int] = ...) -> None: ...
+
+class SlotsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SetSlotsRequest(_message.Message):
+    __slots__ = ("num_slots",)
+    NUM_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    num_slots: int
+    def __init__(self, num_slots: _Optional[int] = ...) -> None: ...
+
+class SlotsReply(_message.Message):
+    __slots__ = ("num_slots", "available_slots", "queue_depth", "slots")
+    NUM_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_SLOTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_DEPTH_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    num_slots: int
+    available_slots: int
+    queue_depth: int
+    slots: _containers.RepeatedCompositeFieldContainer[SlotStats]
+    def __init__(self, num_slots: _Optional[int] = ..., available_slots: _Optional[int] = ..., queue_depth: _Optional[int] = ..., slots: _Optional[_Iterable[_Union[SlotStats, _Mapping]]] = ...) -> None: ...
+
+class StopRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StopReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class JoinRequest(_message.Message):
+    __slots__ = ("agent", "versions", "forwarded")
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    FORWARDED_FIELD_NUMBER: _ClassVar[int]
+    agent: Agent
+    versions: Versions
+    forwarded: bool
+    def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ..., versions: _Optional[_Union[Versions, _Mapping]] = ..., forwarded: bool = ...) -> None: ...
+
+class JoinReply(_message.Message):
+    __slots__ = ("members",)
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, members: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
+
+class LeaveRequest(_message.Message):
+    __slots__ = ("agent",)
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    agent: Agent
+    def __init__(self, agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+
+class LeaveReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SourceFile(_message.Message):
+    __slots__ = ("path", "size_bytes", "modified_ns", "row_group_rows", "row_group_bytes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_NS_FIELD_NUMBER: _ClassVar[int]
+    ROW_GROUP_ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROW_GROUP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    size_bytes: int
+    modified_ns: int
+    row_group_rows: _containers.RepeatedScalarFieldContainer[int]
+    row_group_bytes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., modified_ns: _Optional[int] = ..., row_group_rows: _Optional[_Iterable[int]] = ..., row_group_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class DescribeSourceRequest(_message.Message):
+    __slots__ = ("format", "paths")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    PATHS_FIELD_NUMBER: _ClassVar[int]
+    format: str
+    paths: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, format: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DescribeSourceReply(_message.Message):
+    __slots__ = ("schema", "files")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    schema: bytes
+    files: _containers.RepeatedCompositeFieldContainer[SourceFile]
+    def __init__(self, schema: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[SourceFile, _Mapping]]] = ...) -> None: ...
+
+class SubmitJobRequest(_message.Message):
+    __slots__ = ("job_id", "plan", "versions")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    plan: bytes
+    versions: Versions
+    def __init__(self, job_id: _Optional[str] = ..., plan: _Optional[bytes] = ..., versions: _Optional[_Union[Versions, _Mapping]] = ...) -> None: ...
+
+class JobEvent(_message.Message):
+    __slots__ = ("accepted", "progress", "finished", "failed")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    accepted: JobAccepted
+    progress: JobProgress
+    finished: JobFinished
+    failed: Failure
+    def __init__(self, accepted: _Optional[_Union[JobAccepted, _Mapping]] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., finished: _Optional[_Union[JobFinished, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class JobAccepted(_message.Message):
+    __slots__ = ("agents",)
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
+
+class StageProgress(_message.Message):
+    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes")
+    STAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    TASKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    TASKS_DONE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
+    WIRE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    stage_id: int
+    label: str
+    tasks_total: int
+    tasks_done: int
+    rows_out: int
+    wire_bytes: int
+    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ...) -> None: ...
+
+class JobProgress(_message.Message):
+    __slots__ = ("stages",)
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
+    def __init__(self, stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ...) -> None: ...
+
+class ResultPartition(_message.Message):
+    __slots__ = ("partition", "flight_address", "ticket", "rows", "content_sum", "agent_id")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    FLIGHT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_SUM_FIELD_NUMBER: _ClassVar[int]
+    AGENT_ID_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    flight_address: str
+    ticket: str
+    rows: int
+    content_sum: int
+    agent_id: str
+    def __init__(self, partition: _Optional[int] = ..., flight_address: _Optional[str] = ..., ticket: _Optional[str] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ..., agent_id: _Optional[str] = ...) -> None: ...
+
+class ShuffleReceipt(_message.Message):
+    __slots__ = ("shuffle_id", "stage_id", "num_partitions", "rows_in", "rows_out", "sum_in", "sum_out", "wire_bytes", "local_bytes", "partial")
+    SHUFFLE_ID_FIELD_NUMBER: _ClassVar[int]
+    STAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    NUM_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_IN_FIELD_NUMBER: _ClassVar[int]
+    ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
+    SUM_IN_FIELD_NUMBER: _ClassVar[int]
+    SUM_OUT_FIELD_NUMBER: _ClassVar[int]
+    WIRE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    shuffle_id: str
+    stage_id: int
+    num_partitions: int
+    rows_in: int
+    rows_out: int
+    sum_in: int
+    sum_out: int
+    wire_bytes: int
+    local_bytes: int
+    partial: bool
+    def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ...) -> None: ...
+
+class JobFinished(_message.Message):
+    __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema")
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    SHUFFLES_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    partitions: _containers.RepeatedCompositeFieldContainer[ResultPartition]
+    shuffles: _containers.RepeatedCompositeFieldContainer[ShuffleReceipt]
+    stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
+    elapsed_s: float
+    schema: bytes
+    def __init__(self, partitions: _Optional[_Iterable[_Union[ResultPartition, _Mapping]]] = ..., shuffles: _Optional[_Iterable[_Union[ShuffleReceipt, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., elapsed_s: _Optional[float] = ..., schema: _Optional[bytes] = ...) -> None: ...
+
+class ReleaseJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class ReleaseJobReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class PrepareJobRequest(_message.Message):
+    __slots__ = ("job_id", "plan", "agents", "num_partitions", "coordinator")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    plan: bytes
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    num_partitions: _containers.RepeatedScalarFieldContainer[int]
+    coordinator: Agent
+    def __init__(self, job_id: _Optional[str] = ..., plan: _Optional[bytes] = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., num_partitions: _Optional[_Iterable[int]] = ..., coordinator: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+
+class PrepareJobReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RunTaskRequest(_message.Message):
+    __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    stage_id: int
+    task: int
+    attempt: int
+    split: bytes
+    inputs: _containers.RepeatedCompositeFieldContainer[InputAttempts]
+    def __init__(self, job_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., task: _Optional[int] = ..., attempt: _Optional[int] = ..., split: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ...) -> None: ...
+
+class InputAttempts(_message.Message):
+    __slots__ = ("stage_id", "attempts")
+    STAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    stage_id: int
+    attempts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stage_id: _Optional[int] = ..., attempts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PartitionSum(_message.Message):
+    __slots__ = ("partition", "rows", "content_sum")
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_SUM_FIELD_NUMBER: _ClassVar[int]
+    partition: int
+    rows: int
+    content_sum: int
+    def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ...) -> None: ...
+
+class RunTaskReply(_message.Message):
+    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written_file", "partial")
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_IN_FIELD_NUMBER: _ClassVar[int]
+    ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    WIRE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FILE_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    failure: Failure
+    rows_in: int
+    rows_out: int
+    sent: _containers.RepeatedCompositeFieldContainer[PartitionSum]
+    released: _containers.RepeatedCompositeFieldContainer[ReleasedSum]
+    wire_bytes: int
+    local_bytes: int
+    result: ResultPartition
+    written_file: str
+    partial: bool
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written_file: _Optional[str] = ..., partial: bool = ...) -> None: ...
+
+class ReleasedSum(_message.Message):
+    __slots__ = ("stage_id", "sum")
+    STAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    stage_id: int
+    sum: PartitionSum
+    def __init__(self, stage_id: _Optional[int] = ..., sum: _Optional[_Union[PartitionSum, _Mapping]] = ...) -> None: ...
+
+class EndJobRequest(_message.Message):
+    __slots__ = ("job_id", "keep_result")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_RESULT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    keep_result: bool
+    def __init__(self, job_id: _Optional[str] = ..., keep_result: bool = ...) -> None: ...
+
+class EndJobReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

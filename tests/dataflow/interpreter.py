@@ -1,0 +1,207 @@
+"""Carries out a JobPlan in this process, with simulated partitions: what a cluster must answer, without a cluster.
+
+It splits, shuffles and cuts into morsels as finely as it can, so that a plan which is right only on one task or in one
+batch is found out. It shares with the agents nothing but `sabot.dataflow`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import cloudpickle
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from sabot.dataflow.dataset import Dataset
+from sabot.dataflow.execution import (
+    MorselSegment,
+    apply_table_step,
+    from_wire,
+    pipeline_steps,
+    plain_table,
+    schema_after,
+    segments,
+    to_wire,
+    wire_schema,
+)
+from sabot.dataflow.expressions import project_table
+from sabot.dataflow.plan import Node, TableNode, tables_of
+from sabot.dataflow.planner import plan_job
+from sabot.dataflow.splits import splits_of
+from sabot.dataflow.stage import (
+    FilesSplit,
+    HashShuffle,
+    JobPlan,
+    PartitionSplit,
+    RoundRobinShuffle,
+    ShuffleInput,
+    Split,
+    Stage,
+    TablePiece,
+    TableSplit,
+    WriteOutput,
+)
+
+
+class InterpreterSession:
+    """A session whose jobs run here; `plans` are those it has run."""
+
+    def __init__(self, *, partitions: int = 3, pieces: int = 3, morsel_rows: int = 2) -> None:
+        self.partitions = partitions
+        self.pieces = pieces
+        self.morsel_rows = morsel_rows
+        self.plans: list[JobPlan] = []
+        self.results: list[InterpretedResult] = []
+
+    def from_table(self, table: pa.Table) -> Dataset:
+        return Dataset(self, TableNode(table_id=f"t{id(table)}", table=table))
+
+    def run(self, root: Node, *, output: WriteOutput | None = None) -> InterpretedResult:
+        plan = plan_job(root, job_id="job", output=output)
+        tables = tables_of(root)
+        uploads = {table_id: self._pieces(table) for table_id, table in tables.items()}
+        travelled: JobPlan = cloudpickle.loads(cloudpickle.dumps(replace(plan, uploads=uploads)))
+        self.plans.append(travelled)
+        result = InterpretedResult(root.schema, _Interpreter(self, travelled, tables).run())
+        self.results.append(result)
+        return result
+
+    def _pieces(self, table: pa.Table) -> tuple[TablePiece, ...]:
+        rows = -(-table.num_rows // self.pieces)
+        counts = [min(rows, max(0, table.num_rows - rows * index)) for index in range(self.pieces)]
+        return tuple(TablePiece(index=index, flight_address="here", rows=count) for index, count in enumerate(counts))
+
+
+class InterpretedResult:
+    def __init__(self, schema: pa.Schema, tables: Sequence[pa.Table]) -> None:
+        self._table = pa.concat_tables(tables)
+        assert self._table.schema.equals(schema), f"{self._table.schema} is not {schema}"
+        self.partitions = list(tables)
+        self.closed = False
+
+    def to_table(self) -> pa.Table:
+        return self._table
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        return iter(self._table.to_batches(max_chunksize=2))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Interpreter:
+    def __init__(self, session: InterpreterSession, plan: JobPlan, tables: dict[str, pa.Table]) -> None:
+        self._session = session
+        self._plan = plan
+        self._tables = tables
+        self._shuffles: dict[int, list[list[pa.RecordBatch]]] = {}
+
+    def run(self) -> list[pa.Table]:
+        results: list[pa.Table] = []
+        for stage in self._plan.stages:
+            counts = {self._count(stage_id) for stage_id in _input_ids(stage)}
+            assert len(counts) <= 1, "both sides of a join have the same number of partitions"
+            splits = splits_of(stage, self._plan, num_partitions=next(iter(counts), None), split_bytes=1 << 20, slots=2)
+            for task, split in enumerate(splits):
+                batches = [to_wire(batch) for batch in self._task_rows(stage, split).to_batches()]
+                on_wire = wire_schema(stage.schema)
+                assert all(batch.schema.equals(on_wire, check_metadata=True) for batch in batches)
+                if isinstance(stage.output, HashShuffle | RoundRobinShuffle):
+                    self._shuffle(stage, task, batches)
+                else:
+                    results.append(from_wire(pa.Table.from_batches(batches, on_wire), stage.schema))
+        return results
+
+    def _count(self, stage_id: int) -> int:
+        output = self._plan.stages[stage_id].output
+        assert isinstance(output, HashShuffle | RoundRobinShuffle)
+        if isinstance(output, HashShuffle) and not output.keys:
+            return 1
+        return output.num_partitions or self._session.partitions
+
+    def _shuffle(self, stage: Stage, task: int, batches: Sequence[pa.RecordBatch]) -> None:
+        partitions = self._shuffles.setdefault(stage.stage_id, [[] for _ in range(self._count(stage.stage_id))])
+        keys = stage.output.keys if isinstance(stage.output, HashShuffle) else ()
+        for batch in batches:
+            for row in range(batch.num_rows):
+                if isinstance(stage.output, RoundRobinShuffle):
+                    owner = task + row
+                else:
+                    owner = hash(tuple(_canonical(batch.column(key)[row].as_py()) for key in keys))
+                partitions[owner % len(partitions)].append(batch.slice(row, 1))
+
+    def _task_rows(self, stage: Stage, split: Split) -> pa.Table:
+        tables = self._read(stage, split)
+        for segment in segments(stage.steps):
+            if isinstance(segment, MorselSegment):
+                (table,) = tables
+                tables = [self._through(segment, table)]
+            else:
+                tables = [apply_table_step(segment, tables)]
+        (table,) = tables
+        return table
+
+    def _read(self, stage: Stage, split: Split) -> list[pa.Table]:
+        match split:
+            case TableSplit():
+                start = sum(piece.rows for piece in self._plan.uploads[split.table_id][: split.piece.index])
+                return [self._tables[split.table_id].slice(start, split.piece.rows)]
+            case FilesSplit():
+                return [_read_files(stage, split)]
+            case PartitionSplit():
+                found = []
+                for stage_id in _input_ids(stage):
+                    schema = self._plan.stages[stage_id].schema
+                    partitions = self._shuffles.get(stage_id)
+                    batches = partitions[split.partition] if partitions else []
+                    found.append(from_wire(pa.Table.from_batches(batches, wire_schema(schema)), schema))
+                return found
+
+    def _through(self, segment: MorselSegment, table: pa.Table) -> pa.Table:
+        answers: list[pa.RecordBatch | None] = []
+        for batch in table.to_batches(max_chunksize=self._session.morsel_rows):
+            answer: pa.RecordBatch | None = batch
+            for kind, *arguments in pipeline_steps(segment.steps):
+                if answer is not None:
+                    answer = _step(kind, arguments, answer)
+            answers.append(answer)
+        return plain_table(answers, schema_after(segment, table.schema))
+
+
+def _step(kind: str, arguments: Sequence[Any], batch: pa.RecordBatch) -> pa.RecordBatch | None:
+    match kind:
+        case "filter":
+            answer = pa.table(batch).filter(arguments[0])
+        case "project":
+            answer = project_table(pa.table(batch), arguments[0], arguments[1])
+        case _:
+            answered: pa.RecordBatch | None = arguments[0](batch)
+            return answered
+    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in answer.columns], schema=answer.schema)
+
+
+def _input_ids(stage: Stage) -> tuple[int, ...]:
+    return stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
+
+
+def _canonical(value: object) -> object:
+    return "nan" if isinstance(value, float) and math.isnan(value) else value
+
+
+def _read_files(stage: Stage, split: FilesSplit) -> pa.Table:
+    source = stage.input
+    columns = None if source.columns is None else list(source.columns)
+    tables = [source.schema.empty_table()]
+    for part in split.parts:
+        if source.format == "csv":
+            table = ds.dataset(part.file.path, format="csv").to_table(columns=columns, use_threads=False)
+        else:
+            with pq.ParquetFile(part.file.path) as file:
+                table = file.read_row_groups(list(part.row_groups), columns=columns, use_threads=False)
+            assert table.num_rows == part.rows
+        tables.append(table.select(source.schema.names).cast(source.schema))
+    return pa.concat_tables(tables)

@@ -1,0 +1,77 @@
+"""Tables made by hypothesis: small, with the values that break things."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+_MOMENTS = st.datetimes(datetime.datetime(1999, 1, 1), datetime.datetime(2001, 1, 1))
+
+KEY_VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int64(): st.sampled_from([0, 1, 2, -1, 2**62, -(2**63)]),
+    pa.int8(): st.integers(-2, 2),
+    pa.uint16(): st.sampled_from([0, 1, 65535]),
+    pa.float64(): st.sampled_from([1.0, 1.5, math.nan, math.inf, -math.inf]),
+    pa.bool_(): st.booleans(),
+    pa.string(): st.sampled_from(["", "a", "b", "ä", "long enough not to lie in a view"]),
+    pa.large_binary(): st.sampled_from([b"", b"a", b"\x00"]),
+    pa.date32(): st.sampled_from([datetime.date(1970, 1, 1), datetime.date(2000, 2, 29)]),
+    pa.timestamp("us"): st.sampled_from([datetime.datetime(2000, 1, 1), datetime.datetime(2000, 1, 1, 0, 0, 1)]),
+    pa.decimal128(7, 2): st.sampled_from([decimal.Decimal("1.50"), decimal.Decimal("-0.01")]),
+    pa.dictionary(pa.int8(), pa.string()): st.sampled_from(["a", "b", "c"]),
+}
+
+NUMBERS: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.int64(): st.integers(-(2**40), 2**40),
+    pa.int32(): st.integers(-(2**31), 2**31 - 1),
+    pa.uint8(): st.integers(0, 255),
+    pa.float64(): st.integers(-1000, 1000).map(lambda n: n / 8) | st.just(math.nan),
+    pa.float32(): st.integers(-1000, 1000).map(lambda n: n / 8),
+    pa.decimal128(9, 2): st.integers(-(10**6), 10**6).map(lambda n: decimal.Decimal(n) / 100),
+}
+
+PAYLOADS: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    **NUMBERS,
+    pa.string(): st.text("abä\0", max_size=3),
+    pa.timestamp("ns", tz="UTC"): _MOMENTS.map(lambda moment: moment.replace(tzinfo=datetime.UTC)),
+    pa.list_(pa.int32()): st.lists(st.none() | st.integers(0, 3), max_size=3),
+    pa.struct([("a", pa.int64()), ("b", pa.string())]): st.fixed_dictionaries(
+        {"a": st.none() | st.integers(0, 3), "b": st.text("ab", max_size=2)}
+    ),
+    pa.dictionary(pa.int32(), pa.string()): st.sampled_from(["x", "y", "z"]),
+    pa.null(): st.none(),
+}
+
+
+@st.composite
+def columns(draw: st.DrawFn, kinds: dict[pa.DataType, st.SearchStrategy[Any]], rows: int) -> pa.Array:
+    """An array of one of the types, with nulls."""
+    kind = draw(st.sampled_from(list(kinds)))
+    return pa.array(draw(st.lists(st.none() | kinds[kind], min_size=rows, max_size=rows)), kind)
+
+
+@st.composite
+def tables(draw: st.DrawFn, *, rows_max: int = 12) -> pa.Table:
+    """Columns: k and h (may be keys), n (a number), p (anything), i (the row's number)."""
+    rows = draw(st.integers(0, rows_max))
+    return pa.table(
+        {
+            "k": draw(columns(KEY_VALUES, rows)),
+            "h": draw(columns(KEY_VALUES, rows)),
+            "n": draw(columns(NUMBERS, rows)),
+            "p": draw(columns(PAYLOADS, rows)),
+            "i": pa.array(range(rows), pa.int64()),
+        }
+    )
+
+
+def sessions_arguments() -> st.SearchStrategy[dict[str, int]]:
+    """How finely an InterpreterSession cuts."""
+    return st.fixed_dictionaries(
+        {"partitions": st.integers(1, 4), "pieces": st.integers(1, 4), "morsel_rows": st.sampled_from([1, 3, 100])}
+    )

@@ -1,0 +1,174 @@
+"""A small world for a coordinator: plans, agents whose tasks add up, and schedules in any order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from sabot.agent import job_events as ev
+from sabot.agent.coordinator import Coordinator
+from sabot.dataflow.stage import (
+    FilesSplit,
+    HashShuffle,
+    JobPlan,
+    Join,
+    Output,
+    PartitionSplit,
+    ResultOutput,
+    ScanInput,
+    ShuffleInput,
+    SourceFile,
+    Stage,
+    TableInput,
+    TablePiece,
+    TableSplit,
+    WriteOutput,
+)
+from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
+from sabot.wire.member import Member
+
+SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.int64())])
+JOB_ID = "00ff" * 8
+
+
+def member(index: int, *, slots: int = 1) -> Member:
+    return Member(
+        agent_id=f"agent-{index}",
+        incarnation=index + 1,
+        control_address=f"10.0.0.{index}:8815",
+        flight_address=f"10.0.0.{index}:8816",
+        http_address=f"10.0.0.{index}:8817",
+        slots=slots,
+        draining=False,
+    )
+
+
+def stage(stage_id: int, source: ScanInput | TableInput | ShuffleInput, output: Output, steps: tuple = ()) -> Stage:
+    return Stage(stage_id=stage_id, label=f"stage {stage_id}", input=source, steps=steps, output=output, schema=SCHEMA)
+
+
+def scan(*row_groups: int) -> ScanInput:
+    """One file for each number of rows."""
+    files = tuple(
+        SourceFile(path=f"/d/{i}.parquet", size_bytes=1, modified_ns=1, row_group_rows=(rows,), row_group_bytes=(rows,))
+        for i, rows in enumerate(row_groups)
+    )
+    return ScanInput(format="parquet", files=files, columns=None, schema=SCHEMA)
+
+
+def pieces(*agents: int) -> tuple[TablePiece, ...]:
+    return tuple(TablePiece(index=i, flight_address=f"10.0.0.{a}:8816", rows=10 + i) for i, a in enumerate(agents))
+
+
+def group_plan(*row_groups: int) -> JobPlan:
+    return JobPlan(
+        job_id=JOB_ID,
+        stages=(
+            stage(0, scan(*row_groups), HashShuffle(keys=("k",))),
+            stage(1, ShuffleInput(stage_ids=(0,)), ResultOutput()),
+        ),
+    )
+
+
+JOIN = Join(keys=("k",), right_keys=("k",), join_type="inner")
+
+
+def join_plan(*row_groups: int, uploads: Sequence[int] = (0,), output: Output | None = None) -> JobPlan:
+    """Files joined with an uploaded table, then one sorted partition."""
+    return JobPlan(
+        job_id=JOB_ID,
+        stages=(
+            stage(0, scan(*row_groups), HashShuffle(keys=("k",))),
+            stage(1, TableInput(table_id="t", schema=SCHEMA), HashShuffle(keys=("k",))),
+            stage(2, ShuffleInput(stage_ids=(0, 1)), HashShuffle(keys=()), (JOIN,)),
+            stage(3, ShuffleInput(stage_ids=(2,)), output or ResultOutput()),
+        ),
+        uploads={"t": pieces(*uploads)},
+    )
+
+
+def make_coordinator(plan: JobPlan, *agents: Member) -> Coordinator:
+    return Coordinator(plan=plan, agents=agents, partitions_per_slot=2, split_bytes=1)
+
+
+@dataclass
+class World:
+    """Answers commands as honest agents would: what a partition releases is what was sent to it."""
+
+    plan: JobPlan
+    partitions: dict[int, int]
+    sent: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    commands: list[ev.Command] = field(default_factory=list)
+
+    def answer(self, command: ev.Command) -> ev.Event | None:
+        match command:
+            case ev.Prepare(agent=agent):
+                return ev.Prepared(agent=agent)
+            case ev.OpenFolder():
+                return ev.FolderOpened()
+            case ev.PublishFolder():
+                return ev.FolderPublished()
+            case ev.StartTask():
+                return ev.TaskSucceeded(
+                    agent=command.agent,
+                    stage_id=command.stage_id,
+                    task=command.task,
+                    attempt=command.attempt,
+                    reply=self.reply(command),
+                )
+        return None
+
+    def reply(self, command: ev.StartTask) -> RunTaskReply:
+        made = self.plan.stages[command.stage_id]
+        reply = RunTaskReply()
+        match command.split:
+            case FilesSplit(parts=parts):
+                reply.rows_in = sum(part.rows or 0 for part in parts)
+            case TableSplit(piece=piece):
+                reply.rows_in = piece.rows
+            case PartitionSplit(partition=partition):
+                assert isinstance(made.input, ShuffleInput)
+                for source in made.input.stage_ids:
+                    rows, content_sum = self.sent.get((source, partition), (0, 0))
+                    part = PartitionSum(partition=partition, rows=rows, content_sum=content_sum)
+                    reply.released.append(ReleasedSum(stage_id=source, sum=part))
+                    reply.rows_in += rows
+        reply.rows_out = reply.rows_in
+        self._send(made, command.task, reply)
+        return reply
+
+    def _send(self, made: Stage, task: int, reply: RunTaskReply) -> None:
+        if isinstance(made.output, ResultOutput):
+            reply.result.CopyFrom(ResultPartition(partition=task, rows=reply.rows_out))
+        elif isinstance(made.output, WriteOutput):
+            reply.written_file = f"part-{task:05}.parquet"
+        else:
+            count = self.partitions[made.stage_id]
+            for partition in range(count):
+                rows = reply.rows_out // count + (partition < reply.rows_out % count)
+                content_sum = (rows * 0x9E3779B97F4A7C15 + task) % 2**64
+                reply.sent.append(PartitionSum(partition=partition, rows=rows, content_sum=content_sum))
+                before = self.sent.get((made.stage_id, partition), (0, 0))
+                self.sent[made.stage_id, partition] = (before[0] + rows, (before[1] + content_sum) % 2**64)
+            reply.wire_bytes = reply.local_bytes = 8 * reply.rows_out
+
+
+def run_to_end(plan: JobPlan, coordinator: Coordinator) -> list[ev.Command]:
+    """Every command answered in order; gives all commands."""
+    world = World(plan, coordinator.num_partitions)
+    waiting: list[ev.Command] = coordinator.handle(ev.JobStarted())
+    seen: list[ev.Command] = []
+    while waiting:
+        command = waiting.pop(0)
+        seen.append(command)
+        event = world.answer(command)
+        if event is not None:
+            waiting.extend(coordinator.handle(event))
+    return seen
+
+
+def kinds(commands: Sequence[ev.Command]) -> Counter[str]:
+    return Counter(type(command).__name__ for command in commands)
