@@ -81,7 +81,7 @@ class AgentContext:
         with self._lock:
             if self._agent is not None:
                 raise UsageError(
-                    f"AgentContext is already initialised, as agent {self._agent.agent_id}; use it, or shut it down first"
+                    f"AgentContext is initialised already, as agent {self._agent.agent_id}; use it, or shutdown() first"
                 )
             incarnation = secrets.randbelow(2**64 - 1) + 1
             manager = TaskSlotManager(num_slots)
