@@ -29,7 +29,7 @@ class HttpServer:
         self._metrics = metrics
         self._serving = serving
         self._server: asyncio.Server | None = None
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
@@ -49,17 +49,17 @@ class HttpServer:
         """Closes the port and what is open on it."""
         if self._server is not None:
             self._server.close()
-            for handler in self._handlers:
-                handler.cancel()
-            await asyncio.gather(*self._handlers, return_exceptions=True)
+            for writer in self._open.values():
+                writer.transport.abort()
+            await asyncio.gather(*self._open)
             await self._server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._handlers.add(task)
+        self._open[task] = writer
         try:
-            if len(self._handlers) <= CONNECTIONS_MAX:
+            if len(self._open) <= CONNECTIONS_MAX:
                 async with asyncio.timeout(REQUEST_DEADLINE_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._answer(head.split(b"\r\n", 1)[0].decode("latin-1")))
@@ -67,7 +67,7 @@ class HttpServer:
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("http request dropped reason=%r", error)
         finally:
-            self._handlers.discard(task)
+            del self._open[task]
             writer.close()
 
     def _answer(self, request_line: str) -> bytes:
