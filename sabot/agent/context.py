@@ -81,7 +81,7 @@ class AgentContext:
         with self._lock:
             if self._agent is not None:
                 raise UsageError(
-                    f"AgentContext is already initialised, as agent {self._agent.agent_id}; use it, or shutdown() it first"
+                    f"AgentContext is already initialised, as agent {self._agent.agent_id}; use it, or shut it down first"
                 )
             incarnation = secrets.randbelow(2**64 - 1) + 1
             manager = TaskSlotManager(num_slots)
@@ -207,7 +207,8 @@ def _check_host(host: str, advertise_host: str | None, insecure: bool) -> None:
     if not is_loopback(host) and not insecure:
         raise UsageError(
             f"host {host} is not a loopback address, and whoever reaches the agent's port can read and write its "
-            "shuffles: there is no mutual TLS yet. Use 127.0.0.1, or, in a network that you trust as a whole, pass insecure=True"
+            "shuffles: there is no mutual TLS yet. Use 127.0.0.1, or, in a network that you trust as a whole, pass "
+            "insecure=True"
         )
     if is_wildcard(host) and advertise_host is None:
         raise UsageError(

@@ -66,7 +66,9 @@ def _typed(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any, 
 async def _abort(call: Any, method: str, error: Exception) -> None:
     if not isinstance(error, SabotError):
         log.error("bug method=%s", method, exc_info=error)
-        error = InternalError(f"{method} failed: {type(error).__name__}: {error}; please report it with the agent's log")
+        error = InternalError(
+            f"{method} failed: {type(error).__name__}: {error}; please report it with the agent's log"
+        )
     code, details, metadata = status_of(error)
     await call.abort(code, details, metadata)
 
@@ -143,7 +145,7 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
     @_typed
     async def Leave(self, request: agent_pb2.LeaveRequest) -> agent_pb2.LeaveReply:
         leaver = from_agent(request.agent)
-        await self._peers.carry_out(self._membership.on_leave(leaver))
+        self._membership.on_leave(leaver)
         log.info("left agent_id=%s address=%s", leaver.agent_id, leaver.control_address)
         return agent_pb2.LeaveReply()
 

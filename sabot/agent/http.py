@@ -108,7 +108,7 @@ class MetricsPage:
         self._read_metrics = metrics
         self._read_slots = slots
         self._registry = CollectorRegistry()
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
 
     def __call__(self) -> bytes:
         return generate_latest(self._registry)
@@ -121,7 +121,9 @@ class MetricsPage:
         """Asked by the registry at each scrape."""
         numbers = self._read_metrics()
         agent = {"agent_id": str(numbers["agent_id"])}
-        about = GaugeMetricFamily("sabot_agent_info", "The agent and its incarnation.", labels=["agent_id", "incarnation"])
+        about = GaugeMetricFamily(
+            "sabot_agent_info", "The agent and its incarnation.", labels=["agent_id", "incarnation"]
+        )
         about.add_metric([agent["agent_id"], str(numbers["incarnation"])], 1)
         yield about
         for name, value in numbers.items():

@@ -170,8 +170,9 @@ def scatter(batches, key_columns, int32_t num_partitions, owner_of, int sum_colu
         raise _errors.UsageError(f"There is no partitioning {partitioning!r}; use 'hash' or 'round_robin'.")
     for batch in batches:
         inputs.push_back(_batch_of(batch))
-    if not inputs.empty():
-        options.key_columns = _column_numbers(batches[0].schema, key_columns)
+    if inputs.empty():
+        return []
+    options.key_columns = _column_numbers(batches[0].schema, key_columns)
     options.partitioning = Partitioning.kHash if partitioning == "hash" else Partitioning.kRoundRobin
     options.num_partitions = num_partitions
     options.owner_of = owner_of

@@ -178,7 +178,7 @@ cdef class SlotPool:
             outcome = self.pool.get().Shutdown(drain)
         _accept(outcome, "cannot shut the slots down")
 
-    def call(self, function, on_finished, source):
+    def call(self, function, on_finished, bint network):
         """Runs `function()` once in a slot, then `on_finished(ran, result, exception)`; not `ran` means skipped."""
         cdef _SlotCall call = _SlotCall.__new__(_SlotCall)
         call.function = function
@@ -188,7 +188,7 @@ cdef class SlotPool:
         hooks.call = _run_slot_call
         hooks.finished = _finish_slot_call
         cdef shared_ptr[CRun] run = <shared_ptr[CRun]>make_shared[CCallRun](
-            hooks, <void*>call, CSource.kNetwork if source else CSource.kLocal)
+            hooks, <void*>call, CSource.kNetwork if network else CSource.kLocal)
         cdef COutcome outcome
         Py_INCREF(call)  # the run's, until it has finished
         with nogil:
@@ -352,6 +352,10 @@ cdef class MorselRun:
         if self.pool is not None:
             with nogil:
                 self.pool.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+
+    def skipped(self):
+        """How many morsels never ran. To be called after the end."""
+        return self.run.get().skipped()
 
     def wait(self, cancel=None):
         """Until every morsel has run or was skipped. A signal, or `cancel.is_set()`, skips those that have not started."""

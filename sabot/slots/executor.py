@@ -1,0 +1,70 @@
+"""MorselExecutor: slots of one's own, for code that has batches and no agent."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TypedDict
+
+import pyarrow as pa
+
+from sabot.native._native import MorselRun
+from sabot.slots.manager import TaskSlotManager
+from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, check_morsel_bytes
+from sabot.slots.operators import FunctionOrExpression, native_operator
+
+
+class ExecutorStats(TypedDict):
+    """`total_morsels_processed` leaves out what was skipped after an error."""
+
+    total_morsels_created: int
+    total_morsels_processed: int
+    total_batches_executed: int
+
+
+class MorselExecutor:
+    """`num_threads` slots, 0 for one per core, that end with it."""
+
+    def __init__(self, num_threads: int = 0) -> None:
+        self._manager = TaskSlotManager(num_threads)
+        self._lock = threading.Lock()
+        self._stats = ExecutorStats(total_morsels_created=0, total_morsels_processed=0, total_batches_executed=0)
+
+    @property
+    def num_threads(self) -> int:
+        """How many slots there are; 0 after shutdown."""
+        return self._manager.get_num_slots()
+
+    def execute_local(
+        self, batch: pa.RecordBatch, morsel_bytes: MorselBytes, fn: FunctionOrExpression
+    ) -> list[pa.RecordBatch]:
+        """The answers for the batch's morsels, in order; a morsel for which `fn` gave None has none."""
+        run = MorselRun(native_operator(fn))
+        add_slices(run, batch, check_morsel_bytes(morsel_bytes), MorselSource.LOCAL)
+        run.submit(self._manager.native_pool)
+        try:
+            run.wait()
+        finally:
+            with self._lock:
+                self._stats["total_morsels_created"] += len(run)
+                self._stats["total_morsels_processed"] += len(run) - run.skipped()
+                self._stats["total_batches_executed"] += 1
+        run.raise_failure()
+        return [answer for answer in run.batches() if answer is not None]
+
+    def get_stats(self) -> ExecutorStats:
+        """Counts since it was made."""
+        with self._lock:
+            return self._stats.copy()
+
+    def shutdown(self) -> None:
+        """Ends the slots after what is queued. Repeats do nothing."""
+        self._manager.shutdown()
+
+    def __enter__(self) -> MorselExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()

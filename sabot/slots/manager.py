@@ -1,0 +1,191 @@
+"""TaskSlotManager: a node's cores as task slots, for morsels of any number of callers at once.
+
+It owns the native slots and ends them: at shutdown, when it is no longer referenced, and at the interpreter's exit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+import pyarrow as pa
+
+from sabot.errors import UsageError
+from sabot.native._native import MorselRun, SlotPool
+from sabot.slots.futures import MorselFuture, call_in_pool
+from sabot.slots.morsel import (
+    Morsel,
+    MorselBytes,
+    MorselResult,
+    MorselSource,
+    add_morsel,
+    add_slices,
+    check_morsel_bytes,
+)
+from sabot.slots.operators import FunctionOrExpression, native_operator
+
+if TYPE_CHECKING:
+    from sabot.native._native import SlotStats
+
+SLOTS_MAX = 1024
+
+T = TypeVar("T")
+
+
+class TaskSlotManager:
+    """`num_slots` native slots, 0 for one per core; every method may be called from any thread.
+
+    Work started from inside a slot runs in that slot, before the call returns. After `shutdown`, and in a process
+    forked from this one, whatever starts work raises UsageError.
+    """
+
+    def __init__(self, num_slots: int = 0) -> None:
+        _check_count("num_slots", num_slots, at_least=0)
+        self._pool = SlotPool(num_slots)
+        self._pid = os.getpid()
+        self._enqueued = itertools.count()
+        weakref.finalize(self, _close, self._pool, self._pid)
+
+    @property
+    def native_pool(self) -> SlotPool:
+        """The slots themselves, for native code that submits to them."""
+        return self._pool
+
+    def get_num_slots(self) -> int:
+        """How many slots there are; 0 after shutdown."""
+        return self._pool_here().num_slots()
+
+    def get_available_slots(self) -> int:
+        """How many slots run nothing at this moment; it may be stale when it arrives."""
+        return self._pool_here().available_slots()
+
+    def get_queue_depth(self) -> int:
+        """How many morsels wait for a slot at this moment; it may be stale when it arrives."""
+        return self._pool_here().queue_depth()
+
+    def get_slot_stats(self) -> list[SlotStats]:
+        """One dict per slot, counted since the slot was added; it includes every morsel whose result was returned.
+
+        `stolen_morsels` is 0: all slots take from one queue, so there is nobody to steal from.
+        """
+        return self._pool_here().stats()
+
+    def execute_morsels(self, morsels: Iterable[Morsel], fn_or_expression: FunctionOrExpression) -> list[MorselResult]:
+        """Runs every morsel through the operator and waits; the results are in the order given.
+
+        The first error skips the call's other morsels and is raised as itself, with a note that names the slot, morsel
+        and partition.
+        """
+        run = MorselRun(native_operator(fn_or_expression))
+        sources = []
+        for morsel in morsels:
+            add_morsel(run, morsel)
+            sources.append(morsel.source)
+        self._run(run)
+        return [
+            MorselResult(
+                batch=batch,
+                morsel_id=morsel_id,
+                slot_id=slot_id,
+                source=source,
+                queue_us=queue_us,
+                run_us=run_us,
+            )
+            for morsel_id, (source, (batch, slot_id, queue_us, run_us)) in enumerate(
+                zip(sources, run.outcomes(), strict=True)
+            )
+        ]
+
+    def enqueue_morsel(self, morsel: Morsel, operator: FunctionOrExpression) -> Future[MorselResult]:
+        """Queues one morsel; its `morsel_id` counts the morsels that this manager has enqueued."""
+        run = MorselRun(native_operator(operator))
+        add_morsel(run, morsel)
+        future = MorselFuture(run, next(self._enqueued), morsel.source)
+        run.submit(self._pool_here(), future.settle)
+        return future
+
+    def call_in_slot(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> Future[T]:
+        """Calls `function()` once in a slot, counted as one morsel."""
+        if not callable(function):
+            raise UsageError(f"a {type(function).__qualname__} cannot be called in a slot; give a function")
+        return call_in_pool(self._pool_here(), function, source)
+
+    def run_operator(
+        self,
+        batches: Sequence[pa.RecordBatch],
+        operator: FunctionOrExpression,
+        *,
+        morsel_bytes: MorselBytes = "auto",
+        source: MorselSource = MorselSource.LOCAL,
+        cancel: threading.Event | None = None,
+    ) -> list[pa.RecordBatch | None]:
+        """Runs the batches through the operator, cut into morsels, and waits: one answer per morsel, rows in order.
+
+        When `cancel` is set the morsels that have not started are skipped and JobCancelled is raised.
+        """
+        run = MorselRun(native_operator(operator))
+        size_bytes = check_morsel_bytes(morsel_bytes)
+        for batch in batches:
+            add_slices(run, batch, size_bytes, source)
+        self._run(run, cancel)
+        return run.batches()
+
+    def add_slots(self, count: int) -> None:
+        """Starts `count` more slots; work that waits is theirs at once."""
+        _check_count("count", count, at_least=1)
+        self._pool_here().add_slots(count)
+
+    def remove_slots(self, count: int) -> None:
+        """Ends `count` slots, each after the morsel that it runs. The last slot stays: UsageError."""
+        _check_count("count", count, at_least=1)
+        self._pool_here().remove_slots(count)
+
+    def shutdown(self, *, drain: bool = True) -> None:
+        """Takes no more work and ends the slots, after what is queued, or with `drain=False` after what runs.
+
+        Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing.
+        """
+        self._pool_here().shutdown(drain)
+
+    def __enter__(self) -> TaskSlotManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown(drain=kind is None)
+
+    def _run(self, run: MorselRun, cancel: threading.Event | None = None) -> None:
+        run.submit(self._pool_here())
+        run.wait(cancel)
+        run.raise_failure()
+
+    def _pool_here(self) -> SlotPool:
+        if os.getpid() != self._pid:
+            raise UsageError(
+                "this process was forked from the one that made the slots and has none of them; "
+                "make a TaskSlotManager of its own, or start processes by spawn"
+            )
+        return self._pool
+
+
+def _check_count(name: str, value: int, *, at_least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= SLOTS_MAX:
+        raise UsageError(f"{name} is {value!r}; give an integer from {at_least} to {SLOTS_MAX}")
+
+
+def _close(pool: SlotPool, pid: int) -> None:
+    if os.getpid() != pid:
+        return  # the slots are the parent's
+    if pool.on_slot_thread():
+        # A slot dropped the manager's last reference. It cannot wait for itself, but a thread can, and exit waits for
+        # that thread.
+        threading.Thread(target=pool.shutdown, args=(False,), name="sabot-close").start()
+    else:
+        pool.shutdown(False)

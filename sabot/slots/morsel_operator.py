@@ -1,0 +1,85 @@
+"""MorselOperator: one function or expression over batches and streams, morsel by morsel, rows in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+from sabot.errors import UsageError
+from sabot.native._native import MorselRun, Operator
+from sabot.slots.manager import TaskSlotManager
+from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, check_morsel_bytes
+from sabot.slots.operators import FunctionOrExpression, native_operator
+
+# How many morsels per slot a stream is ahead of its reader: one running, one ready.
+AHEAD_PER_SLOT = 2
+
+
+class MorselOperator:
+    """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" is 1 MiB."""
+
+    def __init__(
+        self, fn_or_expression: FunctionOrExpression, *, manager: TaskSlotManager, morsel_bytes: MorselBytes = "auto"
+    ) -> None:
+        if not isinstance(manager, TaskSlotManager):
+            raise UsageError(f"manager is a {type(manager).__qualname__}; give a TaskSlotManager")
+        self._native_operator = native_operator(fn_or_expression)
+        self._manager = manager
+        self._morsel_bytes = check_morsel_bytes(morsel_bytes)
+
+    @property
+    def native_operator(self) -> Operator:
+        return self._native_operator
+
+    def process_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch's rows after the operator, in order. Where it gave None for every morsel: no rows, of the batch's
+        own schema, since no other is known.
+        """
+        answer = self._finish(self._start(batch))
+        return batch.slice(0, 0) if answer is None else answer
+
+    def process(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """One answer per batch, in order, made while the reader works on earlier ones; a batch for which the operator
+        gave only None has no answer. Two morsels per slot, or one whole batch if that is more, are under way or ready.
+        """
+        ahead: deque[MorselRun] = deque()
+        morsels = 0
+        try:
+            for batch in batches:
+                run = self._start(batch)
+                ahead.append(run)
+                morsels += len(run)
+                while ahead and morsels >= AHEAD_PER_SLOT * max(1, self._manager.get_num_slots()):
+                    first = ahead.popleft()
+                    morsels -= len(first)
+                    answer = self._finish(first)
+                    if answer is not None:
+                        yield answer
+            while ahead:
+                answer = self._finish(ahead.popleft())
+                if answer is not None:
+                    yield answer
+        finally:
+            for run in ahead:
+                run.cancel()
+
+    def _start(self, batch: pa.RecordBatch) -> MorselRun:
+        run = MorselRun(self._native_operator)
+        add_slices(run, batch, self._morsel_bytes, MorselSource.LOCAL)
+        run.submit(self._manager.native_pool)
+        return run
+
+    def _finish(self, run: MorselRun) -> pa.RecordBatch | None:
+        run.wait()
+        run.raise_failure()
+        answers = [answer for answer in run.batches() if answer is not None]
+        if len(answers) <= 1:
+            return answers[0] if answers else None
+        if any(not answer.schema.equals(answers[0].schema) for answer in answers):
+            raise TypeError(
+                f"the operator {self._native_operator.name} returned batches of different schemas for morsels of one "
+                "batch; return the same columns and types for every morsel"
+            )
+        return pa.concat_batches(answers)
