@@ -1,7 +1,7 @@
-"""The daemon: opens an agent's ports in order, joins, serves until it is told to stop, drains, and closes all it opened.
+"""The daemon: opens an agent's ports in order, joins, serves until it is told to stop, drains, and closes everything.
 
-SIGTERM and SIGINT drain, as Stop does: no new tasks, running ones finish within agent.drain_s, the members are told, exit
-0. A second signal ends the process at once, by the system's own default, so that even a held GIL cannot delay it.
+SIGTERM and SIGINT drain, as Stop does: no new tasks, running ones finish within agent.drain_s, the members are told,
+exit 0. A second signal ends the process at once, by the system's own default, so that even a held GIL cannot delay it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pathlib import Path
 
 from sabot.agent.context import AgentContext
 from sabot.agent.control import ControlServer, ControlService, Jobs
-from sabot.agent.http import HttpServer, MetricsPage
+from sabot.agent.http import HttpServer
 from sabot.agent.job_driver import JobDriver
 from sabot.agent.membership import Membership
+from sabot.agent.metrics import MetricsPage
 from sabot.agent.peers import Peers
 from sabot.agent.ports import check_port
 from sabot.agent.state_dir import StateDir
@@ -51,7 +52,8 @@ def serve(config: Config, *, announce: Callable[[str], None]) -> int:
 
 
 def _job_driver(context: AgentContext, membership: Membership, config: Config) -> Jobs:
-    return JobDriver(context=context, membership=membership, config=config)
+    driver: Jobs = JobDriver(context=context, membership=membership, config=config)
+    return driver
 
 
 class Daemon:
@@ -140,7 +142,7 @@ class Daemon:
         return context
 
     async def _close_context(self, context: AgentContext) -> None:
-        """A user's function that does not end would hold its slot, and so the process, for ever: there is a deadline."""
+        """A user's function that does not end would hold its slot, and so the process, for ever: hence the deadline."""
         closing = asyncio.get_running_loop().run_in_executor(None, context.shutdown)
         done, _ = await asyncio.wait([closing], timeout=CLOSE_DEADLINE_S)
         self.hangs = not done

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from sabot.agent.context import AgentContext
@@ -62,7 +62,6 @@ class JobDriver:
             limits=TaskLimits(
                 morsel_bytes=config.slots.morsel_bytes,
                 scatter_bytes_max=config.shuffle.scatter_bytes_max,
-                stream_timeout_s=config.shuffle.stream_timeout_s,
             ),
         )
         self._state = JobState(
@@ -88,7 +87,7 @@ class JobDriver:
     def tasks_running(self) -> int:
         return self._state.tasks_running
 
-    async def submit(self, request: SubmitJobRequest) -> AsyncIterator[JobEvent]:
+    async def submit(self, request: SubmitJobRequest) -> AsyncGenerator[JobEvent, None]:
         """Coordinates a job and says how it goes; closing the generator before its end cancels the job everywhere."""
         self._check_submission(request)
         try:

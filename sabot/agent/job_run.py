@@ -1,7 +1,7 @@
-"""Drives one coordinator for real: carries out its commands on the loop, reports what came of them, and tells the client.
+"""Drives one coordinator for real: carries out its commands on the loop, reports what came of them, tells the client.
 
-When the job has ended, its calls are cancelled, every agent is told, and only then does the client hear of it, unless an
-agent does not answer: it is waited for in the background.
+When the job has ended, its calls are cancelled, every agent is told, and only then does the client hear of it; an agent
+that does not answer is waited for in the background.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -92,7 +92,7 @@ class JobRun:
             self._carry_out(command)
         self._news.set()
 
-    async def events(self) -> AsyncIterator[JobEvent]:
+    async def events(self) -> AsyncGenerator[JobEvent, None]:
         """Accepted, then progress at most five times a second, then how it ended."""
         yield JobEvent(accepted=JobAccepted(agents=[to_agent(member) for member in self.agents]))
         while True:

@@ -1,7 +1,7 @@
 """What this agent holds of jobs, whoever coordinates them: plans, running tasks, shuffles, results under a lease.
 
-Used on the daemon's loop; tasks run in threads of a bounded pool. A job that has ended is remembered for a while, so that
-a command which comes late finds it ended and makes nothing anew. Nothing outlives its job but a kept result.
+Used on the daemon's loop; tasks run in threads of a bounded pool. A job that has ended is remembered for a while, so
+that a command which comes late finds it ended and makes nothing anew. Nothing outlives its job but a kept result.
 """
 
 from __future__ import annotations

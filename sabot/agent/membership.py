@@ -44,7 +44,8 @@ class Probe:
     forwarded: bool
 
 
-Command = Tell | TellLeft | Probe
+Message = Tell | TellLeft
+Command = Message | Probe
 
 
 class Membership:
@@ -87,31 +88,35 @@ class Membership:
             raise _taken(probe.newcomer, holder)
         return self._admit(probe.newcomer, probe.forwarded)
 
-    def on_answer(self, members: Iterable[Member]) -> list[Command]:
-        """A member that was told about `me` says whom it knows; those that were unknown are told about `me` too."""
+    def on_answer(self, members: Iterable[Member]) -> list[Tell]:
+        """A member that was told about `me` says whom it knows; those that were unknown are told about `me` too.
+
+        Others may have joined through this agent before it had joined itself: each side is told about the other.
+        """
+        known = list(self._others.values())
         new = [member for member in members if self._is_news(member)]
         for member in new:
             self._others[member.agent_id] = member
-        return [Tell(to=member, about=self._me) for member in new]
+        introductions = [Tell(to=member, about=about) for member in new for about in (self._me, *known)]
+        return introductions + [Tell(to=other, about=member) for member in new for other in known]
 
-    def on_leave(self, leaver: Member) -> list[Command]:
+    def on_leave(self, leaver: Member) -> None:
         """`leaver` said goodbye. Another incarnation of it that is a member stays one."""
         known = self._others.get(leaver.agent_id)
         if known is not None and known.identity == leaver.identity:
             del self._others[leaver.agent_id]
         if leaver.identity != self._me.identity:
             self._remember_gone(leaver)
-        return []
 
-    def on_slots(self, slots: int) -> list[Command]:
+    def on_slots(self, slots: int) -> list[Tell]:
         """This agent has another number of slots."""
         return self._change_me(dataclasses.replace(self._me, slots=slots))
 
-    def on_drain(self) -> list[Command]:
+    def on_drain(self) -> list[Tell]:
         """This agent takes no more tasks."""
         return self._change_me(dataclasses.replace(self._me, draining=True))
 
-    def on_stop(self) -> list[Command]:
+    def on_stop(self) -> list[TellLeft]:
         """This agent goes."""
         return [TellLeft(to=member, who=self._me) for member in self._others.values()]
 
@@ -156,7 +161,7 @@ class Membership:
             and not any(_share_address(member, known) for known in self.members())
         )
 
-    def _change_me(self, me: Member) -> list[Command]:
+    def _change_me(self, me: Member) -> list[Tell]:
         if me == self._me:
             return []
         self._me = me

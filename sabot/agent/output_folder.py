@@ -75,7 +75,7 @@ class OutputFolder:
         shutil.rmtree(self._hidden, ignore_errors=True)
 
     def discard(self) -> None:
-        """Removes what is not published, and the folders that were made for it. A task that still writes is waited for."""
+        """Removes what is not published, and the folders made for it; waits a little for a task that still writes."""
         for _ in range(_DISCARD_TRIES):
             shutil.rmtree(self._hidden, ignore_errors=True)
             if not self._hidden.exists():

@@ -15,8 +15,8 @@ from sabot.wire.agent_pb2 import EndJobRequest, Failure, PrepareJobRequest, RunT
 from sabot.wire.agent_pb2_grpc import AgentControlStub
 from sabot.wire.failure import from_failure
 from sabot.wire.member import Member
+from sabot.wire.rpc_errors import FAILURE_KEY
 
-FAILURE_KEY = "sabot-failure-bin"
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 # A channel to an agent that was away must not wait minutes before it looks again.
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
@@ -45,7 +45,7 @@ class PeerCalls:
             await self._call(member, "PrepareJob", request, timeout_s)
 
     async def run_task(self, member: Member, request: RunTaskRequest) -> RunTaskReply:
-        """Waits as long as the task runs: that the agent lives is watched by pings, and ends the call by cancelling it."""
+        """Waits as long as the task runs; whoever watches that the agent lives ends it by cancelling."""
         if member.identity == self._identity:
             return await self._local.run_task(request)
         reply: RunTaskReply = await self._call(member, "RunTask", request, None)

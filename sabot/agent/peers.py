@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from sabot.agent.membership import Command, Membership, Probe, Tell, TellLeft
+from sabot.agent.membership import Membership, Message, Probe, Tell, TellLeft
 from sabot.errors import PeerError, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2, agent_pb2_grpc
 from sabot.wire.addresses import control_channel_options
@@ -59,7 +59,7 @@ class Peers:
     async def on_join(self, newcomer: Member, *, forwarded: bool) -> list[Member]:
         """Takes `newcomer` in and tells the others; the members that it should know. PeerRefused: it cannot be one."""
         commands = deque(self._membership.on_join(newcomer, forwarded=forwarded))
-        rest: list[Command] = []
+        rest: list[Message] = []
         while commands:
             command = commands.popleft()
             if isinstance(command, Probe):
@@ -71,9 +71,9 @@ class Peers:
         await self.carry_out(rest)
         return members
 
-    async def carry_out(self, commands: Iterable[Command], *, joining: bool = False) -> None:
+    async def carry_out(self, commands: Iterable[Message], *, joining: bool = False) -> None:
         """Tells whom there is to tell, at once; `joining`: a member that refuses this agent makes it raise."""
-        wave = list(commands)
+        wave: list[Message] = list(commands)
         while wave:
             answers = await asyncio.gather(*(self._send(command, joining) for command in wave))
             wave = [command for members in answers for command in self._membership.on_answer(members)]
@@ -98,7 +98,7 @@ class Peers:
             deadline_s=self._deadline_s,
         )
 
-    async def _send(self, command: Command, joining: bool) -> list[Member]:
+    async def _send(self, command: Message, joining: bool) -> list[Member]:
         try:
             match command:
                 case Tell(to=to, about=about):
@@ -107,8 +107,6 @@ class Peers:
                 case TellLeft(to=to, who=who):
                     request = agent_pb2.LeaveRequest(agent=to_agent(who))
                     await self._call(to.control_address, "Leave", request, deadline_s=GOODBYE_DEADLINE_S)
-                case Probe():
-                    raise AssertionError("a Probe is answered in on_join")
         except PeerError as error:
             if joining and isinstance(error, PeerRefused):
                 raise

@@ -1,7 +1,7 @@
 """How a task's thread gets its CPU work done: in slots, one call or many morsels at a time, until its job is cancelled.
 
-The thread itself only waits. A wait ends at once when the work is done, and soon after a cancel; what a slot has begun it
-runs to its end, unwatched.
+The thread itself only waits. A wait ends at once when the work is done, and soon after a cancel; what a slot has begun
+it runs to its end, unwatched.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class SlotCalls:
     ) -> list[pa.RecordBatch]:
         """The batches through `pipeline`, morsel by morsel, in order; what gives nothing is left out."""
         self.check_cancelled()
+        batches = [batch for batch in batches if batch.num_rows]
         answers = self._manager.run_operator(
             batches, pipeline, morsel_bytes=self._morsel_bytes, source=source, cancel=self._cancelled
         )

@@ -126,8 +126,8 @@ class TaskInput:
         table = transport.fetch(transport.address, name, piece.index, timeout_s=self._timeout_s).read_all()
         if table.num_rows != piece.rows:
             raise PeerLost(
-                f"agent {self._agent_id} has {table.num_rows:,} of the {piece.rows:,} rows of piece {piece.index} of an "
-                "uploaded table; run the job again",
+                f"agent {self._agent_id} has {table.num_rows:,} of the {piece.rows:,} rows of piece {piece.index} "
+                "of an uploaded table; run the job again",
                 agent=self._agent_id,
                 address=transport.address,
             )

@@ -20,7 +20,8 @@ from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import to_wire, wire_schema
 from sabot.dataflow.stage import WriteOutput
 from sabot.errors import UsageError
-from sabot.shuffle.transport import AttemptWriter, ShuffleTransport
+from sabot.shuffle.attempts import AttemptWriter
+from sabot.shuffle.transport import ShuffleTransport
 from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply
 
 _WRITTEN_BYTES = 64 << 20  # what is gathered for one row group of a written file

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -57,11 +58,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskLimits:
-    """What bounds a task; see configs/agent.yaml for the keys of the same names."""
+    """What bounds a task; see configs/agent.yaml for slots.morsel_bytes and shuffle.scatter_bytes_max.
+
+    `wait_s_max` ends waits that nothing else has ended: dead and frozen peers are found by pings long before.
+    """
 
     morsel_bytes: int
     scatter_bytes_max: int
-    stream_timeout_s: float
+    wait_s_max: float = 300.0
 
 
 class TaskRunner:
@@ -93,7 +97,7 @@ class TaskRunner:
             task.split,
             task.inputs,
             agent_id=self._agent_id,
-            timeout_s=self._limits.stream_timeout_s,
+            timeout_s=self._limits.wait_s_max,
         )
         reply = RunTaskReply()
         output = self._open_output(task, calls)
@@ -126,7 +130,7 @@ class TaskRunner:
                     calls,
                     stage.schema,
                     scatter_bytes_max=self._limits.scatter_bytes_max,
-                    finish_timeout_s=self._limits.stream_timeout_s,
+                    finish_timeout_s=self._limits.wait_s_max,
                 )
             case ResultOutput():
                 return ResultPublisher(
@@ -158,9 +162,9 @@ class TaskRunner:
                 stream = self._morsels(step, stream, given, calls)
                 schema = schema_after(step, schema)
             else:
-                rows_max = step.rows if isinstance(step, Head) else None
-                table = gathered(stream, schema, rows_max)
-                table = calls.call(lambda step=step, table=table: apply_table_step(step, [table]), source=given.source)
+                whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
+                table = calls.call(partial(apply_table_step, step, [whole]), source=given.source)
+                del whole
                 stream, schema = iter([table.to_batches()]), table.schema
         return stream
 

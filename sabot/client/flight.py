@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -50,7 +50,7 @@ def upload_piece(
     rows = content_sum = 0
     with errors_named(address, f"the upload of {name} piece {index}", timeout_s), flight_client(address) as client:
         writer, reader = client.do_put(descriptor, schema, options=options)
-        with writer:
+        try:
             for batch in batches:
                 content_sum = (content_sum + _sum_of(batch)) & _SUM_MASK
                 for part in _cut(batch):
@@ -59,6 +59,11 @@ def upload_piece(
             writer.write_metadata(_UPLOAD_END.pack(_UPLOAD_MAGIC, rows))
             writer.done_writing()
             answer = reader.read()
+        except BaseException:
+            with suppress(pa.ArrowException):  # what the agent says of a broken upload must not hide why it broke
+                writer.close()
+            raise
+        writer.close()
     if answer is None:
         raise PeerLost(
             f"agent {address} did not acknowledge an upload; see its log, then run the job again", address=address

@@ -222,8 +222,7 @@ class Session:
 
 def absolute_paths(paths: Paths, directory: Path) -> list[str]:
     """Paths and globs as the agents take them: relative ones below `directory`."""
-    several: Iterable[Any] = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    listed = list(several)
+    listed: list[Any] = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
     if not listed:
         raise UsageError("no path was given; give a file, a folder, a glob, or a list of them")
     for path in listed:

@@ -174,7 +174,7 @@ def _from_file(file: str | os.PathLike[str] | None, problems: list[str]) -> Iter
     for section, content in tree.items():
         if content is None:
             continue
-        if isinstance(content, Mapping) and section in SECTIONS:
+        if isinstance(content, Mapping):
             for key, value in content.items():
                 yield Given(f"{section}.{key}", value, str(file), is_text=False)
         elif section in SECTIONS:

@@ -46,8 +46,8 @@ def error_of(error: grpc.RpcError, *, address: str, deadline_s: float) -> BaseEx
             said = _lost(address, f"cannot be reached (tried for at most {deadline_s:g} s: {details})", deadline_s)
         case grpc.StatusCode.UNIMPLEMENTED:
             said = errors.PeerRefused(
-                f"{address} is no control port of this version of Sabot; give the control port of an agent (sabot-agent "
-                "start prints it, 8815 by default), not its Flight or HTTP port",
+                f"{address} is no control port of this version of Sabot; give the control port of an agent "
+                "(sabot-agent start prints it, 8815 by default), not its Flight or HTTP port",
                 address=address,
             )
         case grpc.StatusCode.RESOURCE_EXHAUSTED:

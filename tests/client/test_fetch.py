@@ -9,8 +9,7 @@ import pytest
 
 from sabot.client.flight import fetch_partition
 from sabot.errors import PeerLost, ShuffleIntegrityError, UsageError
-
-from .conftest import MARK, PlainServer, sum_of
+from tests.client.plain_server import MARK, PlainServer, sum_of
 
 BATCHES = [pa.record_batch({"x": pa.array([1, 2, 3], pa.int64())}), pa.record_batch({"x": pa.array([4], pa.int64())})]
 SCHEMA = BATCHES[0].schema

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -9,9 +11,8 @@ from hypothesis import strategies as st
 
 from sabot.client.flight import upload_piece
 from sabot.client.uploads import cut_pieces, upload_tables
-from sabot.errors import PeerLost, PeerRefused, ShuffleIntegrityError
-
-from .conftest import MARK, PlainServer
+from sabot.errors import LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
+from tests.client.plain_server import MARK, PlainServer
 
 TABLE = pa.table({"k": pa.array(range(1000), pa.int64()), "s": pa.array([f"s{i % 7}" for i in range(1000)])})
 
@@ -94,3 +95,19 @@ def test_an_agent_that_is_gone_is_named(dead_address: str) -> None:
     with pytest.raises(PeerLost, match=dead_address) as caught:
         upload_tables("job", {"t": TABLE}, {dead_address: 1})
     assert caught.value.facts["address"] == dead_address
+
+
+def test_an_upload_that_the_agent_refuses_says_why(server: PlainServer) -> None:
+    server.refusal = "[sabot:5]the store is full (limit=7)[/sabot]"
+    with pytest.raises(LimitReached, match=r"^the store is full \(limit=7\)$"):
+        upload_tables("job", {"t": pa.concat_tables([TABLE] * 1000).combine_chunks()}, {server.address: 1})
+
+
+def test_an_interrupted_upload_raises_the_interruption_and_stores_nothing(server: PlainServer) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from TABLE.to_batches()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        upload_piece(server.address, "n", 0, batches(), TABLE.schema, timeout_s=30)
+    assert server.uploads == {}
