@@ -90,6 +90,7 @@ class InProcessCluster:
             session.close()
         for agent in self.agents:
             self.on_loop(agent.stack.aclose())
+        self.agents = []  # the library keeps a thread for each connection until it is collected
         self.on_loop(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -103,6 +104,12 @@ class InProcessCluster:
         session = sabot.connect(self.agents[agent].member.control_address, progress=False)
         self._sessions.append(session)
         return session
+
+    def check_nothing_held(self) -> None:
+        """Fails unless every agent frees all jobs, tasks and bytes, once the sessions are closed."""
+        for session in self._sessions:
+            session.close()
+        self.wait_until(lambda: all(agent.held() == (0, 0, 0) for agent in self.agents))
 
     def wait_until(self, fact: Callable[[], bool]) -> None:
         """Looks at `fact` on the agents' loop until it is true."""
@@ -119,9 +126,7 @@ async def open_agent(agent_id: str, slots: int, config: Config) -> Agent:
     incarnation = next(_incarnations)
     manager = TaskSlotManager(slots)
     transport = ShuffleTransport(incarnation=incarnation, slot_pool=manager.native_pool)
-    seat = Seat(
-        agent_id=agent_id, incarnation=incarnation, task_slot_manager=manager, shuffle_transport=transport
-    )
+    seat = Seat(agent_id=agent_id, incarnation=incarnation, task_slot_manager=manager, shuffle_transport=transport)
     control = ControlServer("127.0.0.1", 0)
     member = Member(
         agent_id=agent_id,

@@ -52,7 +52,8 @@ class Service(AgentControlServicer):
         self.cancelled = asyncio.Event()
 
     async def RunTask(  # noqa: N802
-        self, request: RunTaskRequest, context: Any) -> RunTaskReply:
+        self, request: RunTaskRequest, context: Any
+    ) -> RunTaskReply:
         self.started.set()
         try:
             return await self.run()
@@ -65,9 +66,16 @@ class Service(AgentControlServicer):
             raise
 
     async def PrepareJob(  # noqa: N802
-        self, request: PrepareJobRequest, context: Any) -> PrepareJobReply:
+        self, request: PrepareJobRequest, context: Any
+    ) -> PrepareJobReply:
         await asyncio.sleep(3600)
         return PrepareJobReply()
+
+    async def EndJob(  # noqa: N802
+        self, request: EndJobRequest, context: Any
+    ) -> EndJobReply:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "what is EndJob?")
+        return EndJobReply()
 
 
 def with_agent(
