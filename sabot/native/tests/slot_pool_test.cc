@@ -1,4 +1,6 @@
 // The slot pool at work: each item run or skipped exactly once, no wake-up lost, fair turns.
+#include "sabot/native/slots/slot_pool.h"
+
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -8,7 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "sabot/native/slots/slot_pool.h"
 #include "sabot/native/tests/counting_run.h"
 
 namespace sabot::slots {
