@@ -122,6 +122,17 @@ TEST(SlotPool, NoWakeUpIsLost) {
   }
 }
 
+TEST(SlotPool, WorkThatComesWhileTheOnlySlotGoesToSleepIsSeen) {
+  auto pool = MakePool(1);
+  std::vector<std::shared_ptr<CountingRun>> runs;
+  for (int round = 0; round < 50'000; ++round) runs.push_back(MakeRun(1));
+  for (int round = 0; auto& run : runs) {
+    pool->Submit(run);
+    while (run->finished() == 0) continue;  // not Wait(): the next Submit must meet the slot on its way to sleep
+    for (int pause = ++round % 512; pause > 0; --pause) (void)run->finished();
+  }
+}
+
 TEST(SlotPool, EverySlotWorksWhenThereIsWorkForEach) {
   constexpr int kSlots = 6;
   auto pool = MakePool(kSlots);
