@@ -116,7 +116,8 @@ def _describe(process: psutil.Process) -> str:
     if facts["status"] == psutil.STATUS_ZOMBIE and facts["ppid"] != os.getpid():
         return ""
     command = " ".join(facts["cmdline"] or [facts["name"]])
-    return f"{process.pid} since {facts['create_time']}: {facts['status']} {command}"
+    zombie = "zombie " if facts["status"] == psutil.STATUS_ZOMBIE else ""
+    return f"{process.pid} since {facts['create_time']}: {zombie}{command}"
 
 
 def _text_of(path: Path) -> str:

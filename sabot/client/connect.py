@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sabot.client.control import ControlClient
 from sabot.client.session import Session
+from sabot.errors import UsageError
+from sabot.slots.workers.nursery_main import in_worker
 from sabot.wire.addresses import parse_address
 
 
@@ -14,6 +16,11 @@ def connect(address: str, *, timeout_s: float = 10.0, progress: bool | None = No
     None does so in a terminal only. UsageError for what is no address, PeerLost where no agent answers, PeerRefused
     where versions do not fit.
     """
+    if in_worker():
+        raise UsageError(
+            "sabot.connect inside a worker: a function that waits for other jobs would hold its slot meanwhile; run "
+            "one job after the other from the program that submits them"
+        )
     control = ControlClient(str(parse_address(address, what="the agent's address")), timeout_s=timeout_s)
     try:
         hello = control.hello()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import MorselRun, SlotPool
+from sabot.native._native import MorselRun, Operator, SlotPool, WorkerPools
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.morsel import (
     Morsel,
@@ -28,7 +28,10 @@ from sabot.slots.morsel import (
     add_slices,
     check_morsel_bytes,
 )
-from sabot.slots.operators import FunctionOrExpression, native_operator
+from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
+from sabot.slots.workers import Nursery, WorkerLimits, WorkerPool
+from sabot.slots.workers.pool import open_failure
+from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
     from sabot.native._native import SlotStats
@@ -50,7 +53,9 @@ class TaskSlotManager:
         self._pool = SlotPool(num_slots)
         self._pid = os.getpid()
         self._enqueued = itertools.count()
-        weakref.finalize(self, _close, self._pool, self._pid)
+        self._nursery = Nursery()
+        self._worker_pools = WorkerPools()
+        weakref.finalize(self, _close, self._pool, self._pid, self._nursery, self._worker_pools)
 
     @property
     def native_pool(self) -> SlotPool:
@@ -76,13 +81,51 @@ class TaskSlotManager:
         """
         return self._pool_here().stats()
 
-    def execute_morsels(self, morsels: Iterable[Morsel], fn_or_expression: FunctionOrExpression) -> list[MorselResult]:
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        processes: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[MorselResult]:
         """Runs every morsel through the operator and waits; the results are in the order given.
 
         The first error skips the call's other morsels and is raised as itself, with a note that names the slot, morsel
-        and partition.
+        and partition. With `processes` the function runs in worker processes, one for each slot, that end with this
+        call (a MorselOperator keeps them): TaskFailed where it kills its process, LimitReached after `timeout_s` on one
+        morsel.
         """
-        run = MorselRun(native_operator(fn_or_expression))
+        if not processes:
+            check_no_timeout(timeout_s)
+            return self._execute(morsels, native_operator(fn_or_expression))
+        workers = self.worker_pool()
+        try:
+            return self._execute(morsels, operator_in_processes(fn_or_expression, workers, timeout_s))
+        finally:
+            workers.close()
+
+    def worker_pool(
+        self,
+        *,
+        job: str = "local",
+        limits: WorkerLimits | None = None,
+        py_modules: PyModules | None = None,
+        open_failure: Callable[[bytes], BaseException] = open_failure,
+    ) -> WorkerPool:
+        """Worker processes for the functions of one job; they end with it, or with the slots."""
+        self._pool_here()
+        pool = WorkerPool(self._nursery, job=job, limits=limits, py_modules=py_modules, open_failure=open_failure)
+        self._worker_pools.add(pool.native)
+        return pool
+
+    @property
+    def nursery_pid(self) -> int | None:
+        """The process that forks the workers, once there is one."""
+        return self._nursery.pid
+
+    def _execute(self, morsels: Iterable[Morsel], operator: Operator) -> list[MorselResult]:
+        run = MorselRun(operator)
         sources = []
         for morsel in morsels:
             add_morsel(run, morsel)
@@ -149,9 +192,15 @@ class TaskSlotManager:
     def shutdown(self, *, drain: bool = True) -> None:
         """Takes no more work and ends the slots, after what is queued, or with `drain=False` after what runs.
 
-        Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing.
+        Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing. With `drain=False` workers are
+        killed in mid-call.
         """
-        self._pool_here().shutdown(drain)
+        pool = self._pool_here()
+        if not drain and not pool.on_slot_thread():
+            self._worker_pools.close()
+        pool.shutdown(drain)
+        self._worker_pools.close()
+        self._nursery.close()
 
     def __enter__(self) -> TaskSlotManager:
         return self
@@ -175,12 +224,18 @@ def _check_count(name: str, value: int, *, at_least: int) -> None:
         raise UsageError(f"{name} is {value!r}; give an integer from {at_least} to {SLOTS_MAX}")
 
 
-def _close(pool: SlotPool, pid: int) -> None:
+def _close(pool: SlotPool, pid: int, nursery: Nursery, worker_pools: WorkerPools) -> None:
     if os.getpid() != pid:
         return  # the slots are the parent's
+
+    def shut_down() -> None:
+        worker_pools.close()
+        pool.shutdown(False)
+        nursery.close()
+
     if pool.on_slot_thread():
         # A slot dropped the manager's last reference. It cannot wait for itself, but a thread can, and exit waits for
         # that thread.
-        threading.Thread(target=pool.shutdown, args=(False,), name="sabot-close").start()
+        threading.Thread(target=shut_down, name="sabot-close").start()
     else:
-        pool.shutdown(False)
+        shut_down()

@@ -11,23 +11,47 @@ from sabot.errors import UsageError
 from sabot.native._native import MorselRun, Operator
 from sabot.slots.manager import TaskSlotManager
 from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, check_morsel_bytes
-from sabot.slots.operators import FunctionOrExpression, native_operator
+from sabot.slots.operators import FunctionOrExpression, native_operator, operator_in_processes
+from sabot.slots.workers import WorkerPool
 
 # How many morsels per slot a stream is ahead of its reader: one running, one ready.
 AHEAD_PER_SLOT = 2
 
 
 class MorselOperator:
-    """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" is 1 MiB."""
+    """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" is 1 MiB.
+
+    With `processes` a function runs in worker processes of its own, one for each slot, that live as long as this object
+    and the slots; `timeout_s` then bounds its time on one morsel.
+    """
 
     def __init__(
-        self, fn_or_expression: FunctionOrExpression, *, manager: TaskSlotManager, morsel_bytes: MorselBytes = "auto"
+        self,
+        fn_or_expression: FunctionOrExpression,
+        *,
+        manager: TaskSlotManager,
+        morsel_bytes: MorselBytes = "auto",
+        processes: bool = False,
+        timeout_s: float | None = None,
     ) -> None:
         if not isinstance(manager, TaskSlotManager):
             raise UsageError(f"manager is a {type(manager).__qualname__}; give a TaskSlotManager")
-        self._native_operator = native_operator(fn_or_expression)
+        self._workers = manager.worker_pool() if processes else None
+        if self._workers is not None:
+            self._native_operator = operator_in_processes(fn_or_expression, self._workers, timeout_s)
+        elif timeout_s is None:
+            self._native_operator = native_operator(fn_or_expression)
+        else:
+            raise UsageError(
+                "timeout_s needs processes=True: what runs in a slot's thread cannot be stopped in mid-call"
+            )
         self._manager = manager
         self._morsel_bytes = check_morsel_bytes(morsel_bytes)
+
+    @property
+    def workers(self) -> WorkerPool | None:
+        """Its worker processes, with `processes`."""
+        return self._workers
 
     @property
     def native_operator(self) -> Operator:

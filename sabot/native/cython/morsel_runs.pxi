@@ -18,6 +18,10 @@ cdef extern from "sabot/native/operators/step.h" namespace "sabot::operators" no
     CStepPtr MakeCall(CPythonHooks hooks, void* function)
     cdef void* PythonExceptionOf "sabot::operators::PythonException::Of"(const CStatus& status)
 
+cdef extern from "sabot/native/operators/worker_step.h" namespace "sabot::operators" nogil:
+    CStepPtr MakeWorkerCall(shared_ptr[CWorkerPool] pool, shared_ptr[const CFunction] function, CCallLimits limits)
+    cdef const CSealedMemory* WorkerFailureOf "sabot::operators::WorkerFailure::Of"(const CStatus& status)
+
 cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operators" nogil:
     cdef cppclass CSteps "sabot::operators::Steps":
         void push_back(CStepPtr step) except +
@@ -42,6 +46,7 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
         CMorselRun(shared_ptr[CSteps] steps) except +
         void Add(CMorsel morsel) except +
         void NotifyOnFinish(void (*on_finished)(void*) noexcept nogil, void* context)
+        void Interrupt() noexcept
         cbool WaitFor(int64_t timeout_ms) noexcept
         const CMorsel& morsel(size_t index)
         const CMorselOutcome& outcome(size_t index)
@@ -85,6 +90,7 @@ cdef class Operator:
 
     cdef shared_ptr[CSteps] steps
     cdef readonly str name
+    cdef object open_failure
 
     def __cinit__(self, str name):
         self.steps = make_shared[CSteps]()
@@ -115,6 +121,13 @@ cdef class Operator:
         Py_INCREF(held)  # the step's, given back by _release
         self.steps.get().push_back(MakeCall(hooks, <void*>held))
 
+    def add_worker_call(self, NativeWorkerPool pool not None, WorkerFunction function not None, double timeout_s):
+        """`timeout_s` bounds one morsel; 0: nothing does."""
+        cdef CCallLimits limits = pool.limits
+        limits.timeout = CMilliseconds(<int64_t>(timeout_s * 1000))
+        self.open_failure = pool.open_failure
+        self.steps.get().push_back(MakeWorkerCall(pool.pool, function.function, limits))
+
 
 cdef void _notify(void* context) noexcept with gil:
     callback = <object>context
@@ -130,16 +143,19 @@ cdef class MorselRun:
 
     cdef shared_ptr[CMorselRun] run
     cdef shared_ptr[CSlotPool] pool
+    cdef object open_failure
     cdef readonly bint accepted, cancelled
     cdef size_t count
 
     def __cinit__(self, Operator operator not None):
         self.run = make_shared[CMorselRun](operator.steps)
+        self.open_failure = operator.open_failure
 
     def __dealloc__(self):
         with nogil:  # skipping may end the run, and letting go of the pool may end it: both may need the GIL elsewhere
             if self.pool.get() != NULL:
                 self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+                self.run.get().Interrupt()
             self.pool.reset()
 
     def __len__(self):
@@ -194,11 +210,12 @@ cdef class MorselRun:
         self.raise_failure()
 
     def cancel(self):
-        """Skips the morsels that have not started; returns at once."""
+        """Skips the morsels that have not started, and kills workers in mid-call; returns at once."""
         self.cancelled = True
         if self.pool.get() != NULL:
             with nogil:
                 self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+                self.run.get().Interrupt()
 
     def skipped(self):
         """How many morsels never ran. To be called after the end."""
@@ -247,6 +264,9 @@ cdef class MorselRun:
         cdef void* exception = PythonExceptionOf(status)
         if exception != NULL:
             return <object>exception
+        cdef const CSealedMemory* failure = WorkerFailureOf(status)
+        if failure != NULL:
+            return self.open_failure((<const char*>failure.data())[:failure.size()])
         try:
             check(status)
         except Exception as error:

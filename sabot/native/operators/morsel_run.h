@@ -3,6 +3,7 @@
 
 #include <arrow/status.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -62,6 +63,9 @@ class MorselRun final : public slots::Run {
   void SkipItem(size_t index) noexcept override;
   void Finished() noexcept override;
 
+  /// Ends early what its morsels do in other processes, from any thread; morsels not started are not skipped by this.
+  void Interrupt() noexcept;
+
   /// Waits up to `timeout_ms`; whether the run has finished.
   bool WaitFor(int64_t timeout_ms) noexcept;
 
@@ -72,7 +76,7 @@ class MorselRun final : public slots::Run {
   const MorselFailure& failure() const noexcept { return failure_; }
 
  private:
-  arrow::Result<Rows> RunSteps(Rows rows) const;
+  arrow::Result<Rows> RunSteps(Rows rows, const Place& place) const;
   void Fail(size_t index, int slot_id, arrow::Status status);
 
   const std::shared_ptr<const Steps> steps_;
@@ -81,6 +85,7 @@ class MorselRun final : public slots::Run {
   void (*on_finished_)(void*) = nullptr;
   void* context_ = nullptr;
 
+  std::atomic<bool> interrupted_{false};
   std::mutex mutex_;
   std::condition_variable ended_;
   bool finished_ = false;  // guarded by mutex_
