@@ -1,4 +1,4 @@
-"""What an agent costs when it has nothing to do, how fast four of them start and stop, and how soon a small job answers.
+"""What an idle agent costs, how fast four of them start and stop, and how soon a small job answers.
 
 `python benchmarks/agent.py [--idle-s 30]`. Bars: idle below 0.5% of one core and 150 MB resident for the whole process
 tree; four agents up within 5 s and down within 2 s.
