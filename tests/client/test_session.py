@@ -107,7 +107,7 @@ def test_a_collected_result_is_freed_once(session: Session, plain_agent: PlainAg
 
 
 def test_a_failed_job_raises_the_exception_of_the_user(session: Session, plain_agent: PlainAgent) -> None:
-    class Unlucky(Exception):  # noqa: N818
+    class Unlucky(Exception):
         pass
 
     error = Unlucky("row 7")

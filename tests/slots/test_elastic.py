@@ -36,7 +36,7 @@ def test_cancelled_future_does_not_run(one_slot: TaskSlotManager, batch: pa.Reco
     ran = threading.Event()
     blocker = one_slot.call_in_slot(gate.hold)
     assert gate.entered.wait(WAIT_S)
-    waiting = one_slot.enqueue_morsel(Morsel(batch), lambda rows: ran.set())  # type: ignore[func-returns-value]
+    waiting = one_slot.enqueue_morsel(Morsel(batch), lambda rows: ran.set())
     assert one_slot.get_queue_depth() == 1
     assert one_slot.get_available_slots() == 0
     assert waiting.cancel()
@@ -54,7 +54,7 @@ def test_cancelled_future_does_not_run(one_slot: TaskSlotManager, batch: pa.Reco
 
 
 def test_started_future_cannot_be_cancelled(one_slot: TaskSlotManager, batch: pa.RecordBatch, gate: Gate) -> None:
-    future = one_slot.enqueue_morsel(Morsel(batch), gate.hold)  # type: ignore[arg-type]
+    future = one_slot.enqueue_morsel(Morsel(batch), gate.hold)
     assert gate.entered.wait(WAIT_S)
     assert not future.cancel()
     gate.open()

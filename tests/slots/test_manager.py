@@ -103,7 +103,7 @@ def test_error_cancels_no_other_callers_morsels(one_slot: TaskSlotManager, batch
         raise ValueError("mine alone")
 
     with ThreadPoolExecutor(2) as callers:
-        blocker = one_slot.enqueue_morsel(Morsel(batch), gate.hold)  # type: ignore[arg-type]
+        blocker = one_slot.enqueue_morsel(Morsel(batch), gate.hold)
         assert gate.entered.wait(WAIT_S)
         failing = callers.submit(one_slot.execute_morsels, morsels_of(batch, 5_000), fail)
         working = callers.submit(one_slot.execute_morsels, morsels_of(batch, 5_000), lambda rows: rows)
