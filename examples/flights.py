@@ -25,8 +25,8 @@ from rich.table import Table
 
 import sabot
 from sabot.client.receipt import Receipt, format_bytes
-from sabot.client.result import Result
 from sabot.client.session import Session
+from sabot.dataflow.dataset import Dataset
 
 FLIGHT_FILES = 8
 ROWS_SHOWN = 20
@@ -79,7 +79,7 @@ def with_minutes_made_up(flights: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def flights_answer(session: Session, data: Path) -> Result:
+def flights_answer(session: Session, data: Path) -> Dataset:
     """Airlines and makers of planes by the number of their late departures."""
     columns = ["carrier", "tailnum", "dep_delay", "arr_delay", "air_time", "distance"]
     flights = session.read_parquet(data / "flights-*.parquet", columns=columns)
@@ -96,7 +96,6 @@ def flights_answer(session: Session, data: Path) -> Result:
             [([], "count_all"), ("dep_delay", "mean"), ("made_up", "mean"), ("miles_per_hour", "max"), ("seats", "sum")]
         )
         .sort_by([("count_all", "descending"), ("name", "ascending"), ("manufacturer", "ascending")])
-        .run()
     )
 
 
@@ -144,7 +143,7 @@ def show_slots(console: Console, before: SlotStats, after: SlotStats) -> None:
 def run_and_show(console: Console, session: Session, data: Path) -> None:
     before = session.slot_stats()
     started = time.perf_counter()
-    with flights_answer(session, data) as result:
+    with flights_answer(session, data).run() as result:
         answer = result.to_table()
         elapsed_s = time.perf_counter() - started
         show_answer(console, answer)
