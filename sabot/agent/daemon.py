@@ -18,9 +18,10 @@ from pathlib import Path
 
 from sabot.agent.context import AgentContext
 from sabot.agent.control import ControlServer, ControlService, Jobs
-from sabot.agent.http import HttpServer, MetricsPage
+from sabot.agent.http import HttpServer
 from sabot.agent.job_driver import JobDriver
 from sabot.agent.membership import Membership
+from sabot.agent.metrics import MetricsPage
 from sabot.agent.peers import Peers
 from sabot.agent.ports import check_port
 from sabot.agent.state_dir import StateDir

@@ -66,6 +66,7 @@ class SlotCalls:
     ) -> list[pa.RecordBatch]:
         """The batches through `pipeline`, morsel by morsel, in order; what gives nothing is left out."""
         self.check_cancelled()
+        batches = [batch for batch in batches if batch.num_rows]
         answers = self._manager.run_operator(
             batches, pipeline, morsel_bytes=self._morsel_bytes, source=source, cancel=self._cancelled
         )
