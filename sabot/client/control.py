@@ -6,6 +6,7 @@ PeerRefused or InternalError with the address. Nothing here retries.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -54,9 +55,9 @@ class ControlClient:
         return reply
 
     def submit_job(self, job_id: str, plan: bytes) -> JobStream:
-        """Starts the job; its events come from the stream, which must be closed."""
+        """The job's events; it is submitted when they are first asked for."""
         request = agent_pb2.SubmitJobRequest(job_id=job_id, plan=plan, versions=my_versions())
-        return JobStream(self._stub.SubmitJob(request), self)
+        return JobStream(lambda: self._stub.SubmitJob(request), self.error_of)
 
     def release_job(self, job_id: str) -> None:
         """Frees what a job keeps; an agent that is gone has freed it already, so this raises nothing."""
@@ -80,17 +81,31 @@ class ControlClient:
 
 
 class JobStream:
-    """The events of one submitted job; closing it before its end cancels the job."""
+    """The events of one job, for one thread to read and any other to close; closing it before its end cancels the job.
 
-    def __init__(self, call: Any, control: ControlClient) -> None:
-        self._call = call
-        self._control = control
+    The reading thread submits the job, so that Ctrl-C, which strikes the main thread between any two lines, cannot lose
+    a job that has just been submitted.
+    """
+
+    def __init__(self, submit: Callable[[], Any], error_of: Callable[[grpc.RpcError], BaseException]) -> None:
+        self._submit = submit
+        self._error_of = error_of
+        self._lock = threading.Lock()
+        self._call: Any = None  # guarded by _lock, as is _closed
+        self._closed = False
 
     def __iter__(self) -> Iterator[agent_pb2.JobEvent]:
+        with self._lock:
+            if self._closed:
+                return
+            self._call = self._submit()
         try:
             yield from self._call
         except grpc.RpcError as error:
-            raise self._control.error_of(error) from None
+            raise self._error_of(error) from None
 
     def close(self) -> None:
-        self._call.cancel()
+        with self._lock:
+            self._closed = True
+            if self._call is not None:
+                self._call.cancel()

@@ -33,12 +33,10 @@ def run_job(
 
     `check_alive` is called when the coordinator has said nothing for a while, and raises when it is gone.
     """
+    stream = control.submit_job(job_id, plan)
     items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-    stream: JobStream | None = None
-    reader: threading.Thread | None = None
-    try:  # Ctrl-C may come at any line from here on
-        stream = control.submit_job(job_id, plan)
-        reader = threading.Thread(target=_read, args=(stream, items), name=f"sabot-job-{job_id[:8]}", daemon=True)
+    reader = threading.Thread(target=_read, args=(stream, items), name=f"sabot-job-{job_id[:8]}", daemon=True)
+    try:
         reader.start()
         while True:
             try:
@@ -50,9 +48,8 @@ def run_job(
             if finished is not None:
                 return finished
     finally:
-        if stream is not None:
-            stream.close()
-        if reader is not None and reader.ident is not None:
+        stream.close()
+        if reader.is_alive():
             reader.join(timeout=control.timeout_s)
 
 
