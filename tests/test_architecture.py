@@ -197,9 +197,9 @@ def make_targets() -> set[str]:
 
 
 def agent_commands() -> set[str]:
-    from sabot.cli.main import main
+    from sabot.cli.main import cli
 
-    return set(main.commands)
+    return set(cli.commands)
 
 
 def test_commands_in_the_documents_exist() -> None:

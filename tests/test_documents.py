@@ -47,13 +47,13 @@ def test_configuration_reference_has_every_key_at_its_default() -> None:
 
 
 def test_command_line_reference_has_every_command_and_every_flag_of_start() -> None:
-    from sabot.cli.main import main
+    from sabot.cli.main import cli
 
     text = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     commands = set(re.findall(r"^\| `sabot-agent ([a-z]+)", text, re.MULTILINE))
-    assert commands == set(main.commands)
+    assert commands == set(cli.commands)
     flags = set(re.findall(r"^\| `(--[a-z-]+)", text, re.MULTILINE))
     known = {
-        option for parameter in main.commands["start"].params for option in parameter.opts if option.startswith("--")
+        option for parameter in cli.commands["start"].params for option in parameter.opts if option.startswith("--")
     }
     assert flags == known - {"--help"}

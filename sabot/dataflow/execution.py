@@ -6,7 +6,7 @@ schema.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,6 @@ __all__ = [
     "apply_table_step",
     "from_wire",
     "pipeline_steps",
-    "plain_table",
     "schema_after",
     "segments",
     "to_wire",
@@ -79,13 +78,6 @@ def schema_after(segment: MorselSegment, schema: pa.Schema) -> pa.Schema:
             case MapBatches():
                 schema = plain_schema(step.schema)
     return schema
-
-
-def plain_table(batches: Iterable[pa.RecordBatch | None], schema: pa.Schema) -> pa.Table:
-    """The batches that there are as one table of the plain form of `schema`, for a table step to take."""
-    schema = plain_schema(schema)
-    rows = [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches if batch is not None]
-    return pa.Table.from_batches(rows, schema=schema)
 
 
 def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:

@@ -87,7 +87,7 @@ class TaskSlotManager:
         for morsel in morsels:
             add_morsel(run, morsel)
             sources.append(morsel.source)
-        self._run(run)
+        run.execute(self._pool_here())
         return [
             MorselResult(
                 batch=batch,
@@ -133,7 +133,7 @@ class TaskSlotManager:
         size_bytes = check_morsel_bytes(morsel_bytes)
         for batch in batches:
             add_slices(run, batch, size_bytes, source)
-        self._run(run, cancel)
+        run.execute(self._pool_here(), cancel)
         return run.batches()
 
     def add_slots(self, count: int) -> None:
@@ -160,11 +160,6 @@ class TaskSlotManager:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown(drain=kind is None)
-
-    def _run(self, run: MorselRun, cancel: threading.Event | None = None) -> None:
-        run.submit(self._pool_here())
-        run.wait(cancel)
-        run.raise_failure()
 
     def _pool_here(self) -> SlotPool:
         if os.getpid() != self._pid:

@@ -107,7 +107,7 @@ def test_a_collected_result_is_freed_once(session: Session, plain_agent: PlainAg
 
 
 def test_a_failed_job_raises_the_exception_of_the_user(session: Session, plain_agent: PlainAgent) -> None:
-    class Unlucky(Exception):  # noqa: N818
+    class Unlucky(Exception):
         pass
 
     error = Unlucky("row 7")
@@ -126,9 +126,11 @@ def test_a_stream_that_ends_without_a_verdict_is_a_lost_peer(session: Session, p
 
 
 def test_control_c_cancels_the_job(session: Session, plain_agent: PlainAgent) -> None:
+    main = threading.get_ident()
+
     def interrupt() -> None:
         if plain_agent.started.wait(30):
-            signal.raise_signal(signal.SIGINT)
+            signal.pthread_kill(main, signal.SIGINT)  # as a terminal does: the main thread is woken
 
     plain_agent.lingers = True
     presser = threading.Thread(target=interrupt)

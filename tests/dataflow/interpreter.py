@@ -22,7 +22,6 @@ from sabot.dataflow.execution import (
     apply_table_step,
     from_wire,
     pipeline_steps,
-    plain_table,
     schema_after,
     segments,
     to_wire,
@@ -169,7 +168,9 @@ class _Interpreter:
                 if answer is not None:
                     answer = _step(kind, arguments, answer)
             answers.append(answer)
-        return plain_table(answers, schema_after(segment, table.schema))
+        schema = schema_after(segment, table.schema)
+        rows = [pa.RecordBatch.from_arrays(answer.columns, schema=schema) for answer in answers if answer is not None]
+        return pa.Table.from_batches(rows, schema=schema)
 
 
 def _step(kind: str, arguments: Sequence[Any], batch: pa.RecordBatch) -> pa.RecordBatch | None:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sabot.dataflow.aggregation import split_aggregation
+from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.stage import Aggregate
 from tests.dataflow.comparing import assert_same_rows
 from tests.dataflow.interpreter import InterpreterSession
-from tests.dataflow.tables import sessions_arguments, tables
+from tests.dataflow.tables import KEY_VALUES, every_value, sessions_arguments, tables
 
 SPLIT = ["sum", "count", "min", "max", "mean", "product"]
 WHOLE = ["count_distinct", "variance", "stddev", "min_max", "approximate_median", "tdigest", "skew", "kurtosis"]
@@ -145,6 +146,52 @@ def test_columns_named_like_partial_results_do_not_collide_with_them(name: str) 
     renamed = TABLE.rename_columns({"u": name})
     answer = InterpreterSession().from_table(renamed).group_by("k").aggregate([("x", "mean"), (name, "max")]).to_table()
     assert_same_rows(answer, grouped(renamed, ["k"], [("x", "mean"), (name, "max")]))
+
+
+@pytest.mark.parametrize(
+    "aggregations", [[("x", "sum")], [("x", "mean")], [([], "count_all")]], ids=["sum", "mean", "count_all"]
+)
+@pytest.mark.parametrize("suffix", ["", "_sum", "_sum_sum"], ids=["itself", "sum", "sum of sums"])
+def test_a_key_named_like_a_partial_result_has_the_rows_aggregated_whole(aggregations: Any, suffix: str) -> None:
+    partial = {"sum": "x_sum", "mean": "x as double", "count_all": "count_all"}[aggregations[0][1]]
+    name = partial + suffix
+    table = TABLE.rename_columns({"k": name})
+    answer = InterpreterSession().from_table(table).group_by(name).aggregate(aggregations).to_table()
+    assert_same_rows(answer, grouped(table, [name], aggregations))
+
+
+def test_a_column_named_like_a_cast_and_of_its_type_is_not_replaced_by_it() -> None:
+    table = pa.table({"x as double": [1.0, 1.0, 2.0], "x": [5, 6, 7]})
+    for keys, aggregations in (
+        (["x as double"], [("x", "mean")]),
+        ([], [("x", "mean"), ("x as double", "sum")]),
+    ):
+        answer = InterpreterSession().from_table(table).group_by(keys).aggregate(aggregations).to_table()
+        assert_same_rows(answer, grouped(table, keys, aggregations))
+
+
+def test_two_partial_results_of_the_same_name_are_told_apart() -> None:
+    table = pa.table({"k": [1, 1, 2], "count": [True, False, True]})
+    for aggregations in ([([], "count_all"), ("count", "all")], [("count", "all"), ([], "count_all")]):
+        answer = InterpreterSession().from_table(table).group_by("k").aggregate(aggregations).to_table()
+        assert_same_rows(answer, grouped(table, ["k"], aggregations))
+
+
+@pytest.mark.parametrize("kind", KEY_VALUES, ids=str)
+def test_every_type_of_key_groups_as_in_pyarrow(kind: pa.DataType) -> None:
+    session = InterpreterSession()
+    table = every_value(kind)
+    answer = session.from_table(table).group_by("k").aggregate([("i", "sum"), ([], "count_all")]).to_table()
+    assert_same_rows(answer, grouped(table, ["k"], [("i", "sum"), ([], "count_all")]))
+    assert is_split(session)
+
+
+def test_dictionaries_that_differ_between_chunks_group_by_value() -> None:
+    chunks = pa.chunked_array([pa.array(["a", "b"]).dictionary_encode(), pa.array(["b", "c"]).dictionary_encode()])
+    answer = apply_table_step(
+        Aggregate(keys=("k",), aggregations=(("v", "sum"),)), [pa.table({"k": chunks, "v": [1, 2, 3, 4]})]
+    )
+    assert dict(zip(answer["k"].to_pylist(), answer["v_sum"].to_pylist(), strict=True)) == {"a": 1, "b": 5, "c": 4}
 
 
 def test_mean_of_integers_does_not_overflow_where_their_sum_does() -> None:

@@ -14,7 +14,7 @@ from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.stage import Join
 from tests.dataflow.comparing import assert_same_rows
 from tests.dataflow.interpreter import InterpreterSession
-from tests.dataflow.tables import KEY_VALUES, PAYLOADS, columns, sessions_arguments
+from tests.dataflow.tables import KEY_VALUES, PAYLOADS, columns, every_value, sessions_arguments
 
 LEFT = pa.table({"v": [10, 20, 30, 40], "k": [1, None, 1, 2], "j": ["a", "b", None, "a"], "w": [1.0, 2.0, 3.0, 4.0]})
 RIGHT = pa.table({"k": [1, None, 3, 1], "w": ["p", "q", "r", "s"], "j": ["a", "b", None, "a"]})
@@ -123,6 +123,14 @@ def test_dictionaries_that_differ_between_chunks_join_by_value() -> None:
     right = pa.table({"k": pa.array(["c", "b"]).dictionary_encode(), "w": [1, 2]})
     step = Join(keys=("k",), right_keys=("k",), join_type="inner")
     assert sorted(apply_table_step(step, [left, right])["v"].to_pylist()) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("join_type", ["inner", "left outer"])
+@pytest.mark.parametrize("kind", KEY_VALUES, ids=str)
+def test_every_type_of_key_joins_as_in_pyarrow(kind: pa.DataType, join_type: str) -> None:
+    left = every_value(kind)
+    right = left.slice(1, 4).rename_columns({"i": "j"}).select(["j", "k"])
+    assert_same_rows(*joined(left, right, "k", join_type=join_type))
 
 
 @st.composite

@@ -63,6 +63,7 @@ TYPES = st.recursive(st.sampled_from(FLAT_TYPES), _nested, max_leaves=3)
 
 def values_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
     """Values of `kind` and None, as `pa.array` takes them."""
+    some: st.SearchStrategy[Any]
     if pa.types.is_fixed_size_list(kind):
         some = st.lists(values_of(kind.value_type), min_size=kind.list_size, max_size=kind.list_size)
     elif pa.types.is_map(kind):
@@ -90,7 +91,7 @@ def arrays(draw: st.DrawFn, kind: pa.DataType | None = None, *, rows: int | None
 
 @st.composite
 def batches(draw: st.DrawFn, kinds: list[pa.DataType] | None = None) -> pa.RecordBatch:
-    """A batch with the column `id` (row numbers) and one to three columns `c0`, `c1`, ... of random types or of `kinds`."""
+    """A batch of `id` (row numbers) and the columns `c0`, `c1`, ..., of `kinds` or of one to three random types."""
     chosen = draw(st.lists(TYPES, min_size=1, max_size=3)) if kinds is None else kinds
     rows = draw(st.integers(0, 40))
     columns = {"id": pa.array(range(rows), pa.int64())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 
@@ -114,10 +115,8 @@ def test_flipped_bit_in_any_buffer_changes_the_checksum(data: st.DataObject, kin
     before = checksum(copy)
     position = data.draw(st.sampled_from(logical))
     stream[position] ^= 1 << data.draw(st.integers(0, 7))
-    try:
+    with contextlib.suppress(ShuffleIntegrityError):
         assert checksum(read(stream)) != before
-    except ShuffleIntegrityError:
-        pass
 
 
 def logical_buffers(array: pa.Array) -> list[pa.Buffer]:
@@ -166,5 +165,5 @@ def test_offsets_out_of_their_buffer_are_an_integrity_error(offsets: list[int]) 
 
 def test_column_without_a_checksum_is_refused_by_its_type() -> None:
     union = pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array([1, 2])])
-    with pytest.raises(UsageError, match="sparse_union.*have no checksum"):
+    with pytest.raises(UsageError, match=r"sparse_union.*have no checksum"):
         checksum(pa.record_batch([union], ["x"]))

@@ -25,7 +25,7 @@ def scatter(batches: list[pa.RecordBatch], keys: list[str], num_partitions: int,
 
 def rows_by_partition(chunks: list[Any]) -> dict[int, list[Any]]:
     """Partition -> its rows in order, as the chunks' extents say."""
-    found = defaultdict(list)
+    found: dict[int, list[Any]] = defaultdict(list)
     for _, batch, extents in chunks:
         batch.validate(full=True)
         start = 0
@@ -76,6 +76,15 @@ def test_content_sums_of_the_output_add_up_to_those_of_the_input(
             start += count
             total += content_sum
     assert total % 2**64 == _native.content_sum(batch, ["id"], column)
+
+
+def test_content_sums_of_many_rows_add_up_under_several_keys() -> None:
+    batch = pa.record_batch({"id": range(5000), "s": [f"s{i % 700}" for i in range(5000)], "x": [0.5] * 5000})
+    chunks = scatter([batch.slice(0, 1500), batch.slice(1500)], ["s", "id"], 16, sum_column=2, chunk_bytes_max=9000)
+    assert sum(e[2] for c in chunks for e in c[2]) % 2**64 == _native.content_sum(batch, ["s", "id"], 2)
+    expected = dict(zip(range(5000), partitions_of(batch, ["s", "id"], 16), strict=True))
+    found = rows_by_partition(chunks)
+    assert {row["id"]: partition for partition, members in found.items() for row in members} == expected
 
 
 @given(st.data(), st.sampled_from(rows.FLAT_TYPES), st.integers(1, 50))
