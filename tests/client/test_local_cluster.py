@@ -1,4 +1,4 @@
-"""A local cluster is real processes that start, are known, may be killed, and are gone when the block or its owner ends."""
+"""A local cluster is real processes that know each other, may be killed, and are gone with the block or its owner."""
 
 from __future__ import annotations
 
