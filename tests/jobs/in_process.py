@@ -45,6 +45,7 @@ class Agent:
     seat: Seat
     member: Member
     driver: JobDriver
+    control: ControlServer
     membership: Membership
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -138,7 +139,7 @@ async def open_agent(agent_id: str, slots: int, config: Config) -> Agent:
     )
     membership = Membership(member)
     driver = JobDriver(context=seat, membership=membership, config=config)  # type: ignore[arg-type]
-    agent = Agent(seat, member, driver, membership)
+    agent = Agent(seat, member, driver, control, membership)
     agent.stack.callback(manager.shutdown)
     agent.stack.callback(transport.close)
     agent.stack.push_async_callback(driver.close)
