@@ -82,6 +82,10 @@ class Daemon:
             for number in signals:
                 loop.remove_signal_handler(number)
 
+    def stop(self) -> None:
+        """Starts the drain, as a first signal does; only on the loop."""
+        self._stopping.set()
+
     async def _live(self, opened: AsyncExitStack) -> int:
         agent = self.config.agent
         opened.enter_context(self._state_dir)
@@ -113,7 +117,7 @@ class Daemon:
             peers=peers,
             jobs=jobs,
             state_dir=str(self._state_dir.folder),
-            request_stop=self._stopping.set,
+            request_stop=self.stop,
         )
         await control.start(service)
         if not await self._join(peers):
@@ -177,7 +181,7 @@ class Daemon:
 
     def _on_signal(self, number: signal.Signals) -> None:
         log.info("signal=%s", number.name)
-        self._stopping.set()
+        self.stop()
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
 
