@@ -105,7 +105,7 @@ def show_answer(console: Console, answer: pa.Table) -> None:
     title = f"Late departures, the first {min(ROWS_SHOWN, answer.num_rows)} of {answer.num_rows} groups"
     table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in ("airline", "planes by"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=16 if console.width < 100 else None)
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=15 if console.width < 100 else None)
     for name, width in (("late", 6), ("minutes", 7), ("made up", 7), ("top mph", 7), ("seats", 9)):
         table.add_column(name, justify="right", min_width=width)
     for row in answer.slice(0, ROWS_SHOWN).to_pylist():

@@ -45,6 +45,10 @@ class ControlClient:
         reply: agent_pb2.ListAgentsReply = self._call(self._stub.ListAgents, agent_pb2.ListAgentsRequest())
         return [from_agent(agent) for agent in reply.agents]
 
+    def get_status(self) -> agent_pb2.StatusReply:
+        reply: agent_pb2.StatusReply = self._call(self._stub.GetStatus, agent_pb2.StatusRequest())
+        return reply
+
     def get_slots(self) -> agent_pb2.SlotsReply:
         reply: agent_pb2.SlotsReply = self._call(self._stub.GetSlots, agent_pb2.SlotsRequest())
         return reply

@@ -24,7 +24,7 @@ from sabot.wire.agent_pb2_grpc import AgentControlStub
 
 from .rows import make_table, write_files
 
-NOTICED_S = 12.0  # jobs.peer_deadline_s, and the second between pings
+NOTICED_S = 10.0
 
 
 def waits_for(file: Path, started: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
@@ -32,11 +32,11 @@ def waits_for(file: Path, started: Path) -> Callable[[pa.RecordBatch], pa.Record
 
     def held_up(batch: pa.RecordBatch) -> pa.RecordBatch:
         import os
-        import time
+        import threading
 
         (started / str(os.getpid())).touch()
         while not file.exists() and file.parent.exists():
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
         return batch
 
     return held_up
@@ -58,6 +58,12 @@ class Running:
 
     def go_on(self) -> None:
         self._gate.touch()
+
+
+@pytest.fixture(autouse=True)
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the agents that a test starts."""
+    monkeypatch.setenv("SABOT_JOBS_PEER_DEADLINE_S", "2")
 
 
 @pytest.fixture
