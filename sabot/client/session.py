@@ -31,10 +31,12 @@ from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.plan import Node, ScanNode, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
-from sabot.errors import LimitReached, UsageError
+from sabot.errors import LimitReached, PeerError, UsageError
 from sabot.wire import agent_pb2
 from sabot.wire.addresses import MESSAGE_BYTES_MAX
 from sabot.wire.member import Member
+
+_PING_TIMEOUT_S = 1.0
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -108,7 +110,7 @@ class Session:
         return self._result(job_id, plan.stages[-1].schema, finished)
 
     def _upload(self, job_id: str, tables: Mapping[str, pa.Table]) -> dict[str, tuple[TablePiece, ...]]:
-        members = [agent for agent in self.agents() if not agent.draining]
+        members = [agent for agent in self.agents() if not agent.draining and _answers(agent)]
         try:
             return upload_tables(job_id, tables, {agent.flight_address: agent.slots for agent in members})
         except BaseException:
@@ -227,3 +229,12 @@ def _source_file(file: agent_pb2.SourceFile) -> SourceFile:
         row_group_rows=tuple(file.row_group_rows),
         row_group_bytes=tuple(file.row_group_bytes),
     )
+
+
+def _answers(member: Member) -> bool:
+    """A member that died or froze stays listed until it is replaced; rows are not given to it."""
+    try:
+        ping_agent(member.flight_address, member.incarnation, timeout_s=_PING_TIMEOUT_S)
+    except PeerError:
+        return False
+    return True
