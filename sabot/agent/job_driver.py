@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 from sabot.agent.context import AgentContext
@@ -47,6 +48,7 @@ from sabot.wire.versions import check_versions
 log = logging.getLogger("sabot.jobs")
 
 _CLOSE_WAIT_S = 2.0
+_LISTING_THREADS_MAX = 4
 
 
 class JobDriver:
@@ -79,6 +81,8 @@ class JobDriver:
         self._leases = Leases(self._forget_finished)
         self._winding_up: set[asyncio.Task[None]] = set()
         self._draining = False
+        # Threads of their own: a file system that does not answer must not hold up the ends of jobs.
+        self._listing = ThreadPoolExecutor(_LISTING_THREADS_MAX, thread_name_prefix="sabot-sources")
         self._state.start_sweeping()
 
     def jobs_running(self) -> int:
@@ -152,7 +156,8 @@ class JobDriver:
     async def describe_source(self, request: DescribeSourceRequest) -> DescribeSourceReply:
         """Lists a source's files as this agent sees them."""
         paths = list(request.paths)
-        source = await self._state.in_thread(lambda: describe_source(request.format, paths))
+        loop = asyncio.get_running_loop()
+        source = await loop.run_in_executor(self._listing, describe_source, request.format, paths)
         return DescribeSourceReply(
             schema=source.schema.serialize().to_pybytes(),
             files=[
@@ -182,6 +187,7 @@ class JobDriver:
         self._leases.close()
         await self._state.close()
         self._watch.close()
+        self._listing.shutdown(wait=False, cancel_futures=True)
         await self._calls.close()
 
     def _check_submission(self, request: SubmitJobRequest) -> None:
