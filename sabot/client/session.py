@@ -52,8 +52,6 @@ class Session:
         self._releaser = Releaser(control.release_job)
         self._closed = False
 
-    # Sources
-
     def read_parquet(self, paths: Paths, columns: Sequence[str] | None = None) -> Dataset:
         """Parquet files, folders or globs that every agent can read; relative paths are taken from this directory."""
         return self._scan("parquet", paths, columns)
@@ -88,8 +86,6 @@ class Session:
             file_schema=pa.schema([schema.field(name) for name in columns]),
         )
         return Dataset(self, node)
-
-    # Jobs
 
     def run(self, root: Node, *, output: WriteOutput | None = None) -> Result:
         """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
@@ -163,8 +159,6 @@ class Session:
         self._results.add(result)
         return result
 
-    # Who is there
-
     def agents(self) -> list[Member]:
         """The members of the cluster as the session's agent knows them now."""
         self._check_open()
@@ -181,8 +175,6 @@ class Session:
         finally:
             control.close()
         return [{field.name: getattr(slot, field.name) for field in slot.DESCRIPTOR.fields} for slot in slots]
-
-    # Its end
 
     def close(self) -> None:
         """Frees the results of this session's jobs on the agents; a second call does nothing."""
