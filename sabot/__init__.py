@@ -1,12 +1,12 @@
 """Sabot lends a cluster's cores as task slots and its network as an audited Arrow Flight shuffle.
 
-`sabot.connect(address)` opens a session with the agents of a cluster; `sabot.LocalCluster()` starts one on this machine.
+`sabot.connect(address)` opens a session with a cluster; `sabot.LocalCluster()` starts one on this machine.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import sabot.native as _native  # refuses at once where the compiled core is missing or pyarrow is another
+from sabot import native as _native
 
 if TYPE_CHECKING:
     from sabot.agent.context import AgentContext
@@ -31,6 +31,8 @@ __all__ = [
     "TaskSlotManager",
     "connect",
 ]
+
+assert _native.CORE_FITS  # importing it refuses at once where the core is missing or pyarrow is another
 
 # Each name is imported at its first use, so that a script that only connects does not pay for an agent.
 _HOME_OF = {

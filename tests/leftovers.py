@@ -22,6 +22,7 @@ SETTLE_S = 10.0
 # Native threads are known by name: ours, and the ones that serve a Flight or gRPC port. Libraries' pools stay.
 OUR_NATIVE_THREADS = ("sabot", "grpcpp_sync_ser")
 # gRPC and Python keep these once they have made them.
+STANDARD_STREAMS = ("0", "1", "2")  # pytest's capture moves them to and fro
 KEPT_DESCRIPTORS = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/", "/proc/")
 
 
@@ -90,7 +91,7 @@ def _descriptors() -> list[str]:
             target = str(link.readlink())
         except OSError:
             continue
-        if not target.startswith(KEPT_DESCRIPTORS):
+        if link.name not in STANDARD_STREAMS and not target.startswith(KEPT_DESCRIPTORS):
             found.append(f"{link.name} -> {target}")
     return found
 

@@ -197,7 +197,7 @@ def make_targets() -> set[str]:
 
 
 def agent_commands() -> set[str]:
-    from sabot.cli.main import cli
+    from sabot.cli.main import main as cli
 
     return set(cli.commands)
 

@@ -81,7 +81,7 @@ class AgentContext:
         with self._lock:
             if self._agent is not None:
                 raise UsageError(
-                    f"AgentContext is already initialised, as agent {self._agent.agent_id}; use it, or shut it down first"
+                    f"AgentContext is initialised already, as agent {self._agent.agent_id}; use it, or shutdown() first"
                 )
             incarnation = secrets.randbelow(2**64 - 1) + 1
             manager = TaskSlotManager(num_slots)
@@ -152,13 +152,13 @@ class AgentContext:
 
     def get_slot_stats(self) -> list[dict[str, Any]]:
         """As TaskSlotManager.get_slot_stats."""
-        return self.task_slot_manager.get_slot_stats()
+        return [dict(slot) for slot in self.task_slot_manager.get_slot_stats()]
 
     def get_metrics(self) -> dict[str, Any]:
         """The agent's numbers at this moment; what the shuffle counts has the prefix `shuffle_`."""
         agent = self._required()
         manager = agent.task_slot_manager
-        slots = manager.get_slot_stats()
+        slots = self.get_slot_stats()
         summed = ("morsels_processed", "local_morsels", "network_morsels", "stolen_morsels", "total_processing_time_us")
         return {
             "agent_id": agent.agent_id,

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -38,7 +38,7 @@ log = logging.getLogger("sabot.agent")
 class Jobs(Protocol):
     """What the daemon needs of a job driver; every coroutine runs on its loop."""
 
-    def submit(self, request: agent_pb2.SubmitJobRequest) -> AsyncIterator[agent_pb2.JobEvent]: ...
+    def submit(self, request: agent_pb2.SubmitJobRequest) -> AsyncGenerator[agent_pb2.JobEvent, None]: ...
     async def prepare(self, request: agent_pb2.PrepareJobRequest) -> agent_pb2.PrepareJobReply: ...
     async def run_task(self, request: agent_pb2.RunTaskRequest) -> agent_pb2.RunTaskReply: ...
     async def end_job(self, request: agent_pb2.EndJobRequest) -> agent_pb2.EndJobReply: ...
@@ -156,7 +156,7 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
     async def SubmitJob(self, request: agent_pb2.SubmitJobRequest, call: Any) -> AsyncIterator[agent_pb2.JobEvent]:
         try:
             check_versions(request.versions, peer="the client")
-            async with aclosing(self._jobs.submit(request)) as events:  # type: ignore[type-var]
+            async with aclosing(self._jobs.submit(request)) as events:
                 async for event in events:
                     yield event
         except Exception as error:
@@ -206,7 +206,7 @@ class ControlServer:
 
     async def start(self, service: ControlService) -> None:
         """Answers calls; health says NOT_SERVING until `set_serving`."""
-        agent_pb2_grpc.add_AgentControlServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
+        agent_pb2_grpc.add_AgentControlServicer_to_server(service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         await self.set_serving(False)

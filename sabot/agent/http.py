@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from sabot.errors import UsageError
 from sabot.wire.addresses import format_address
@@ -22,13 +18,6 @@ REQUEST_DEADLINE_S = 5.0
 CONNECTIONS_MAX = 32
 PLAIN = "text/plain; charset=utf-8"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
-
-GAUGES = {"num_slots", "available_slots", "queue_depth", "uptime_s", "resident_bytes"}
-STORED = {"stored_bytes", "published_bytes"}
-SHOWN_OTHERWISE = {
-    *("incarnation", "total_processing_time_us"),
-    *("morsels_processed", "local_morsels", "network_morsels", "stolen_morsels"),
-}
 
 log = logging.getLogger("sabot.agent")
 
@@ -40,7 +29,7 @@ class HttpServer:
         self._metrics = metrics
         self._serving = serving
         self._server: asyncio.Server | None = None
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
@@ -60,17 +49,17 @@ class HttpServer:
         """Closes the port and what is open on it."""
         if self._server is not None:
             self._server.close()
-            for handler in self._handlers:
-                handler.cancel()
-            await asyncio.gather(*self._handlers, return_exceptions=True)
+            for writer in self._open.values():
+                writer.transport.abort()
+            await asyncio.gather(*self._open)
             await self._server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._handlers.add(task)
+        self._open[task] = writer
         try:
-            if len(self._handlers) <= CONNECTIONS_MAX:
+            if len(self._open) <= CONNECTIONS_MAX:
                 async with asyncio.timeout(REQUEST_DEADLINE_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._answer(head.split(b"\r\n", 1)[0].decode("latin-1")))
@@ -78,7 +67,7 @@ class HttpServer:
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("http request dropped reason=%r", error)
         finally:
-            self._handlers.discard(task)
+            del self._open[task]
             writer.close()
 
     def _answer(self, request_line: str) -> bytes:
@@ -99,54 +88,3 @@ class HttpServer:
             "Connection: close\r\n\r\n"
         )
         return head.encode() + (b"" if method == "HEAD" else body)
-
-
-class MetricsPage:
-    """The text for Prometheus, made anew from the agent's numbers at each call."""
-
-    def __init__(self, *, metrics: Callable[[], dict[str, Any]], slots: Callable[[], list[dict[str, Any]]]) -> None:
-        self._read_metrics = metrics
-        self._read_slots = slots
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-
-    def __call__(self) -> bytes:
-        return generate_latest(self._registry)
-
-    def describe(self) -> list[Metric]:
-        """Nothing is known before it is read; without this, registering would already read it."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Asked by the registry at each scrape."""
-        numbers = self._read_metrics()
-        agent = {"agent_id": str(numbers["agent_id"])}
-        about = GaugeMetricFamily(
-            "sabot_agent_info", "The agent and its incarnation.", labels=["agent_id", "incarnation"]
-        )
-        about.add_metric([agent["agent_id"], str(numbers["incarnation"])], 1)
-        yield about
-        for name, value in numbers.items():
-            if isinstance(value, int | float) and name not in SHOWN_OTHERWISE:
-                yield _family(name, value, agent["agent_id"])
-        yield from self._slot_families(agent["agent_id"])
-
-    def _slot_families(self, agent_id: str) -> Iterator[Metric]:
-        labels = ["agent_id", "slot", "source"]
-        morsels = CounterMetricFamily("sabot_slot_morsels", "Morsels run, by slot and source.", labels=labels)
-        time = CounterMetricFamily("sabot_slot_busy_seconds", "Time in morsels, by slot.", labels=labels[:2])
-        for slot in self._read_slots():
-            slot_id = str(slot["slot_id"])
-            for source in ("local", "network"):
-                morsels.add_metric([agent_id, slot_id, source], slot[f"{source}_morsels"])
-            time.add_metric([agent_id, slot_id], slot["total_processing_time_us"] / 1e6)
-        yield morsels
-        yield time
-
-
-def _family(name: str, value: float, agent_id: str) -> Metric:
-    is_gauge = name in GAUGES or name.removeprefix("shuffle_") in STORED
-    kind = GaugeMetricFamily if is_gauge else CounterMetricFamily
-    family = kind(f"sabot_{name}", f"{name.replace('_', ' ')} of the agent.", labels=["agent_id"])
-    family.add_metric([agent_id], value)
-    return family

@@ -46,6 +46,11 @@ class SlotCalls:
         finally:
             future.cancel()
 
+    def call_to_end(self, function: Callable[[], T]) -> T:
+        """As `call`, for what must not be left alone in its slot: a cancel is seen only before it starts and after."""
+        self.check_cancelled()
+        return self._manager.call_in_slot(function).result()
+
     def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
         """What each function gives, in order; while one answer is used, the next is already made."""
         ahead: deque[concurrent.futures.Future[T]] = deque()
@@ -66,6 +71,7 @@ class SlotCalls:
     ) -> list[pa.RecordBatch]:
         """The batches through `pipeline`, morsel by morsel, in order; what gives nothing is left out."""
         self.check_cancelled()
+        batches = [batch for batch in batches if batch.num_rows]
         answers = self._manager.run_operator(
             batches, pipeline, morsel_bytes=self._morsel_bytes, source=source, cancel=self._cancelled
         )

@@ -7,6 +7,7 @@ form: dictionaries decoded, every column nullable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -117,6 +118,7 @@ class FileWriter:
 
     def __init__(self, output: WriteOutput, calls: SlotCalls, schema: pa.Schema, *, job_id: str, task: int) -> None:
         self._calls = calls
+        self._format = output.format
         self._schema = plain_schema(schema) if output.format == "parquet" else wire_schema(schema)
         self._form = WireForm(calls, schema) if output.format != "parquet" else None
         self._path = hidden_folder(output.folder, job_id) / f"part-{task:05}.{_ENDINGS[output.format]}"
@@ -128,7 +130,11 @@ class FileWriter:
                 path=output.folder,
             )
         self._sink = pa.OSFile(str(self._path), "wb")
-        self._writer = _open_writer(output.format, self._sink, self._schema)
+        try:
+            self._writer = _open_writer(output.format, self._sink, self._schema)
+        except BaseException:
+            self._discard()
+            raise
 
     def write(self, batches: Sequence[pa.RecordBatch]) -> None:
         for piece in self._gather.add(self._form.convert(batches) if self._form else batches):
@@ -138,17 +144,25 @@ class FileWriter:
         rest = self._gather.rest()
         if rest:
             self._write(rest)
-        self._writer.close()
+        self._calls.call_to_end(self._writer.close)
         self._sink.close()
         reply.written_file = str(self._path)
 
     def abort(self) -> None:
+        with suppress(Exception):  # what it would write is thrown away
+            self._writer.close()
+        self._discard()
+
+    def _discard(self) -> None:
         self._sink.close()
         self._path.unlink(missing_ok=True)
 
     def _write(self, batches: Sequence[pa.RecordBatch]) -> None:
         table = pa.Table.from_batches([conform(batch, self._schema) for batch in batches], self._schema)
-        self._calls.call(lambda: self._writer.write_table(table))
+        try:
+            self._calls.call_to_end(lambda: self._writer.write_table(table))
+        except pa.ArrowException as error:
+            raise UsageError(f"rows cannot be written as {self._format}: {error}; cast or drop that column") from error
 
 
 class WireForm:

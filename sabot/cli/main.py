@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -21,7 +22,36 @@ from sabot.errors import EXIT_INTERNAL, ConfigError, SabotError
 EXIT_INTERRUPTED = 130
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class ErrorsToExitCodes(click.Group):
+    """A group that ends the process with the exit code of whatever a subcommand raises."""
+
+    def main(self, args: Sequence[str] | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
+        sys.exit(_exit_code_of(lambda: super(ErrorsToExitCodes, self).main(args, "sabot-agent", standalone_mode=False)))
+
+
+def _exit_code_of(run: Callable[[], Any]) -> int:
+    try:
+        code = run()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except ConfigError as error:
+        for problem in error.facts.get("problems") or [error.message]:
+            click.echo(f"sabot-agent: {problem}", err=True)
+        return error.exit_code
+    except SabotError as error:
+        click.echo(f"sabot-agent: {' '.join(error.message.split())}", err=True)
+        return error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        click.echo(f"sabot-agent: a bug in Sabot, please report it: {type(error).__name__}: {error}", err=True)
+        return EXIT_INTERNAL
+    return code if isinstance(code, int) else 0
+
+
+@click.group(cls=ErrorsToExitCodes, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="sabot")
 def cli() -> None:
     """Run Sabot's agents and look at them.
@@ -44,27 +74,9 @@ for command in (start, status, agents, slots, stop, ping, local):
     cli.add_command(command)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point; ends the process."""
-    try:
-        code = cli.main(args=arguments, prog_name="sabot-agent", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(EXIT_INTERRUPTED)
-    except ConfigError as error:
-        for problem in error.facts.get("problems") or [error.message]:
-            click.echo(f"sabot-agent: {problem}", err=True)
-        sys.exit(error.exit_code)
-    except SabotError as error:
-        click.echo(f"sabot-agent: {' '.join(error.message.split())}", err=True)
-        sys.exit(error.exit_code)
-    except Exception as error:
-        traceback.print_exc()
-        click.echo(f"sabot-agent: a bug in Sabot, please report it: {type(error).__name__}: {error}", err=True)
-        sys.exit(EXIT_INTERNAL)
-    sys.exit(code if isinstance(code, int) else 0)
+def main() -> NoReturn:
+    """The entry point: runs the command line of this process and ends it."""
+    cli.main()
 
 
 if __name__ == "__main__":

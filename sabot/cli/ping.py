@@ -15,7 +15,7 @@ from sabot.shuffle.client import ShuffleClient
 from sabot.wire import agent_pb2
 
 
-@click.command()
+@click.command(short_help="Check that an agent's data plane answers.")
 @click.option("--flight", type=AddressType(), help="Flight port to ping.")
 @click.option("--agent", type=AddressType(), help="Ask this control port which Flight port to ping.")
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Ping the agent whose agent.json is there.")

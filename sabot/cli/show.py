@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from sabot.cli.agent_call import call_agent
 from sabot.cli.options import agent_option, json_option, timeout_option
@@ -176,6 +174,9 @@ def _print_json(value: Any) -> None:
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    from rich.console import Console  # a tenth of a second to import, which `ping` and `start` need not pay
+    from rich.table import Table
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = UNLIMITED_WIDTH  # a pipe has no width, and what is cut off there is lost

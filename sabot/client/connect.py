@@ -5,6 +5,7 @@ from __future__ import annotations
 from sabot.client.control import ControlClient
 from sabot.client.session import Session
 from sabot.wire.addresses import parse_address
+from sabot.wire.convert import from_agent
 
 
 def connect(address: str, *, timeout_s: float = 10.0, progress: bool | None = None) -> Session:
@@ -16,8 +17,7 @@ def connect(address: str, *, timeout_s: float = 10.0, progress: bool | None = No
     """
     control = ControlClient(str(parse_address(address, what="the agent's address")), timeout_s=timeout_s)
     try:
-        hello = control.hello()
+        return Session(control, from_agent(control.hello().agent), progress=progress)
     except BaseException:
         control.close()
         raise
-    return Session(control, hello, progress=progress)

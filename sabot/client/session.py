@@ -10,7 +10,7 @@ import os
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -34,28 +34,16 @@ from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
 from sabot.errors import LimitReached, UsageError
 from sabot.wire import agent_pb2
 from sabot.wire.addresses import MESSAGE_BYTES_MAX
+from sabot.wire.member import Member
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentInfo:
-    """A member of the cluster as the session's agent knows it; addresses are HOST:PORT."""
-
-    agent_id: str
-    incarnation: int
-    control_address: str
-    flight_address: str
-    http_address: str
-    slots: int
-    draining: bool
 
 
 class Session:
     """Made by `sabot.connect`; a context manager. Datasets and results made by it work until it is closed."""
 
-    def __init__(self, control: ControlClient, hello: agent_pb2.HelloReply, *, progress: bool | None = None) -> None:
-        self.agent: AgentInfo = _agent_info(hello.agent)
+    def __init__(self, control: ControlClient, agent: Member, *, progress: bool | None = None) -> None:
+        self.agent = agent
         self._control = control
         self._progress = progress
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
@@ -128,7 +116,7 @@ class Session:
                 self._drop_uploads(job_id, agent)
             raise
 
-    def _drop_uploads(self, job_id: str, agent: AgentInfo) -> None:
+    def _drop_uploads(self, job_id: str, agent: Member) -> None:
         control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
         control.end_job(job_id)
         control.close()
@@ -175,16 +163,16 @@ class Session:
 
     # Who is there
 
-    def agents(self) -> list[AgentInfo]:
+    def agents(self) -> list[Member]:
         """The members of the cluster as the session's agent knows them now."""
         self._check_open()
-        return [_agent_info(agent) for agent in self._control.list_agents()]
+        return self._control.list_agents()
 
     def slot_stats(self) -> dict[str, list[dict[str, int | bool]]]:
         """For each agent_id its slots' counters, as `TaskSlotManager.get_slot_stats` gives them."""
         return {agent.agent_id: self._slot_stats_of(agent) for agent in self.agents()}
 
-    def _slot_stats_of(self, agent: AgentInfo) -> list[dict[str, int | bool]]:
+    def _slot_stats_of(self, agent: Member) -> list[dict[str, int | bool]]:
         control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
         try:
             slots = control.get_slots().slots
@@ -238,16 +226,4 @@ def _source_file(file: agent_pb2.SourceFile) -> SourceFile:
         modified_ns=file.modified_ns,
         row_group_rows=tuple(file.row_group_rows),
         row_group_bytes=tuple(file.row_group_bytes),
-    )
-
-
-def _agent_info(agent: agent_pb2.Agent) -> AgentInfo:
-    return AgentInfo(
-        agent_id=agent.agent_id,
-        incarnation=agent.incarnation,
-        control_address=agent.control_address,
-        flight_address=agent.flight_address,
-        http_address=agent.http_address,
-        slots=agent.slots,
-        draining=agent.draining,
     )

@@ -54,7 +54,7 @@ def split_aggregation(
         if not halves.add(aggregation):
             return None
     split = halves.split()
-    return split if split is not None and _same_schema(split, keys, aggregations, schema) else None
+    return split if _same_schema(split, keys, aggregations, schema) else None
 
 
 class _Halves:
@@ -104,12 +104,14 @@ class _Halves:
         if not pa.types.is_floating(kind):
             # pyarrow's mean of integers adds them up as float64, where their sum would overflow.
             summed = f"{column} as double"
+            if summed in self._schema.names:
+                return None
             self._casts[summed] = pc.field(column).cast(pa.float64(), safe=False)
         count = self._put_together((column,), "count").cast(pa.float64())
         return pc.divide(self._put_together((summed,), "sum"), count)
 
-    def split(self) -> SplitAggregation | None:
-        """The halves; None where names of columns would collide."""
+    def split(self) -> SplitAggregation:
+        """The halves. Where their columns' names collide, pyarrow refuses them as ambiguous."""
         partials = tuple(self._partials.values())
         used = dict.fromkeys([*self._keys, *(c for target, *_ in partials for c in target_columns(target))])
         plain = [name for name in used if name not in self._casts]
@@ -117,9 +119,6 @@ class _Halves:
         if self._casts:
             expressions = [*(pc.field(name) for name in plain), *self._casts.values()]
             before = Project(names=(*plain, *self._casts), expressions=tuple(expressions))
-        for names in ([*plain, *self._casts], [*self._keys, *self._partials], [*self._keys, *self._finals]):
-            if len(set(names)) < len(names) or not set(self._casts).isdisjoint(self._schema.names):
-                return None
         return SplitAggregation(
             before=before,
             partial=Aggregate(keys=self._keys, aggregations=partials),
@@ -134,7 +133,7 @@ class _Halves:
 def _same_schema(
     split: SplitAggregation, keys: tuple[str, ...], aggregations: tuple[Aggregation, ...], schema: pa.Schema
 ) -> bool:
-    """Whether both ways give the same names and types: they do not for every type that pyarrow may add."""
+    """Whether both ways give the same names and types: not for every type, nor where names of columns collide."""
     rows = schema.empty_table()
     whole = apply_table_step(Aggregate(keys=keys, aggregations=aggregations), [rows])
     try:

@@ -28,7 +28,7 @@ def names_list(names: str | Iterable[str]) -> tuple[str, ...]:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, case aside; None where nothing is like it."""
     by_lower = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[found[0]] if found else None
 
 

@@ -5,8 +5,8 @@ Every method checks its arguments at once and gives a new Dataset; nothing is co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Literal, cast, get_args
 
 import pyarrow as pa
@@ -208,14 +208,14 @@ class Dataset:
         counted = self.group_by([]).aggregate([([], "count_all")]).to_table()
         return int(counted.column(0)[0].as_py())
 
-    def write_dataset(self, base_dir: str | os.PathLike[str], format: str = "parquet") -> ResultProtocol:
+    def write_dataset(self, base_dir: str | PurePath, format: str = "parquet") -> ResultProtocol:
         """Writes one file per partition on the agents; all appear when the job has succeeded, none before.
 
         `format`: "parquet", "csv" or "ipc" (also "arrow", "feather"). The result has no rows; it has the receipt.
         """
         if format not in _WRITE_FORMATS:
             raise UsageError(f"write_dataset: no format {format!r}; there are {', '.join(map(repr, _WRITE_FORMATS))}")
-        output = WriteOutput(folder=os.fspath(base_dir), format=_WRITE_FORMATS[format])
+        output = WriteOutput(folder=str(base_dir), format=_WRITE_FORMATS[format])
         return self._session.run(self._node, output=output)
 
     def explain(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -86,6 +86,29 @@ class Aggregate:
     keys: tuple[str, ...]
     aggregations: tuple[Aggregation, ...]
     finish: Project | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # pyarrow's options have a form of their own to travel in, and none for pickle.
+        travelling = tuple(
+            (aggregation[0], aggregation[1], None if options is None else options.serialize().to_pybytes())
+            for aggregation in self.aggregations
+            for options in [aggregation[2] if len(aggregation) > 2 else None]
+        )
+        return _restore_aggregate, (self.keys, travelling, self.finish)
+
+
+def _restore_aggregate(
+    keys: tuple[str, ...],
+    aggregations: tuple[tuple[str | Sequence[str], str, bytes | None], ...],
+    finish: Project | None,
+) -> Aggregate:
+    restored: list[Aggregation] = [
+        (target, function)
+        if options is None
+        else (target, function, pc.FunctionOptions.deserialize(pa.py_buffer(options)))
+        for target, function, options in aggregations
+    ]
+    return Aggregate(keys=keys, aggregations=tuple(restored), finish=finish)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

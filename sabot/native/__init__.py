@@ -6,7 +6,7 @@ import pyarrow
 _BUILD_ADVICE = "Run `make` in a checkout, or `pip install --force-reinstall sabot`."
 
 
-def _check_core() -> None:
+def _check_core() -> bool:
     running = int(pyarrow.__version__.split(".")[0])
     try:
         from sabot.native import _native
@@ -17,8 +17,9 @@ def _check_core() -> None:
     if running != _native.BUILT_FOR_PYARROW:
         raise ImportError(
             f"Sabot's compiled core was built for pyarrow {_native.BUILT_FOR_PYARROW}, and pyarrow "
-            f"{pyarrow.__version__} is installed. Install pyarrow {_native.BUILT_FOR_PYARROW}, or rebuild. {_BUILD_ADVICE}"
+            f"{pyarrow.__version__} is installed. Install pyarrow {_native.BUILT_FOR_PYARROW}. {_BUILD_ADVICE}"
         )
+    return True
 
 
-_check_core()
+CORE_FITS = _check_core()

@@ -36,7 +36,7 @@ def await_confirmation(sender: NativeSender, shuffle_id: str, timeout_s: float) 
 
 
 class AttemptWriter:
-    """Rows of one attempt on their way. Thread-safe; `write` blocks its caller while a slot partitions, never a slot."""
+    """Rows of one attempt on their way. Thread-safe; `write` blocks its caller, never a slot."""
 
     def __init__(self, sender: NativeSender, *, shuffle_id: str, slot_pool: SlotPool | None) -> None:
         self._sender = sender

@@ -1,4 +1,4 @@
-"""What a shuffle is held to: sums per partition before the wire and after it, as values that can be added and compared."""
+"""What a shuffle is held to: sums per partition before the wire and after it, as values to add and compare."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class ShuffleServer:
     def read_partition(
         self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0
     ) -> PartitionRead:
-        """The rows that exactly these (task, attempt) pairs sent, audited in the slots; ShuffleIntegrityError otherwise."""
+        """What exactly these (task, attempt) pairs sent, audited in the slots; ShuffleIntegrityError otherwise."""
         schema, batches, rows, content_sum, network_rows = self._take(shuffle_id, partition, attempts, timeout_s)
         table = pa.Table.from_batches(batches, schema=schema)
         return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=network_rows)

@@ -41,16 +41,18 @@ class MorselExecutor:
         """The answers for the batch's morsels, in order; a morsel for which `fn` gave None has none."""
         run = MorselRun(native_operator(fn))
         add_slices(run, batch, check_morsel_bytes(morsel_bytes), MorselSource.LOCAL)
-        run.submit(self._manager.native_pool)
         try:
-            run.wait()
+            run.execute(self._manager.native_pool)
         finally:
-            with self._lock:
-                self._stats["total_morsels_created"] += len(run)
-                self._stats["total_morsels_processed"] += len(run) - run.skipped()
-                self._stats["total_batches_executed"] += 1
-        run.raise_failure()
+            if run.accepted:
+                self._count(run)
         return [answer for answer in run.batches() if answer is not None]
+
+    def _count(self, run: MorselRun) -> None:
+        with self._lock:
+            self._stats["total_morsels_created"] += len(run)
+            self._stats["total_morsels_processed"] += len(run) - run.skipped()
+            self._stats["total_batches_executed"] += 1
 
     def get_stats(self) -> ExecutorStats:
         """Counts since it was made."""

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class MorselFuture(Future[MorselResult]):
-    """Of one morsel. `cancel()` works until the morsel starts; `running()` stays False, for no Python runs at its start."""
+    """Of one morsel. `cancel()` works until it starts; `running()` stays False, for no Python runs at its start."""
 
     def __init__(self, run: MorselRun, morsel_id: int, source: MorselSource) -> None:
         super().__init__()

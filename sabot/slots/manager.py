@@ -12,12 +12,12 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import MorselRun, SlotPool, SlotStats
+from sabot.native._native import MorselRun, SlotPool
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.morsel import (
     Morsel,
@@ -30,6 +30,9 @@ from sabot.slots.morsel import (
 )
 from sabot.slots.operators import FunctionOrExpression, native_operator
 
+if TYPE_CHECKING:
+    from sabot.native._native import SlotStats
+
 SLOTS_MAX = 1024
 
 T = TypeVar("T")
@@ -38,8 +41,8 @@ T = TypeVar("T")
 class TaskSlotManager:
     """`num_slots` native slots, 0 for one per core; every method may be called from any thread.
 
-    Work started from inside a slot runs in that slot, before the call returns. After `shutdown`, and in a process forked
-    from this one, whatever starts work raises UsageError.
+    Work started from inside a slot runs in that slot, before the call returns. After `shutdown`, and in a process
+    forked from this one, whatever starts work raises UsageError.
     """
 
     def __init__(self, num_slots: int = 0) -> None:
@@ -73,20 +76,18 @@ class TaskSlotManager:
         """
         return self._pool_here().stats()
 
-    def execute_morsels(
-        self, morsels: Iterable[Morsel], fn_or_expression: FunctionOrExpression
-    ) -> list[MorselResult]:
+    def execute_morsels(self, morsels: Iterable[Morsel], fn_or_expression: FunctionOrExpression) -> list[MorselResult]:
         """Runs every morsel through the operator and waits; the results are in the order given.
 
-        The first error skips the call's other morsels and is raised as itself, with a note that names the slot, morsel and
-        partition.
+        The first error skips the call's other morsels and is raised as itself, with a note that names the slot, morsel
+        and partition.
         """
         run = MorselRun(native_operator(fn_or_expression))
         sources = []
         for morsel in morsels:
             add_morsel(run, morsel)
             sources.append(morsel.source)
-        self._run(run)
+        run.execute(self._pool_here())
         return [
             MorselResult(
                 batch=batch,
@@ -109,9 +110,7 @@ class TaskSlotManager:
         run.submit(self._pool_here(), future.settle)
         return future
 
-    def call_in_slot(
-        self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL
-    ) -> Future[T]:
+    def call_in_slot(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> Future[T]:
         """Calls `function()` once in a slot, counted as one morsel."""
         if not callable(function):
             raise UsageError(f"a {type(function).__qualname__} cannot be called in a slot; give a function")
@@ -134,7 +133,7 @@ class TaskSlotManager:
         size_bytes = check_morsel_bytes(morsel_bytes)
         for batch in batches:
             add_slices(run, batch, size_bytes, source)
-        self._run(run, cancel)
+        run.execute(self._pool_here(), cancel)
         return run.batches()
 
     def add_slots(self, count: int) -> None:
@@ -162,11 +161,6 @@ class TaskSlotManager:
     ) -> None:
         self.shutdown(drain=kind is None)
 
-    def _run(self, run: MorselRun, cancel: threading.Event | None = None) -> None:
-        run.submit(self._pool_here())
-        run.wait(cancel)
-        run.raise_failure()
-
     def _pool_here(self) -> SlotPool:
         if os.getpid() != self._pid:
             raise UsageError(
@@ -185,7 +179,8 @@ def _close(pool: SlotPool, pid: int) -> None:
     if os.getpid() != pid:
         return  # the slots are the parent's
     if pool.on_slot_thread():
-        # A slot dropped the manager's last reference. It cannot wait for itself, but a thread can, and exit waits for it.
+        # A slot dropped the manager's last reference. It cannot wait for itself, but a thread can, and exit waits for
+        # that thread.
         threading.Thread(target=pool.shutdown, args=(False,), name="sabot-close").start()
     else:
         pool.shutdown(False)

@@ -96,7 +96,9 @@ def add_morsel(run: MorselRun, morsel: Morsel) -> None:
             morsel.source is MorselSource.NETWORK,
         )
     except (TypeError, OverflowError) as error:
-        raise UsageError(f"morsel {len(run)}: start_row, num_rows and partition_id must be integers: {error}") from error
+        raise UsageError(
+            f"morsel {len(run)}: start_row, num_rows and partition_id must be integers: {error}"
+        ) from error
 
 
 def check_morsel_bytes(morsel_bytes: MorselBytes) -> int:
@@ -105,18 +107,17 @@ def check_morsel_bytes(morsel_bytes: MorselBytes) -> int:
         return AUTO_MORSEL_BYTES
     if not isinstance(morsel_bytes, int) or isinstance(morsel_bytes, bool) or morsel_bytes < 1:
         raise UsageError(f'morsel_bytes is {morsel_bytes!r}; give "auto" or a number of bytes above 0')
-    return morsel_bytes
+    return int(morsel_bytes)
 
 
 def rows_per_morsel(batch: pa.RecordBatch, morsel_bytes: int) -> int:
     """How many rows of `batch` fit `morsel_bytes`, by its average row; at least one."""
+    rows: int = batch.num_rows
     try:
-        batch_bytes = batch.nbytes
+        batch_bytes: int = batch.nbytes
     except pa.ArrowNotImplementedError:  # of some layouts Arrow cannot tell the size of a slice
         batch_bytes = batch.get_total_buffer_size()
-    if batch_bytes == 0:
-        return max(1, batch.num_rows)
-    return int(max(1, morsel_bytes * batch.num_rows // batch_bytes))
+    return max(1, rows if batch_bytes == 0 else morsel_bytes * rows // batch_bytes)
 
 
 def add_slices(run: MorselRun, batch: pa.RecordBatch, morsel_bytes: int, source: MorselSource) -> None:

@@ -79,7 +79,7 @@ class MorselOperator:
             return answers[0] if answers else None
         if any(not answer.schema.equals(answers[0].schema) for answer in answers):
             raise TypeError(
-                f"the operator {self._native_operator.name} returned batches of different schemas for morsels of one batch; "
-                "return the same columns and types for every morsel"
+                f"the operator {self._native_operator.name} returned batches of different schemas for morsels of one "
+                "batch; return the same columns and types for every morsel"
             )
         return pa.concat_batches(answers)

@@ -1,13 +1,13 @@
 """What may be done to a morsel: a Python function, an Arrow expression, or a pipeline of such steps.
 
-Each becomes one native operator, whose expressions are bound once per schema. A morsel runs through all its steps in one
-go; only a call takes the GIL.
+Each becomes one native operator, whose expressions are bound once per schema. A morsel runs through all its steps in
+one go; only a call takes the GIL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +29,7 @@ class HasNativeOperator(Protocol):
     def native_operator(self) -> Operator: ...
 
 
-FunctionOrExpression = MorselFunction | pc.Expression | HasNativeOperator
+FunctionOrExpression: TypeAlias = MorselFunction | pc.Expression | HasNativeOperator
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -38,7 +38,7 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 class Pipeline:
-    """Steps of the forms `("filter", expression)`, `("project", names, expressions)` and `("call", function)`, in order.
+    """Steps in order, each `("filter", expression)`, `("project", names, expressions)` or `("call", function)`.
 
     Accepted wherever a function or an expression is. A filter drops the rows for which its expression is null.
     """
@@ -65,7 +65,9 @@ class Pipeline:
 
     def _add_project(self, names: list[Any], expressions: list[Any]) -> None:
         if len(names) != len(expressions):
-            raise UsageError(f"a projection has {len(names)} names for {len(expressions)} expressions; give one for each")
+            raise UsageError(
+                f"a projection has {len(names)} names for {len(expressions)} expressions; give one for each"
+            )
         if not all(isinstance(name, str) for name in names):
             raise UsageError(f"the names of a projection must be str: {names!r}")
         if not all(isinstance(expression, pc.Expression) for expression in expressions):

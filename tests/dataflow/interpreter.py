@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from sabot.dataflow.dataset import Dataset
@@ -161,17 +161,16 @@ class _Interpreter:
                 return found
 
     def _through(self, segment: MorselSegment, table: pa.Table) -> pa.Table:
-        answers = []
+        answers: list[pa.RecordBatch | None] = []
         for batch in table.to_batches(max_chunksize=self._session.morsel_rows):
             answer: pa.RecordBatch | None = batch
             for kind, *arguments in pipeline_steps(segment.steps):
                 if answer is not None:
                     answer = _step(kind, arguments, answer)
-            if answer is not None:
-                answers.append(pa.table(answer))
+            answers.append(answer)
         schema = schema_after(segment, table.schema)
-        assert all(answer.schema.equals(schema) for answer in answers)
-        return pa.concat_tables([schema.empty_table(), *answers])
+        rows = [pa.RecordBatch.from_arrays(answer.columns, schema=schema) for answer in answers if answer is not None]
+        return pa.Table.from_batches(rows, schema=schema)
 
 
 def _step(kind: str, arguments: Sequence[Any], batch: pa.RecordBatch) -> pa.RecordBatch | None:
@@ -200,8 +199,7 @@ def _read_files(stage: Stage, split: FilesSplit) -> pa.Table:
     tables = [source.schema.empty_table()]
     for part in split.parts:
         if source.format == "csv":
-            options = pa.csv.ConvertOptions(include_columns=columns or [], column_types=source.schema)
-            table = pa.csv.read_csv(part.file.path, convert_options=options)
+            table = ds.dataset(part.file.path, format="csv").to_table(columns=columns, use_threads=False)
         else:
             with pq.ParquetFile(part.file.path) as file:
                 table = file.read_row_groups(list(part.row_groups), columns=columns, use_threads=False)

@@ -48,6 +48,28 @@ PAYLOADS: dict[pa.DataType, st.SearchStrategy[Any]] = {
 }
 
 
+EVERY_KEY: dict[pa.DataType, list[Any]] = {
+    pa.int64(): [0, 1, -(2**63)],
+    pa.int8(): [0, 1, -128],
+    pa.uint16(): [0, 1, 65535],
+    pa.float64(): [1.5, math.nan, math.inf],
+    pa.bool_(): [True, False],
+    pa.string(): ["", "b", "a"],
+    pa.large_binary(): [b"", b"b", b"a"],
+    pa.date32(): [datetime.date(2000, 2, 29), datetime.date(1970, 1, 1)],
+    pa.timestamp("us"): [datetime.datetime(2000, 1, 2), datetime.datetime(2000, 1, 1)],
+    pa.decimal128(7, 2): [decimal.Decimal("1.50"), decimal.Decimal("-0.01")],
+    # In a dictionary the order of the values is not the order of their numbers.
+    pa.dictionary(pa.int8(), pa.string()): ["z", "a", "m"],
+}
+
+
+def every_value(kind: pa.DataType) -> pa.Table:
+    """Columns k, with some values of the type and null, each several times, and i, the row's number."""
+    values = [*EVERY_KEY[kind], None] * 3
+    return pa.table({"k": pa.array(values, kind), "i": pa.array(range(len(values)), pa.int64())})
+
+
 @st.composite
 def columns(draw: st.DrawFn, kinds: dict[pa.DataType, st.SearchStrategy[Any]], rows: int) -> pa.Array:
     """An array of one of the types, with nulls."""

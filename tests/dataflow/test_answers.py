@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.dataflow.comparing import assert_same_rows
 from tests.dataflow.interpreter import InterpreterSession
-from tests.dataflow.tables import sessions_arguments, tables
+from tests.dataflow.tables import EVERY_KEY, KEY_VALUES, every_value, sessions_arguments, tables
 
 FLIGHTS = pa.table(
     {
@@ -85,6 +85,20 @@ def test_sort_by_answers_as_pyarrow(
     rows = pc.sort_indices(decoded, sort_keys=[key, ("i", "ascending")])
     answer = InterpreterSession(**arguments).from_table(table).sort_by([key, ("i", "ascending")]).to_table()
     assert_same_rows(answer, table.take(rows), ordered=True)
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+@pytest.mark.parametrize("kind", EVERY_KEY, ids=str)
+def test_every_type_of_key_sorts_by_its_values(kind: pa.DataType, order: str) -> None:
+    table = every_value(kind)
+    answer = InterpreterSession().from_table(table).sort_by([("k", order), ("i", "descending")]).to_table()
+    decoded = table.set_column(0, "k", _decoded(table["k"]))
+    rows = pc.sort_indices(decoded, sort_keys=[("k", order), ("i", "descending")])
+    assert_same_rows(answer, table.take(rows), ordered=True)
+
+
+def test_every_key_type_has_its_values() -> None:
+    assert EVERY_KEY.keys() == KEY_VALUES.keys()
 
 
 def test_sort_by_keeps_the_order_of_equal_rows() -> None:

@@ -124,7 +124,7 @@ def test_files_that_cannot_be_published_are_discarded() -> None:
 def test_job_of_no_files_gives_an_empty_answer() -> None:
     plan = JobPlan(job_id="0", stages=(stage(0, scan(), ResultOutput()),))
     commands = run_to_end(plan, make_coordinator(plan, member(0)))
-    assert kinds(commands) == {"Prepare": 1, "EndJob": 1, "Finish": 1}
+    assert kinds(commands) == {"Prepare": 1, "StartTask": 1, "EndJob": 1, "Finish": 1}
 
 
 @pytest.mark.parametrize("agents", [1, 2])

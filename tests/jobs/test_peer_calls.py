@@ -51,7 +51,9 @@ class Service(AgentControlServicer):
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def RunTask(self, request: RunTaskRequest, context: Any) -> RunTaskReply:
+    async def RunTask(  # noqa: N802
+        self, request: RunTaskRequest, context: Any
+    ) -> RunTaskReply:
         self.started.set()
         try:
             return await self.run()
@@ -63,9 +65,17 @@ class Service(AgentControlServicer):
             self.cancelled.set()
             raise
 
-    async def PrepareJob(self, request: PrepareJobRequest, context: Any) -> PrepareJobReply:
-        await asyncio.sleep(3600)
+    async def PrepareJob(  # noqa: N802
+        self, request: PrepareJobRequest, context: Any
+    ) -> PrepareJobReply:
+        await asyncio.Event().wait()
         return PrepareJobReply()
+
+    async def EndJob(  # noqa: N802
+        self, request: EndJobRequest, context: Any
+    ) -> EndJobReply:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "what is EndJob?")
+        return EndJobReply()
 
 
 def with_agent(
@@ -96,7 +106,7 @@ def with_agent(
 
 
 async def forever() -> RunTaskReply:
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
     return RunTaskReply()
 
 

@@ -38,7 +38,8 @@ cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil
         int64_t first_row
         int64_t chunk_bytes_max
 
-    CResult[vector[ScatteredChunk]] Scatter(const vector[shared_ptr[CRecordBatch]]& batches, const ScatterOptions& options)
+    CResult[vector[ScatteredChunk]] Scatter(
+        const vector[shared_ptr[CRecordBatch]]& batches, const ScatterOptions& options)
 
 
 cdef shared_ptr[CRecordBatch] _batch_of(batch) except *:
@@ -113,13 +114,15 @@ def partition_of(hashes, int32_t num_partitions):
     """The partition of every key hash, each in [0, num_partitions); `hashes` is uint64 without nulls."""
     _array_of(hashes)
     if hashes.type != pyarrow.uint64() or hashes.null_count:
-        raise _errors.UsageError(f"Key hashes are uint64 without nulls, not {hashes.type} with {hashes.null_count} nulls.")
+        found = f"{hashes.type} with {hashes.null_count} nulls"
+        raise _errors.UsageError(f"Key hashes are uint64 without nulls, not {found}.")
     _check_partitions(num_partitions)
     cdef:
         int64_t rows = len(hashes)
         int64_t row
         object values = hashes.buffers()[1]
-        const uint64_t* key_hashes = <const uint64_t*> pyarrow_unwrap_buffer(values).get().data() + <int64_t> hashes.offset
+        int64_t first = hashes.offset
+        const uint64_t* key_hashes = <const uint64_t*> pyarrow_unwrap_buffer(values).get().data() + first
         object partitions = pyarrow.allocate_buffer(rows * 4)
         int32_t* out = <int32_t*> _memory_of(partitions)
     with nogil:
@@ -170,8 +173,9 @@ def scatter(batches, key_columns, int32_t num_partitions, owner_of, int sum_colu
         raise _errors.UsageError(f"There is no partitioning {partitioning!r}; use 'hash' or 'round_robin'.")
     for batch in batches:
         inputs.push_back(_batch_of(batch))
-    if not inputs.empty():
-        options.key_columns = _column_numbers(batches[0].schema, key_columns)
+    if inputs.empty():
+        return []
+    options.key_columns = _column_numbers(batches[0].schema, key_columns)
     options.partitioning = Partitioning.kHash if partitioning == "hash" else Partitioning.kRoundRobin
     options.num_partitions = num_partitions
     options.owner_of = owner_of

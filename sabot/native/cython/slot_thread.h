@@ -5,6 +5,9 @@
 
 namespace sabot {
 
+/// Called with the GIL at the end of every slot's thread that has run Python; set once, at import.
+inline void (*on_slot_thread_end)() = nullptr;
+
 /// The state that PyGILState_Ensure made for this thread, kept until the thread ends.
 class SlotThreadState {
  public:
@@ -17,6 +20,7 @@ class SlotThreadState {
     // Once Python is going down the state is Python's to free, and the GIL is not to be had.
     if (state_ == nullptr || !Py_IsInitialized() || Finalizing()) return;
     PyEval_RestoreThread(state_);
+    if (on_slot_thread_end != nullptr) on_slot_thread_end();
     PyGILState_Release(was_);
   }
 

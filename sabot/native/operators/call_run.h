@@ -8,8 +8,8 @@
 
 namespace sabot::operators {
 
-/// The functions take the GIL themselves and never throw; `call` is given the slot, `finished` follows it, or comes alone where the
-/// call was skipped.
+/// The functions take the GIL themselves and never throw; `call` is given the slot, `finished` follows it, or comes
+/// alone where the call was skipped.
 struct CallHooks {
   void (*enter_slot)();
   void (*call)(void* context, int slot_id);
@@ -18,8 +18,7 @@ struct CallHooks {
 
 class CallRun final : public slots::Run {
  public:
-  CallRun(CallHooks hooks, void* context, slots::Source source)
-      : hooks_(hooks), context_(context), source_(source) {}
+  CallRun(CallHooks hooks, void* context, slots::Source source) : hooks_(hooks), context_(context), source_(source) {}
 
   size_t item_count() const noexcept override { return 1; }
   slots::Source source_of(size_t) const noexcept override { return source_; }

@@ -114,7 +114,7 @@ class ExpressionStep final : public Step {
   const Meaning meaning_;
   const std::vector<std::string> names_;
   const std::vector<cp::Expression> expressions_;
-  mutable std::mutex mutex_;                     // held for a comparison and a copy, never while binding
+  mutable std::mutex mutex_;                    // held for a comparison and a copy, never while binding
   mutable std::shared_ptr<const Bound> bound_;  // guarded by mutex_; the schema met last
 };
 

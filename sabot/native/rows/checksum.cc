@@ -113,8 +113,8 @@ arrow::Result<std::array<int64_t, 2>> Checksummer::AddOffsets(const ArraySpan& a
       for (int64_t k = 0; k < count; ++k) {
         // Unsigned, for offsets between the ends may be anything in a batch that nobody has validated.
         using Unsigned = std::make_unsigned_t<Offset>;
-        block[static_cast<size_t>(k)] = static_cast<Offset>(static_cast<Unsigned>(LoadAt<Offset>(offsets, i + k)) -
-                                                            static_cast<Unsigned>(first));
+        block[static_cast<size_t>(k)] =
+            static_cast<Offset>(static_cast<Unsigned>(LoadAt<Offset>(offsets, i + k)) - static_cast<Unsigned>(first));
       }
       AddBytes(block.data(), count * kWidth);
     }
@@ -149,8 +149,8 @@ Status Checksummer::AddLists(const ArraySpan& array) {
   return AddChild(array, first, last - first);
 }
 
-// IPC rebases the offsets of a list view only where it is a slice, so they count from the first value that a row uses, and
-// rows without values count as (0, 0).
+// IPC rebases the offsets of a list view only where it is a slice, so they count from the first value that a row uses,
+// and rows without values count as (0, 0).
 template <typename Offset>
 Status Checksummer::AddListViews(const ArraySpan& array) {
   constexpr auto kWidth = static_cast<int64_t>(sizeof(Offset));
@@ -171,7 +171,8 @@ Status Checksummer::AddListViews(const ArraySpan& array) {
     const int64_t start = LoadAt<Offset>(offsets, i);
     const int64_t size = LoadAt<Offset>(sizes, i);
     if ((has_nulls && !array.IsValid(i)) || size == 0) continue;
-    if (start < 0 || size < 0 || start > child_length || size > child_length - start) return OutOfBounds(array, "views");
+    if (start < 0 || size < 0 || start > child_length || size > child_length - start)
+      return OutOfBounds(array, "views");
     first = std::min(first, start);
     last = std::max(last, start + size);
   }

@@ -8,10 +8,10 @@
 
 namespace sabot::rows {
 
-/// XXH3-64 over the buffers in schema order, each cut to its logical length: offsets start at 0, unused bits are zero, a
-/// validity bitmap counts only where there are nulls. A slice and its copy after IPC give the same.
-/// Safe for a batch that nobody has validated: lengths and offsets that reach out of their buffers are kIntegrity.
-/// Union and run-end encoded columns are kUsage.
+/// XXH3-64 over the buffers in schema order, each cut to its logical length: offsets start at 0, unused bits are zero,
+/// a validity bitmap counts only where there are nulls. A slice and its copy after IPC give the same. Safe for a batch
+/// that nobody has validated: lengths and offsets that reach out of their buffers are kIntegrity. Union and run-end
+/// encoded columns are kUsage.
 arrow::Result<uint64_t> ChecksumBatch(const arrow::RecordBatch& batch);
 
 }  // namespace sabot::rows

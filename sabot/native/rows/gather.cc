@@ -212,8 +212,8 @@ ArrayResult Gatherer::Structs() {
   return result;
 }
 
-/// Copies views from `position` (run, row of the run) on, and their bytes into one new buffer of `result`, until that is as
-/// large as a view's offset can tell; returns the output row after the last.
+/// Copies views from `position` (run, row of the run) on, and their bytes into one new buffer of `result`, until that
+/// is as large as a view's offset can tell; returns the output row after the last.
 arrow::Result<int64_t> Gatherer::CopyViews(std::pair<size_t, int64_t>* position, int64_t row, uint8_t* out,
                                            ArrayData* result) {
   using View = arrow::BinaryViewType::c_type;
@@ -230,7 +230,8 @@ arrow::Result<int64_t> Gatherer::CopyViews(std::pair<size_t, int64_t>* position,
       if (validity == nullptr || arrow::bit_util::GetBit(validity, index)) view = LoadAt<View>(BufferOf(run, 1), index);
       if (!view.is_inline()) {
         if (bytes + view.size() > std::numeric_limits<int32_t>::max()) break;
-        sources.emplace_back(BufferOf(run, static_cast<size_t>(view.ref.buffer_index) + 2) + view.ref.offset, view.size());
+        sources.emplace_back(BufferOf(run, static_cast<size_t>(view.ref.buffer_index) + 2) + view.ref.offset,
+                             view.size());
         view.ref.buffer_index = out_index;
         view.ref.offset = static_cast<int32_t>(bytes);
         bytes += view.size();

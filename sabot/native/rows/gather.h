@@ -1,5 +1,6 @@
 // Copies chosen runs of rows of any type into one new array: for the nested and view types that the scatter of flat
-// columns does not take. The new array shares no buffer with its inputs, so a chunk made of it carries its own rows only.
+// columns does not take. The new array shares no buffer with its inputs, so a chunk made of it carries its own rows
+// only.
 #pragma once
 
 #include <arrow/array/data.h>
@@ -22,8 +23,8 @@ struct Run {
 
 using GatherInputs = std::vector<const arrow::ArrayData*>;
 
-/// The rows of `runs`, in their order. `inputs` are valid and of `type`; kLimit naming column `name` where 32-bit offsets
-/// do not suffice.
+/// The rows of `runs`, in their order. `inputs` are valid and of `type`; kLimit naming column `name` where 32-bit
+/// offsets do not suffice.
 arrow::Result<std::shared_ptr<arrow::ArrayData>> Gather(const std::shared_ptr<arrow::DataType>& type,
                                                         const GatherInputs& inputs, const std::vector<Run>& runs,
                                                         const std::string& name);

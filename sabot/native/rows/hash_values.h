@@ -10,7 +10,8 @@
 
 namespace sabot::rows {
 
-static_assert(std::endian::native == std::endian::little, "the hash and checksum contracts read Arrow's little-endian buffers");
+static_assert(std::endian::native == std::endian::little,
+              "the hash and checksum contracts read Arrow's little-endian buffers");
 
 constexpr uint64_t kNullHash = 0xD1B54A32D192ED03;
 
@@ -24,7 +25,8 @@ constexpr uint64_t SplitMix(uint64_t x) {
 
 constexpr uint64_t MixHashes(uint64_t first, uint64_t second) { return SplitMix(std::rotl(first, 29) + second); }
 
-/// The upper half of the 128-bit product keeps the order of the re-mixed hash, so no division and no need of good low bits.
+/// The upper half of the 128-bit product keeps the order of the re-mixed hash, so no division and no need of good low
+/// bits.
 inline int32_t PartitionOfHash(uint64_t key_hash, int32_t num_partitions) {
   const auto product = static_cast<unsigned __int128>(SplitMix(key_hash)) * static_cast<uint32_t>(num_partitions);
   return static_cast<int32_t>(static_cast<uint64_t>(product >> 64));

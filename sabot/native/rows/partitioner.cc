@@ -21,8 +21,9 @@ Status CheckOptions(const ScatterOptions& options) {
                                         "; it must be at least 1.");
   }
   if (options.owner_of.size() != static_cast<size_t>(options.num_partitions)) {
-    return MakeStatus(Code::kUsage, "There are " + std::to_string(options.num_partitions) + " partitions, but owners for " +
-                                        std::to_string(options.owner_of.size()) + "; name one owner for each.");
+    return MakeStatus(Code::kUsage, "There are " + std::to_string(options.num_partitions) +
+                                        " partitions, but owners for " + std::to_string(options.owner_of.size()) +
+                                        "; name one owner for each.");
   }
   if (std::any_of(options.owner_of.begin(), options.owner_of.end(), [](int32_t owner) { return owner < 0; })) {
     return MakeStatus(Code::kUsage, "An owner's index is negative; owners are numbered from 0.");
@@ -41,9 +42,9 @@ Status CheckSchema(const Batches& batches, const ScatterOptions& options) {
   const arrow::Schema& schema = *batches.front()->schema();
   for (size_t i = 1; i < batches.size(); ++i) {
     if (batches[i]->schema()->Equals(schema, /*check_metadata=*/false)) continue;
-    return MakeStatus(Code::kUsage, "Batch " + std::to_string(i) + " has another schema than batch 0: " +
-                                        batches[i]->schema()->ToString() + " instead of " + schema.ToString() +
-                                        "; cast it first.");
+    return MakeStatus(Code::kUsage, "Batch " + std::to_string(i) +
+                                        " has another schema than batch 0: " + batches[i]->schema()->ToString() +
+                                        " instead of " + schema.ToString() + "; cast it first.");
   }
   const auto is_column = [&](int column) { return column >= 0 && column < schema.num_fields(); };
   for (const int column : options.key_columns) {
@@ -87,7 +88,8 @@ arrow::Result<std::vector<ScatteredChunk>> Scatter(const Batches& batches, const
                                         " rows; it takes at most 4294967295, so give it fewer batches at a time.");
   }
 
-  ARROW_ASSIGN_OR_RAISE(Routing routing, RouteRows(batches, options, ChunkRowsMax(batches, rows, options.chunk_bytes_max)));
+  ARROW_ASSIGN_OR_RAISE(Routing routing,
+                        RouteRows(batches, options, ChunkRowsMax(batches, rows, options.chunk_bytes_max)));
   const auto& schema = batches.front()->schema();
   std::vector<arrow::ArrayVector> columns_of(routing.cuts.size());
   ColumnScatter scatter(routing);
@@ -102,8 +104,8 @@ arrow::Result<std::vector<ScatteredChunk>> Scatter(const Batches& batches, const
   chunks.reserve(routing.cuts.size());
   for (size_t i = 0; i < routing.cuts.size(); ++i) {
     Cut& cut = routing.cuts[i];
-    chunks.push_back({cut.owner, arrow::RecordBatch::Make(schema, cut.rows, std::move(columns_of[i])),
-                      std::move(cut.extents)});
+    chunks.push_back(
+        {cut.owner, arrow::RecordBatch::Make(schema, cut.rows, std::move(columns_of[i])), std::move(cut.extents)});
   }
   return chunks;
 }

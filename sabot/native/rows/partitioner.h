@@ -28,7 +28,7 @@ enum class Partitioning : uint8_t { kHash = 0, kRoundRobin = 1 };
 
 struct ScatterOptions {
   Partitioning partitioning = Partitioning::kHash;
-  std::vector<int> key_columns;   // kHash: at least one unless num_partitions is 1
+  std::vector<int> key_columns;  // kHash: at least one unless num_partitions is 1
   int32_t num_partitions = 1;
   std::vector<int32_t> owner_of;  // partition -> owner index
   int sum_column = 0;             // the column bound to the keys by the content sum; ignored if there are no columns
@@ -36,10 +36,10 @@ struct ScatterOptions {
   int64_t chunk_bytes_max = 4 << 20;  // by mean row bytes; a chunk has at least one row
 };
 
-/// Regroups `batches` (one schema). Row order inside a partition is kept, in the order of the batches. The content sums are
-/// computed from the input. Under kRoundRobin the key hash of every row is 0. No rows give no chunks.
-/// Dictionary columns must have been decoded; union and run-end encoded columns are kUsage errors that name the column.
-/// kLimit where a column outgrows its 32-bit offsets, or there are 2^32 rows or more.
+/// Regroups `batches` (one schema). Row order inside a partition is kept, in the order of the batches. The content sums
+/// are computed from the input. Under kRoundRobin the key hash of every row is 0. No rows give no chunks. Dictionary
+/// columns must have been decoded; union and run-end encoded columns are kUsage errors that name the column. kLimit
+/// where a column outgrows its 32-bit offsets, or there are 2^32 rows or more.
 arrow::Result<std::vector<ScatteredChunk>> Scatter(const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches,
                                                    const ScatterOptions& options);
 

@@ -116,7 +116,8 @@ arrow::Result<std::shared_ptr<Buffer>> PlaceBooleans(const ArrayVector& inputs, 
   return out;
 }
 
-arrow::Result<std::shared_ptr<Buffer>> PlaceFixedWidth(const ArrayVector& inputs, const Routing& routing, int32_t width) {
+arrow::Result<std::shared_ptr<Buffer>> PlaceFixedWidth(const ArrayVector& inputs, const Routing& routing,
+                                                       int32_t width) {
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> out, arrow::AllocateBuffer(routing.rows * width));
   const uint32_t* destination = routing.destination();
   for (const auto& input : inputs) {
@@ -231,13 +232,15 @@ arrow::Result<ArrayVector> ColumnScatter::Scatter(const ArrayVector& inputs, con
   const arrow::DataType& storage = StorageOf(*type);
   ArrayVector pieces;
   pieces.reserve(routing_.cuts.size());
-  if (!arrow::is_fixed_width(storage.id()) && !arrow::is_base_binary_like(storage.id())) return GatherByCut(inputs, name);
+  if (!arrow::is_fixed_width(storage.id()) && !arrow::is_base_binary_like(storage.id()))
+    return GatherByCut(inputs, name);
   ARROW_ASSIGN_OR_RAISE(const auto whole, ScatterFlat(inputs, name));
   for (const Cut& cut : routing_.cuts) pieces.push_back(arrow::MakeArray(whole->Slice(cut.start, cut.rows)));
   return pieces;
 }
 
-arrow::Result<std::shared_ptr<ArrayData>> ColumnScatter::ScatterFlat(const ArrayVector& inputs, const std::string& name) {
+arrow::Result<std::shared_ptr<ArrayData>> ColumnScatter::ScatterFlat(const ArrayVector& inputs,
+                                                                     const std::string& name) {
   const auto& type = inputs.front()->type();
   const arrow::DataType& storage = StorageOf(*type);
   ARROW_ASSIGN_OR_RAISE(auto validity, PlaceValidity(inputs, routing_));

@@ -34,7 +34,8 @@ class ColumnScatter {
   arrow::Result<const uint32_t*> Sources();
 
   const Routing& routing_;
-  std::shared_ptr<arrow::Buffer> sources_;  // uint32 per output row: its input row; made for the first column that needs it
+  std::shared_ptr<arrow::Buffer>
+      sources_;  // uint32 per output row: its input row; made for the first column that needs it
 };
 
 }  // namespace sabot::rows

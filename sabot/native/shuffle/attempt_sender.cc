@@ -79,7 +79,8 @@ arrow::Status AttemptSender::Finish() {
       manifest.has_schema = schema != nullptr;
       manifest.sequence = owner.chunks;
       manifest.checksum = owner.marks;
-      for (const auto& [partition, sum] : owner.sums) manifest.extents.push_back({partition, sum.rows, sum.content_sum});
+      for (const auto& [partition, sum] : owner.sums)
+        manifest.extents.push_back({partition, sum.rows, sum.content_sum});
     }
   }
   const auto stream_schema = schema != nullptr ? schema : arrow::schema({});
@@ -107,7 +108,9 @@ arrow::Result<bool> AttemptSender::WaitConfirmed(Clock::time_point deadline) {
   return true;
 }
 
-void AttemptSender::Abort() { NoteFailure(MakeStatus(Code::kCancelled, "The attempt was given up before it was confirmed.")); }
+void AttemptSender::Abort() {
+  NoteFailure(MakeStatus(Code::kCancelled, "The attempt was given up before it was confirmed."));
+}
 
 void AttemptSender::NoteFailure(const arrow::Status& status) {
   std::lock_guard lock(mutex_);

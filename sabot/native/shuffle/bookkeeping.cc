@@ -25,7 +25,8 @@ arrow::Status Bookkeeping::CheckExtents(const ChunkHeader& header) const {
   for (const rows::Extent& extent : header.extents) {
     if (extent.partition >= options_.num_partitions) {
       return MakeStatus(Code::kPeerRefused, "A chunk names a partition beyond the shuffle's " +
-                                                std::to_string(options_.num_partitions) + Facts(header, extent.partition));
+                                                std::to_string(options_.num_partitions) +
+                                                Facts(header, extent.partition));
     }
     if (options_.owners_fixed && !Owns(extent.partition)) {
       return MakeStatus(Code::kPeerRefused,
@@ -46,12 +47,13 @@ Judgement Bookkeeping::OfferChunk(const ChunkHeader& header, int64_t batch_rows)
   int64_t extent_rows = 0;
   for (const rows::Extent& extent : header.extents) extent_rows += extent.rows;
   if (extent_rows != batch_rows) {
-    return Refused(MakeStatus(Code::kIntegrity, "A chunk has " + std::to_string(batch_rows) + " rows where its header says " +
-                                                    std::to_string(extent_rows) + Facts(header, -1)));
+    return Refused(MakeStatus(Code::kIntegrity, "A chunk has " + std::to_string(batch_rows) +
+                                                    " rows where its header says " + std::to_string(extent_rows) +
+                                                    Facts(header, -1)));
   }
   if (layout_ && *layout_ != header.layout) {
-    return Refused(MakeStatus(Code::kPeerRefused, "A chunk was partitioned by other keys than the chunks before it" +
-                                                      Facts(header, -1)));
+    return Refused(MakeStatus(Code::kPeerRefused,
+                              "A chunk was partitioned by other keys than the chunks before it" + Facts(header, -1)));
   }
   const AttemptKey key{header.task, header.attempt};
   auto [found, fresh] = attempts_.try_emplace(key);
@@ -94,8 +96,8 @@ arrow::Status Bookkeeping::CheckManifest(const ChunkHeader& header, const Attemp
   }
   for (const auto& [partition, sum] : promised) {
     if (sum.rows != 0 && !attempt.sums.contains(partition)) {
-      return MakeStatus(Code::kIntegrity, "The manifest names rows of a partition of which none came" +
-                                              Facts(header, partition));
+      return MakeStatus(Code::kIntegrity,
+                        "The manifest names rows of a partition of which none came" + Facts(header, partition));
     }
   }
   return arrow::Status::OK();
@@ -126,8 +128,9 @@ arrow::Result<PartitionSum> Bookkeeping::Promised(int32_t partition, const std::
       ChunkHeader header;
       header.task = key.task;
       header.attempt = key.attempt;
-      return MakeStatus(Code::kPeerLost, "A partition cannot be read: the manifest of one of its attempts has not come" +
-                                             Facts(header, partition));
+      return MakeStatus(
+          Code::kPeerLost,
+          "A partition cannot be read: the manifest of one of its attempts has not come" + Facts(header, partition));
     }
     const auto sum = found->second.sums.find(partition);
     if (sum != found->second.sums.end()) total.Add(sum->second.rows, sum->second.content_sum);

@@ -17,10 +17,9 @@ constexpr uint8_t kByHash = 2;
 constexpr size_t kAckMessageBytesMax = 4096;
 
 arrow::Status Malformed(const char* what) {
-  return MakeStatus(Code::kPeerRefused, std::string("A ") + what +
-                                            " could not be read: it is not of Sabot's shuffle protocol version " +
-                                            std::to_string(kProtocolVersion) +
-                                            ". Run the same Sabot on every agent and client.");
+  return MakeStatus(Code::kPeerRefused,
+                    std::string("A ") + what + " could not be read: it is not of Sabot's shuffle protocol version " +
+                        std::to_string(kProtocolVersion) + ". Run the same Sabot on every agent and client.");
 }
 
 bool GetMagic(ByteReader* reader, std::string_view magic) {
@@ -99,8 +98,8 @@ arrow::Result<ChunkHeader> DecodeHeader(std::string_view bytes) {
                      GetExtents(&in, extent_count, &header.extents) &&
                      GetKeyColumns(&in, key_count, &header.layout.key_columns) && id_bytes <= kShuffleIdBytesMax &&
                      in.GetBytes(id_bytes, &id) && in.left() == 0;
-  const bool known = kind == static_cast<uint8_t>(MessageKind::kChunk) ||
-                     kind == static_cast<uint8_t>(MessageKind::kManifest);
+  const bool known =
+      kind == static_cast<uint8_t>(MessageKind::kChunk) || kind == static_cast<uint8_t>(MessageKind::kManifest);
   if (!whole || !known || (flags & ~(kHasSchema | kByHash)) != 0) return Malformed("chunk header");
   header.kind = static_cast<MessageKind>(kind);
   header.has_schema = (flags & kHasSchema) != 0;
@@ -167,8 +166,8 @@ arrow::Result<ReadMark> DecodeReadMark(std::string_view bytes) {
   ReadMark mark;
   uint8_t last = 0;
   std::string_view padding;
-  const bool whole = GetMagic(&in, kReadMagic) && in.Get(&last) && in.GetBytes(3, &padding) &&
-                     in.Get(&mark.sequence) && in.Get(&mark.rows) && in.Get(&mark.content_sum) && in.left() == 0;
+  const bool whole = GetMagic(&in, kReadMagic) && in.Get(&last) && in.GetBytes(3, &padding) && in.Get(&mark.sequence) &&
+                     in.Get(&mark.rows) && in.Get(&mark.content_sum) && in.left() == 0;
   if (!whole) return Malformed("read mark");
   mark.last = last != 0;
   return mark;

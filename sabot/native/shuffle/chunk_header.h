@@ -21,7 +21,7 @@ enum class MessageKind : uint8_t { kChunk = 1, kManifest = 2 };
 
 /// How rows came to their partitions: what a reader needs to audit them.
 struct Layout {
-  bool by_hash = false;                 // false: dealt out or named by the sender; the key hash is 0 and any row may be anywhere
+  bool by_hash = false;  // false: dealt out or named by the sender; the key hash is 0 and any row may be anywhere
   std::vector<uint16_t> key_columns;  // column indices, in key order
   bool operator==(const Layout&) const = default;
 };

@@ -32,8 +32,8 @@ void AppendPieces(const ChunkHeader& header, const std::shared_ptr<arrow::Record
   int64_t start = 0;
   for (const rows::Extent& extent : header.extents) {
     if (partition == kEveryPartition || partition == extent.partition) {
-      pieces->push_back({batch->Slice(start, extent.rows), source, {header.task, header.attempt}, header.sequence,
-                         extent.partition});
+      pieces->push_back(
+          {batch->Slice(start, extent.rows), source, {header.task, header.attempt}, header.sequence, extent.partition});
     }
     start += extent.rows;
   }
@@ -69,8 +69,9 @@ arrow::Status ChunkStore::Open(Spec spec) {
   const bool same = open.num_partitions == spec.book.num_partitions && open.owner_count == spec.book.owner_count &&
                     open.my_owner == spec.book.my_owner && !spec.arrival && !found->second->arrival;
   if (same) return arrow::Status::OK();
-  return MakeStatus(Code::kUsage, "Shuffle " + id + " is open already with other partitions or agents. End it first, or " +
-                                      "use another id.");
+  return MakeStatus(
+      Code::kUsage,
+      "Shuffle " + id + " is open already with other partitions or agents. End it first, or " + "use another id.");
 }
 
 arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_point deadline) {
@@ -79,8 +80,8 @@ arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_po
   const bool in_time = changed_.wait_until(lock, deadline, settled);
   if (!in_time || closed_) {
     return MakeStatus(Code::kPeerRefused, "Shuffle " + shuffle_id + " is not known to this agent" +
-                                              (closed_ ? ", which is shutting down." :
-                                                         ": it was not started here before the sender's deadline."));
+                                              (closed_ ? ", which is shutting down."
+                                                       : ": it was not started here before the sender's deadline."));
   }
   return FindLocked(shuffle_id).status();
 }
@@ -156,7 +157,8 @@ arrow::Result<bool> ChunkStore::WaitSenders(const std::string& shuffle_id, Clock
     if (closed_) return MakeStatus(Code::kCancelled, "The agent is shutting down while a partition was awaited.");
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
     if (shuffle->book.options().sender_count == 0) {
-      return MakeStatus(Code::kUsage, "Shuffle " + shuffle_id + " belongs to a job and is read by its tasks only. Read the "
+      return MakeStatus(Code::kUsage, "Shuffle " + shuffle_id +
+                                          " belongs to a job and is read by its tasks only. Read the "
                                           "job's result instead.");
     }
     if (shuffle->book.SendersFinished()) return true;

@@ -16,9 +16,9 @@ namespace {
 
 arrow::Status Lost(const std::string& address, double timeout_s, const arrow::Status& status) {
   if (const Code code = CodeOf(status); code != Code::kOther) return MakeStatus(code, PlainMessage(status));
-  return MakeStatus(Code::kPeerLost, "Agent " + address + " did not answer within " + std::to_string(timeout_s).substr(0, 5) +
-                                         " s, or broke off. Is it running? " + status.message() + " (address=" + address +
-                                         ")");
+  return MakeStatus(Code::kPeerLost, "Agent " + address + " did not answer within " +
+                                         std::to_string(timeout_s).substr(0, 5) + " s, or broke off. Is it running? " +
+                                         status.message() + " (address=" + address + ")");
 }
 
 flight::FlightCallOptions WithDeadline(double timeout_s) {
@@ -52,7 +52,8 @@ arrow::Result<std::shared_ptr<Published>> ReadMarked(flight::FlightStreamReader*
     if (message.data->num_rows() > 0) part->batches.push_back(message.data);
   }
   if (mark.last) return part;
-  return MakeStatus(Code::kPeerLost, "Agent " + address + " broke off before the end of the partition (address=" + address + ")");
+  return MakeStatus(Code::kPeerLost,
+                    "Agent " + address + " broke off before the end of the partition (address=" + address + ")");
 }
 
 }  // namespace
@@ -63,7 +64,8 @@ arrow::Result<std::pair<std::string, int>> SplitAddress(const std::string& addre
     const auto port = DecodeNumber(address.substr(colon + 1), "port");
     if (port.ok() && *port > 0 && *port <= 65535) return std::pair(address.substr(0, colon), static_cast<int>(*port));
   }
-  return MakeStatus(Code::kUsage, "\"" + address + "\" is no address. Write host:port, the port being the agent's Flight port.");
+  return MakeStatus(Code::kUsage,
+                    "\"" + address + "\" is no address. Write host:port, the port being the agent's Flight port.");
 }
 
 DataClient::~DataClient() { Close(); }

@@ -57,8 +57,9 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
                                               std::to_string(row_count) + " came. Nothing of them was kept.");
     }
     if (ended) {
-      return MakeStatus(Code::kPeerLost, "A writer's stream ended without its last message (SBTE and the row count); its " +
-                                             std::to_string(row_count) + " rows were dropped.");
+      return MakeStatus(Code::kPeerLost,
+                        "A writer's stream ended without its last message (SBTE and the row count); its " +
+                            std::to_string(row_count) + " rows were dropped.");
     }
   }
 }
@@ -73,7 +74,8 @@ arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options,
   const arrow::Status status = server->Init(flight::FlightServerOptions(location));
   if (status.ok()) return server;
   server->stopped_.store(true, std::memory_order_relaxed);  // never served: nothing to shut down
-  return MakeStatus(Code::kUsage, "The Flight port " + address + " cannot be opened: it is in use, or not an address of " +
+  return MakeStatus(Code::kUsage, "The Flight port " + address +
+                                      " cannot be opened: it is in use, or not an address of " +
                                       "this machine. Choose another with agent.port (--port), or 0 for any free one.");
 }
 
@@ -130,8 +132,8 @@ arrow::Status FlightServer::ReceiveChunks(flight::FlightMessageReader* reader, f
 
 arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const flight::FlightStreamChunk& message,
                                              const std::shared_ptr<arrow::Schema>& schema) {
-  const std::string facts = " (shuffle=" + header.shuffle_id + ", task=" + std::to_string(header.task) + ", attempt=" +
-                            std::to_string(header.attempt) + ", agent=" + options_.agent + ")";
+  const std::string facts = " (shuffle=" + header.shuffle_id + ", task=" + std::to_string(header.task) +
+                            ", attempt=" + std::to_string(header.attempt) + ", agent=" + options_.agent + ")";
   if ((header.kind == MessageKind::kChunk) != (message.data != nullptr)) {
     return MakeStatus(Code::kPeerRefused, "A chunk came without rows, or a manifest with them" + facts);
   }
@@ -154,8 +156,8 @@ arrow::Status FlightServer::ReceiveUpload(const std::string& name, const std::st
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
   ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
   ARROW_ASSIGN_OR_RAISE(const auto part, published_->Publish(name, number, schema, batches, options_.batch_bytes_max));
-  const ReadMark stored{.last = true, .sequence = 0, .rows = static_cast<uint64_t>(part->rows),
-                        .content_sum = part->content_sum};
+  const ReadMark stored{
+      .last = true, .sequence = 0, .rows = static_cast<uint64_t>(part->rows), .content_sum = part->content_sum};
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeReadMark(stored)));
 }
 
@@ -190,8 +192,8 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
   manifest.sequence = header.sequence;
   manifest.extents = {{static_cast<int32_t>(number), total.rows, total.content_sum}};
   ARROW_RETURN_NOT_OK(store_->PutManifest(manifest, schema).status());
-  const ReadMark stored{.last = true, .sequence = 0, .rows = static_cast<uint64_t>(total.rows),
-                        .content_sum = total.content_sum};
+  const ReadMark stored{
+      .last = true, .sequence = 0, .rows = static_cast<uint64_t>(total.rows), .content_sum = total.content_sum};
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeReadMark(stored)));
 }
 

@@ -1,5 +1,6 @@
-// The agent's Arrow Flight server: receives chunks into the store, serves what is published, answers pings. Its handlers
-// run in Flight's own threads: decode, verify, store, acknowledge; they never run Python and never enter a slot.
+// The agent's Arrow Flight server: receives chunks into the store, serves what is published, answers pings. Its
+// handlers run in Flight's own threads: decode, verify, store, acknowledge; they never run Python and never enter a
+// slot.
 #pragma once
 
 #include <arrow/flight/server.h>
@@ -17,7 +18,7 @@ class FlightServer : public arrow::flight::FlightServerBase {
  public:
   struct Options {
     std::string host = "127.0.0.1";
-    int port = 0;  // 0: any free one
+    int port = 0;       // 0: any free one
     std::string agent;  // our address as others know it, for messages; set after Make where the port was 0
     uint64_t incarnation = 0;
     double open_wait_s = 10.0;  // how long a chunk waits for its shuffle to be opened
@@ -60,7 +61,7 @@ class FlightServer : public arrow::flight::FlightServerBase {
   const Options options_;
   const std::shared_ptr<ChunkStore> store_;          // shared with the transport that reads it
   const std::shared_ptr<PublishedStore> published_;  // likewise
-  std::atomic<uint32_t> plain_tasks_{0};  // a counter alone: relaxed
+  std::atomic<uint32_t> plain_tasks_{0};             // a counter alone: relaxed
   std::atomic<bool> stopped_{false};
 };
 

@@ -53,10 +53,11 @@ class AuditRun : public AwaitedRun {
   }
 
   arrow::Status Wrong(const Piece& piece, const std::string& what) const {
-    return MakeStatus(Code::kIntegrity, "Chunk " + std::to_string(piece.sequence) + " " + what + " (shuffle=" +
-                                            names_.shuffle_id + ", partition=" + std::to_string(piece.partition) +
-                                            ", task=" + std::to_string(piece.attempt.task) + ", attempt=" +
-                                            std::to_string(piece.attempt.attempt) + ", agent=" + names_.agent + ")");
+    return MakeStatus(Code::kIntegrity,
+                      "Chunk " + std::to_string(piece.sequence) + " " + what + " (shuffle=" + names_.shuffle_id +
+                          ", partition=" + std::to_string(piece.partition) +
+                          ", task=" + std::to_string(piece.attempt.task) +
+                          ", attempt=" + std::to_string(piece.attempt.attempt) + ", agent=" + names_.agent + ")");
   }
 
   const PartitionContents& contents_;  // outlives the run: AuditPartition waits for it
@@ -78,10 +79,12 @@ arrow::Result<PartitionSum> AuditPartition(const PartitionContents& contents, co
   ARROW_ASSIGN_OR_RAISE(const PartitionSum released, run->Total());
   if (released == contents.promised) return released;
   if (released.rows != contents.promised.rows) {
-    return MakeStatus(Code::kIntegrity, "A partition has " + std::to_string(released.rows) + " rows where its senders sent " +
-                                            std::to_string(contents.promised.rows) + facts);
+    return MakeStatus(Code::kIntegrity, "A partition has " + std::to_string(released.rows) +
+                                            " rows where its senders sent " + std::to_string(contents.promised.rows) +
+                                            facts);
   }
-  return MakeStatus(Code::kIntegrity, "A partition's rows are not those that its senders sent: the content sums differ" + facts);
+  return MakeStatus(Code::kIntegrity,
+                    "A partition's rows are not those that its senders sent: the content sums differ" + facts);
 }
 
 }  // namespace sabot::shuffle

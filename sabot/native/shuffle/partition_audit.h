@@ -1,4 +1,5 @@
-// The reader's side of the audit: sums computed anew from the rows that are about to be released, as morsels in the slots.
+// The reader's side of the audit: sums computed anew from the rows that are about to be released, as morsels in the
+// slots.
 #pragma once
 
 #include <memory>
@@ -16,8 +17,9 @@ struct AuditNames {
   int32_t num_partitions = 1;
 };
 
-/// Recomputes rows and content sum of `contents`, and that every row's hash belongs to the partition; one morsel a piece,
-/// in the slots of `pool` (null: in the calling thread). Blocks the caller, never a slot. kIntegrity names the culprit.
+/// Recomputes rows and content sum of `contents`, and that every row's hash belongs to the partition; one morsel a
+/// piece, in the slots of `pool` (null: in the calling thread). Blocks the caller, never a slot. kIntegrity names the
+/// culprit.
 arrow::Result<PartitionSum> AuditPartition(const PartitionContents& contents, const AuditNames& names,
                                            slots::SlotPool* pool);
 

@@ -23,8 +23,9 @@ void PeerLink::Enqueue(Outgoing message) {
   arrow::Status failure;
   {
     std::lock_guard lock(mutex_);
-    failure = stopping_ && failure_.ok() ? MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent.")
-                                         : failure_;
+    failure = stopping_ && failure_.ok()
+                  ? MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent.")
+                  : failure_;
     if (failure.ok()) {
       queue_.push_back(std::move(message));
       changed_.notify_one();
@@ -77,8 +78,9 @@ arrow::Status PeerLink::Deliver(Outgoing message) {
   const Outgoing& sent = unacknowledged_.back();
   if (stream_ == nullptr) ARROW_RETURN_NOT_OK(OpenStream(sent.schema));
   auto metadata = arrow::Buffer::FromString(sent.header);
-  const arrow::Status written = sent.batch == nullptr ? stream_->writer->WriteMetadata(std::move(metadata))
-                                                      : stream_->writer->WriteWithMetadata(*sent.batch, std::move(metadata));
+  const arrow::Status written = sent.batch == nullptr
+                                    ? stream_->writer->WriteMetadata(std::move(metadata))
+                                    : stream_->writer->WriteWithMetadata(*sent.batch, std::move(metadata));
   if (!written.ok()) return Explain(written);
   const auto queue_empty = [&] {
     std::lock_guard lock(mutex_);
@@ -130,8 +132,9 @@ arrow::Status PeerLink::Explain(const arrow::Status& symptom) {
     stream_.reset();
   }
   if (const Code code = CodeOf(cause); code != Code::kOther) return MakeStatus(code, PlainMessage(cause));
-  return MakeStatus(Code::kPeerLost, "Agent " + options_.peer + " broke off while it was being sent to, or did not answer " +
-                                         "within " + std::to_string(static_cast<int>(options_.stream_timeout_s)) +
+  return MakeStatus(Code::kPeerLost, "Agent " + options_.peer +
+                                         " broke off while it was being sent to, or did not answer " + "within " +
+                                         std::to_string(static_cast<int>(options_.stream_timeout_s)) +
                                          " s: " + cause.message() + " (address=" + options_.peer + ")");
 }
 

@@ -36,7 +36,7 @@ struct Outgoing {
 class PeerLink {
  public:
   struct Options {
-    std::string peer;               // host:port, for messages
+    std::string peer;                // host:port, for messages
     double stream_timeout_s = 30.0;  // the deadline of each DoPut; streams are changed at a third of it
     double idle_s = 1.0;             // an idle stream is closed after this
     size_t window_chunks = 2;        // unacknowledged at most: gRPC swallows tens of MB per stream that no one counts
@@ -78,7 +78,7 @@ class PeerLink {
   bool stopping_ = false;
   arrow::Status failure_;
 
-  std::unique_ptr<Stream> stream_;   // the thread's own
+  std::unique_ptr<Stream> stream_;       // the thread's own
   std::deque<Outgoing> unacknowledged_;  // the thread's own
   std::atomic<bool> ended_{false};
   std::jthread thread_;  // last: it uses all of the above

@@ -43,8 +43,9 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> Processing::Resu
   for (const Piece& piece : pieces) {
     const Key key = KeyOf(piece);
     if (!changed_.wait_until(lock, deadline, [&] { return results_.contains(key); })) {
-      return MakeStatus(Code::kLimit, "A shuffle's processor did not finish within the reader's deadline. Give "
-                                          "receive_partition a larger timeout_s.");
+      return MakeStatus(Code::kLimit,
+                        "A shuffle's processor did not finish within the reader's deadline. Give "
+                        "receive_partition a larger timeout_s.");
     }
     ARROW_ASSIGN_OR_RAISE(auto batch, results_.at(key));
     if (batch != nullptr) batches.push_back(std::move(batch));

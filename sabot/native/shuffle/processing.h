@@ -1,5 +1,5 @@
-// A shuffle's processor: a function run in the slots on rows as they arrive, whose results wait, tagged with their attempt,
-// for the reader. A reader is given the results of the pieces that it was given, and no others.
+// A shuffle's processor: a function run in the slots on rows as they arrive, whose results wait, tagged with their
+// attempt, for the reader. A reader is given the results of the pieces that it was given, and no others.
 #pragma once
 
 #include <arrow/record_batch.h>
@@ -20,7 +20,8 @@ namespace sabot::shuffle {
 class Processing : public std::enable_shared_from_this<Processing> {
  public:
   /// Called in a slot; null for no rows. An error is the shuffle's.
-  using Function = std::function<arrow::Result<std::shared_ptr<arrow::RecordBatch>>(const std::shared_ptr<arrow::RecordBatch>&)>;
+  using Function =
+      std::function<arrow::Result<std::shared_ptr<arrow::RecordBatch>>(const std::shared_ptr<arrow::RecordBatch>&)>;
 
   Processing(std::shared_ptr<slots::SlotPool> pool, Function function)
       : pool_(std::move(pool)), function_(std::move(function)) {}

@@ -25,11 +25,11 @@ struct Published {
 
 class PublishedStore {
  public:
-  /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps them; kUsage where the name and index are taken.
-  arrow::Result<std::shared_ptr<const Published>> Publish(const std::string& name, int64_t index,
-                                                          std::shared_ptr<arrow::Schema> schema,
-                                                          const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches,
-                                                          int64_t batch_bytes_max);
+  /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps them; kUsage where the name and index are
+  /// taken.
+  arrow::Result<std::shared_ptr<const Published>> Publish(
+      const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
+      const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches, int64_t batch_bytes_max);
   /// kUsage where nothing is published so.
   arrow::Result<std::shared_ptr<const Published>> Find(const std::string& name, int64_t index) const;
   /// Drops what is named `prefix` or lies below "prefix/".

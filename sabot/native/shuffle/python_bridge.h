@@ -14,12 +14,13 @@ namespace sabot::shuffle {
 /// Calls a Python processor with the GIL; `result` stays null for no rows. False where it raised, which
 /// it keeps itself; it never throws.
 using ProcessorCall = bool (*)(void* processor, const std::shared_ptr<arrow::RecordBatch>& rows,
-                                        std::shared_ptr<arrow::RecordBatch>* result);
+                               std::shared_ptr<arrow::RecordBatch>* result);
 
 using ProcessorRelease = void (*)(void* processor);
 
 /// `store` and `client` must outlive the sender.
-inline std::shared_ptr<AttemptSender> MakeSender(AttemptSender::Options options, ChunkStore* store, DataClient* client) {
+inline std::shared_ptr<AttemptSender> MakeSender(AttemptSender::Options options, ChunkStore* store,
+                                                 DataClient* client) {
   const std::string shuffle_id = options.shuffle_id;
   return std::make_shared<AttemptSender>(std::move(options), store, [client, shuffle_id](const std::string& address) {
     return client->LinkTo(shuffle_id, address);

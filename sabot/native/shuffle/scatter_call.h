@@ -10,8 +10,8 @@
 
 namespace sabot::shuffle {
 
-/// Scatters `batches` as one LOCAL morsel of `pool` (null: in the calling thread) and sends what comes of it. Blocks the
-/// caller, never a slot.
+/// Scatters `batches` as one LOCAL morsel of `pool` (null: in the calling thread) and sends what comes of it. Blocks
+/// the caller, never a slot.
 arrow::Status ScatterAndSend(const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches,
                              const rows::ScatterOptions& options, const std::shared_ptr<AttemptSender>& sender,
                              slots::SlotPool* pool);

@@ -19,7 +19,9 @@ class AwaitedRun : public slots::Run {
     finished_ = true;
     changed_.notify_all();
   }
-  void SkipItem(size_t) noexcept override { skipped_.store(true, std::memory_order_relaxed); }  // read after Finished's lock
+  void SkipItem(size_t) noexcept override {
+    skipped_.store(true, std::memory_order_relaxed);
+  }  // read after Finished's lock
 
   void Wait() {
     std::unique_lock lock(mutex_);

@@ -13,7 +13,7 @@ enum class TicketKind { kPublished, kShuffle };
 
 struct TicketParts {
   TicketKind kind = TicketKind::kPublished;
-  std::string name;  // published name or shuffle id
+  std::string name;   // published name or shuffle id
   int64_t index = 0;  // part or partition
 };
 

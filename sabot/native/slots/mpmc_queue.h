@@ -90,7 +90,8 @@ class MpmcQueue {
   /// and nobody popped.
   size_t size_approx() const noexcept {
     const size_t head = head_.load(std::memory_order_relaxed);  // relaxed: an estimate
-    const size_t tail = tail_.load(std::memory_order_relaxed);  // relaxed: an estimate, read second so that it is not behind
+    const size_t tail =
+        tail_.load(std::memory_order_relaxed);  // relaxed: an estimate, read second so that it is not behind
     const auto size = static_cast<intptr_t>(tail - head);
     return size > 0 ? static_cast<size_t>(size) : 0;
   }

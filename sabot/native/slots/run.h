@@ -48,7 +48,7 @@ class Run {
   std::atomic<bool> submitted_{false};
   std::atomic<size_t> next_{kNotSubmitted};  // the item to claim next; at count_ or above: none is left
   std::atomic<size_t> unfinished_{0};
-  size_t count_ = 0;                             // set once, before the Run is shared
+  size_t count_ = 0;                              // set once, before the Run is shared
   std::atomic<int64_t>* items_queued_ = nullptr;  // the pool's; it lives as long as an item is unclaimed
   std::chrono::steady_clock::time_point submitted_at_;
 };

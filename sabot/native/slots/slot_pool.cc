@@ -78,7 +78,7 @@ class Core : public std::enable_shared_from_this<Core> {
   TicketQueue queue_;
   Parking parking_;
   std::atomic<int64_t> items_queued_{0};
-  std::atomic<int> submitting_{0};      // calls of Submit that may be pushing
+  std::atomic<int> submitting_{0};     // calls of Submit that may be pushing
   std::atomic<bool> closed_{false};    // Submit refuses
   std::atomic<bool> ending_{false};    // slots end when the queue is empty; set when nobody pushes but they
   std::atomic<bool> skip_all_{false};  // slots skip instead of running
@@ -86,7 +86,7 @@ class Core : public std::enable_shared_from_this<Core> {
   // Lock order: joining_mutex_ before mutex_. No Run is called and no thread joined under mutex_.
   std::mutex joining_mutex_;  // held while slots are joined
   mutable std::mutex mutex_;
-  Slots slots_;                // guarded by mutex_
+  Slots slots_;                 // guarded by mutex_
   std::vector<bool> id_taken_;  // guarded by mutex_; an id is free again when its slot has joined
 };
 

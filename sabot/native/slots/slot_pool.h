@@ -35,7 +35,7 @@ class SlotPool {
   static constexpr int kSlotsMax = 1024;
 
   struct Options {
-    int num_slots = 0;              // 0: one per core
+    int num_slots = 0;             // 0: one per core
     size_t queue_capacity = 4096;  // tickets (one per Run with items left), a power of two; more go to a list
   };
 

@@ -142,7 +142,8 @@ TEST(ChunkHeader, RandomBytesNeverCrashTheDecoders) {
   std::mt19937 random(7);
   for (int round = 0; round < 20000; ++round) {
     std::string bytes = EncodeHeader(Chunk(3, 4, {{1, 5, 77}, {0, 1, 2}}));
-    for (uint32_t flips = random() % 8; flips > 0; --flips) bytes[random() % bytes.size()] = static_cast<char>(random());
+    for (uint32_t flips = random() % 8; flips > 0; --flips)
+      bytes[random() % bytes.size()] = static_cast<char>(random());
     (void)DecodeHeader(bytes);
     (void)DecodeAck(bytes);
     (void)DecodeEnd(bytes);

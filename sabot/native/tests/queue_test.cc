@@ -1,6 +1,4 @@
 // The ring queue: against a model in one thread, then with more threads than cells.
-#include "sabot/native/slots/mpmc_queue.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,6 +8,8 @@
 #include <random>
 #include <thread>
 #include <vector>
+
+#include "sabot/native/slots/mpmc_queue.h"
 
 namespace sabot::slots {
 namespace {

@@ -1,0 +1,111 @@
+"""How fast morsels go through the slots: 50,000 rows of two int64 in 64 KiB morsels, next to a ThreadPoolExecutor.
+
+Prints its machine, versions, seed and noise, and ratios of things measured alternately in the same run.
+`python benchmarks/slots.py [--rounds N] [--seed N]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import secrets
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sabot.slots import Morsel, MorselExecutor, Pipeline, TaskSlotManager
+
+ROWS = 50_000
+MORSEL_BYTES = 64 * 1024
+MORSEL_ROWS = MORSEL_BYTES // 16
+SLOTS = 4
+
+
+def multiply(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.record_batch([pc.multiply(rows.column(0), rows.column(1))], names=["product"])
+
+
+def nothing(rows: pa.RecordBatch) -> None:
+    return None
+
+
+def measure(cases: dict[str, Callable[[], object]], rounds: int, rng: random.Random) -> dict[str, list[float]]:
+    """Seconds per call of each case, in rounds; each round runs the cases in another order."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    names = list(cases)
+    for _ in range(rounds):
+        rng.shuffle(names)
+        for name in names:
+            start = time.perf_counter()
+            cases[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: times[len(times) // 10 :] for name, times in seconds.items()}  # the first tenth warms up
+
+
+def cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    batch = pa.record_batch({name: pa.array([rng.getrandbits(20) for _ in range(ROWS)], pa.int64()) for name in "ab"})
+    starts = range(0, ROWS, MORSEL_ROWS)
+
+    with (
+        MorselExecutor(num_threads=SLOTS) as executor,
+        TaskSlotManager(num_slots=SLOTS) as manager,
+        ThreadPoolExecutor(SLOTS) as threads,
+    ):
+        expression = Pipeline([("project", ["product"], [pc.field("a") * pc.field("b")])])
+        many = [Morsel(batch, row, 1) for row in range(1_000)]
+        cases: dict[str, Callable[[], object]] = {
+            "slots, Python function": lambda: executor.execute_local(batch, MORSEL_BYTES, multiply),
+            "slots, expression": lambda: executor.execute_local(batch, MORSEL_BYTES, expression),
+            "ThreadPoolExecutor": lambda: list(
+                threads.map(lambda start: multiply(batch.slice(start, MORSEL_ROWS)), starts)
+            ),
+            "one thread, no pool": lambda: [multiply(batch.slice(start, MORSEL_ROWS)) for start in starts],
+        }
+        tiny: dict[str, Callable[[], object]] = {
+            "slots": lambda: manager.execute_morsels(many, nothing),
+            "ThreadPoolExecutor": lambda: list(threads.map(lambda m: nothing(batch.slice(m.start_row, 1)), many)),
+        }
+        morsels = len(executor.execute_local(batch, MORSEL_BYTES, multiply))
+        timed = measure(cases, options.rounds, rng)
+        timed_tiny = measure(tiny, max(10, options.rounds // 10), rng)
+
+    print(f"machine: {cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Linux {platform.release()}")
+    print(f"versions: Python {platform.python_version()}, pyarrow {pa.__version__}; seed {options.seed}")
+    print(f"{ROWS} rows of two int64, {MORSEL_BYTES} bytes a morsel: {morsels} morsels, {SLOTS} slots")
+    base = statistics.median(timed["ThreadPoolExecutor"])
+    for name, seconds in timed.items():
+        median = statistics.median(seconds)
+        low, _, high = statistics.quantiles(seconds, n=4)
+        print(
+            f"  {name:24} {median * 1e6:7.0f} us (quartiles {low * 1e6:.0f} to {high * 1e6:.0f}), "
+            f"{ROWS / median / 1e6:6.1f} M rows/s, best {ROWS / min(seconds) / 1e6:.1f}, "
+            f"{base / median:.2f} x ThreadPoolExecutor"
+        )
+    print(f"a morsel that does nothing in Python, {len(many)} at a time:")
+    base = statistics.median(timed_tiny["ThreadPoolExecutor"])
+    for name, seconds in timed_tiny.items():
+        median = statistics.median(seconds)
+        print(f"  {name:24} {median / len(many) * 1e6:7.2f} us a morsel, {base / median:.2f} x ThreadPoolExecutor")
+
+
+if __name__ == "__main__":
+    main()

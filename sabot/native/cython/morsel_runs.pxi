@@ -1,0 +1,273 @@
+# Operators, and runs of morsels through them; part of slots.pxi.
+
+from cpython.exc cimport PyErr_CheckSignals
+from pyarrow._compute cimport Expression
+from pyarrow.includes.libarrow cimport CExpression
+
+cdef extern from "sabot/native/operators/step.h" namespace "sabot::operators" nogil:
+    cdef cppclass CStep "sabot::operators::Step":
+        pass
+    ctypedef unique_ptr[CStep] CStepPtr "std::unique_ptr<sabot::operators::Step>"
+    cdef struct CPythonHooks "sabot::operators::PythonHooks":
+        void (*enter_slot)() noexcept nogil
+        void (*call)(void*, const shared_ptr[CRecordBatch]&, shared_ptr[CRecordBatch]*, void**) noexcept nogil
+        void (*release)(void*) noexcept nogil
+    CStepPtr MakeFilter(CExpression expression)
+    CStepPtr MakeProject(vector[string] names, vector[CExpression] expressions)
+    CStepPtr MakeFilterOrColumn(CExpression expression, string name)
+    CStepPtr MakeCall(CPythonHooks hooks, void* function)
+    cdef void* PythonExceptionOf "sabot::operators::PythonException::Of"(const CStatus& status)
+
+cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operators" nogil:
+    cdef cppclass CSteps "sabot::operators::Steps":
+        void push_back(CStepPtr step) except +
+    ctypedef const CSteps CConstSteps "const sabot::operators::Steps"
+    cdef cppclass CMorsel "sabot::operators::Morsel":
+        shared_ptr[CRecordBatch] batch
+        int64_t start_row
+        int64_t num_rows
+        int64_t partition_id
+        CSource source
+    cdef struct CMorselOutcome "sabot::operators::MorselOutcome":
+        shared_ptr[CRecordBatch] rows
+        int slot_id
+        int64_t queue_us
+        int64_t run_us
+    cdef struct CMorselFailure "sabot::operators::MorselFailure":
+        CStatus status
+        size_t index
+        int slot_id
+        size_t others
+    cdef cppclass CMorselRun "sabot::operators::MorselRun"(CRun):
+        CMorselRun(shared_ptr[CSteps] steps) except +
+        void Add(CMorsel morsel) except +
+        void NotifyOnFinish(void (*on_finished)(void*) noexcept nogil, void* context)
+        cbool WaitFor(int64_t timeout_ms) noexcept
+        const CMorsel& morsel(size_t index)
+        const CMorselOutcome& outcome(size_t index)
+        size_t skipped()
+        cbool failed()
+        const CMorselFailure& failure()
+
+# How often a wait looks for signals and for its cancel.
+cdef enum:
+    _WAIT_SLICE_MS = 50
+    _CANCEL_SLICE_MS = 5
+
+
+cdef class _Function:
+    cdef object function
+    cdef str name
+
+
+cdef void _call_function(void* context, const shared_ptr[CRecordBatch]& rows, shared_ptr[CRecordBatch]* result,
+                         void** exception) noexcept with gil:
+    cdef _Function function = <_Function>context
+    try:
+        answer = function.function(pyarrow_wrap_batch(rows))
+        if answer is None:
+            return
+        if not isinstance(answer, pyarrow.RecordBatch):
+            raise TypeError(
+                f"the operator {function.name} must return a pyarrow.RecordBatch or None, not {type(answer).__qualname__}")
+        result[0] = pyarrow_unwrap_batch(answer)
+    except BaseException as error:
+        Py_INCREF(error)
+        exception[0] = <void*>error
+
+
+cdef void _release(void* owned) noexcept with gil:
+    Py_DECREF(<object>owned)
+
+
+cdef class Operator:
+    """Steps that a morsel runs through in one go; used by any number of runs at once."""
+
+    cdef shared_ptr[CSteps] steps
+    cdef readonly str name
+
+    def __cinit__(self, str name):
+        self.steps = make_shared[CSteps]()
+        self.name = name
+
+    def add_filter(self, Expression expression not None):
+        self.steps.get().push_back(MakeFilter(expression.expr))
+
+    def add_project(self, names, expressions):
+        cdef vector[string] c_names
+        cdef vector[CExpression] c_expressions
+        for name, expression in zip(names, expressions, strict=True):
+            c_names.push_back(name.encode())
+            c_expressions.push_back((<Expression?>expression).expr)
+        self.steps.get().push_back(MakeProject(move(c_names), move(c_expressions)))
+
+    def add_filter_or_column(self, Expression expression not None):
+        self.steps.get().push_back(MakeFilterOrColumn(expression.expr, str(expression).encode()))
+
+    def add_call(self, function, str name):
+        cdef _Function held = _Function.__new__(_Function)
+        held.function = function
+        held.name = name
+        cdef CPythonHooks hooks
+        hooks.enter_slot = EnterSlotThread
+        hooks.call = _call_function
+        hooks.release = _release
+        Py_INCREF(held)  # the step's, given back by _release
+        self.steps.get().push_back(MakeCall(hooks, <void*>held))
+
+
+cdef void _notify(void* context) noexcept with gil:
+    callback = <object>context
+    Py_DECREF(callback)
+    callback()
+
+
+cdef class MorselRun:
+    """Morsels on their way through one operator. Add them, execute or submit once, then read the outcomes.
+
+    Dropping it skips the morsels that have not started, so that no interrupted caller leaves work behind.
+    """
+
+    cdef shared_ptr[CMorselRun] run
+    cdef shared_ptr[CSlotPool] pool
+    cdef readonly bint accepted, cancelled
+    cdef size_t count
+
+    def __cinit__(self, Operator operator not None):
+        self.run = make_shared[CMorselRun](operator.steps)
+
+    def __dealloc__(self):
+        with nogil:  # skipping may end the run, and letting go of the pool may end it: both may need the GIL elsewhere
+            if self.pool.get() != NULL:
+                self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+            self.pool.reset()
+
+    def __len__(self):
+        return self.count
+
+    def add(self, batch, int64_t start_row, int64_t num_rows, int64_t partition_id, bint network):
+        cdef CMorsel morsel
+        morsel.batch = pyarrow_unwrap_batch(batch)
+        if morsel.batch.get() == NULL:
+            raise _errors.UsageError(f"a morsel's batch must be a pyarrow.RecordBatch, not {type(batch).__qualname__}")
+        cdef int64_t rows = morsel.batch.get().num_rows()
+        if start_row < 0 or num_rows < 0 or start_row > rows or num_rows > rows - start_row:
+            raise _errors.UsageError(
+                f"morsel {self.count} wants rows {start_row} to {start_row + num_rows} of a batch of {rows}; "
+                "keep start_row and num_rows within it")
+        morsel.start_row = start_row
+        morsel.num_rows = num_rows
+        morsel.partition_id = partition_id
+        morsel.source = CSource.kNetwork if network else CSource.kLocal
+        self.run.get().Add(move(morsel))
+        self.count += 1
+
+    def add_slices(self, batch, int64_t rows_per_morsel, int64_t partition_id, bint network):
+        """Cuts `batch` into morsels of so many rows; a batch without rows is one morsel."""
+        cdef int64_t rows = batch.num_rows
+        cdef int64_t start = 0
+        while True:
+            self.add(batch, start, min(rows_per_morsel, rows - start), partition_id, network)
+            start += rows_per_morsel
+            if start >= rows:
+                return
+
+    def submit(self, SlotPool pool not None, on_finished=None):
+        """`on_finished()` is called once, in a slot or in the thread that cancels."""
+        cdef COutcome outcome
+        if on_finished is not None:
+            Py_INCREF(on_finished)  # the run's, until it has finished
+            self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
+        self.pool = pool.pool
+        with nogil:
+            outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run)
+        if outcome != COutcome.kAccepted:
+            if on_finished is not None:
+                Py_DECREF(on_finished)
+            _accept(outcome, f"cannot run {self.count} morsels")
+        self.accepted = True
+
+    def execute(self, SlotPool pool not None, cancel=None):
+        """Submits, waits, and raises what went wrong; an interrupt cannot come between."""
+        self.submit(pool)
+        self.wait(cancel)
+        self.raise_failure()
+
+    def cancel(self):
+        """Skips the morsels that have not started; returns at once."""
+        self.cancelled = True
+        if self.pool.get() != NULL:
+            with nogil:
+                self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+
+    def skipped(self):
+        """How many morsels never ran. To be called after the end."""
+        return self.run.get().skipped()
+
+    def wait(self, cancel=None):
+        """Until every morsel has run or was skipped. A signal, or `cancel.is_set()`, skips those that have not started."""
+        cdef int64_t slice_ms = _WAIT_SLICE_MS if cancel is None else _CANCEL_SLICE_MS
+        cdef cbool finished = False
+        try:
+            while not finished:
+                if cancel is not None and not self.cancelled and cancel.is_set():
+                    self.cancel()
+                with nogil:
+                    finished = self.run.get().WaitFor(slice_ms)
+                if not finished:
+                    PyErr_CheckSignals()
+        except BaseException:
+            self.cancel()
+            while not finished:
+                with nogil:
+                    finished = self.run.get().WaitFor(_WAIT_SLICE_MS)
+                PyErr_CheckSignals()
+            raise
+
+    def raise_failure(self):
+        """What the first failed morsel raised, as itself; or what stopped the run. To be called after its end."""
+        cdef const CMorselFailure* failure
+        if self.run.get().failed():
+            failure = &self.run.get().failure()
+            error = self._error_of(failure.status)
+            note = (f"slot={failure.slot_id} morsel={failure.index} "
+                    f"partition={self.run.get().morsel(failure.index).partition_id}")
+            if failure.others:
+                note += f" ({failure.others} more morsels failed)"
+            error.add_note(note)
+            raise error
+        cdef size_t skipped = self.run.get().skipped()
+        if skipped and self.cancelled:
+            raise _errors.JobCancelled(f"{skipped} of {self.count} morsels were cancelled before they ran")
+        if skipped:
+            raise _errors.UsageError(
+                f"the slots were shut down before {skipped} of {self.count} morsels ran; keep them until the work is done")
+
+    cdef object _error_of(self, const CStatus& status):
+        cdef void* exception = PythonExceptionOf(status)
+        if exception != NULL:
+            return <object>exception
+        try:
+            check(status)
+        except Exception as error:
+            return error
+
+    def outcomes(self):
+        """A list of (batch or None, slot_id, queue_us, run_us), in the order in which the morsels were added."""
+        cdef const CMorselOutcome* outcome
+        cdef size_t i
+        found = []
+        for i in range(self.count):
+            outcome = &self.run.get().outcome(i)
+            found.append((self._rows(i), outcome.slot_id, outcome.queue_us, outcome.run_us))
+        return found
+
+    def batches(self):
+        """The morsels' batches, None where there are no rows, in the order in which they were added."""
+        cdef size_t i
+        return [self._rows(i) for i in range(self.count)]
+
+    cdef object _rows(self, size_t index):
+        if self.run.get().outcome(index).rows.get() == NULL:
+            return None
+        return pyarrow_wrap_batch(self.run.get().outcome(index).rows)

@@ -1,0 +1,66 @@
+"""A job driver whose work is what the test says, for tests of what surrounds jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from sabot.wire import agent_pb2
+
+
+class FakeJobs:
+    """Refuses nothing and runs nothing; `error` is raised by every call, `on_drain` is awaited by drain."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.on_drain: Callable[[], Awaitable[None]] | None = None
+        self.running = 0
+        self.drain_deadline_s: float | None = None
+        self.closed = False
+        self.submissions_closed = asyncio.Event()
+
+    async def submit(self, request: agent_pb2.SubmitJobRequest) -> AsyncGenerator[agent_pb2.JobEvent, None]:
+        try:
+            yield agent_pb2.JobEvent(accepted=agent_pb2.JobAccepted())
+            self._answer()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.submissions_closed.set()
+
+    async def prepare(self, request: agent_pb2.PrepareJobRequest) -> agent_pb2.PrepareJobReply:
+        self._answer()
+        return agent_pb2.PrepareJobReply()
+
+    async def run_task(self, request: agent_pb2.RunTaskRequest) -> agent_pb2.RunTaskReply:
+        self._answer()
+        return agent_pb2.RunTaskReply()
+
+    async def end_job(self, request: agent_pb2.EndJobRequest) -> agent_pb2.EndJobReply:
+        self._answer()
+        return agent_pb2.EndJobReply()
+
+    async def release(self, request: agent_pb2.ReleaseJobRequest) -> agent_pb2.ReleaseJobReply:
+        self._answer()
+        return agent_pb2.ReleaseJobReply()
+
+    async def describe_source(self, request: agent_pb2.DescribeSourceRequest) -> agent_pb2.DescribeSourceReply:
+        self._answer()
+        return agent_pb2.DescribeSourceReply()
+
+    def jobs_running(self) -> int:
+        return self.running
+
+    def tasks_running(self) -> int:
+        return self.running
+
+    async def drain(self, deadline_s: float) -> None:
+        self.drain_deadline_s = deadline_s
+        if self.on_drain is not None:
+            await self.on_drain()
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def _answer(self) -> None:
+        if self.error is not None:
+            raise self.error
