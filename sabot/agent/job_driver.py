@@ -23,6 +23,7 @@ from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.sources import describe_source
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.config import Config
+from sabot.dataflow.stage import JobPlan
 from sabot.errors import PeerRefused, UsageError
 from sabot.wire.agent_pb2 import (
     DescribeSourceReply,
@@ -199,7 +200,7 @@ class JobDriver:
         plan = await self._state.load_plan(request.plan)
         if plan.job_id != request.job_id:
             raise UsageError(f"the plan of job {request.job_id} is that of job {plan.job_id}", job=request.job_id)
-        agents = [member for member in self._membership.members() if not member.draining]
+        agents = await self._agents_for(plan)
         coordinator = Coordinator(
             plan=plan,
             agents=agents,
@@ -224,6 +225,20 @@ class JobDriver:
         self._winding_up.add(winding_up)
         winding_up.add_done_callback(self._winding_up.discard)
         return run
+
+    async def _agents_for(self, plan: JobPlan) -> list[Member]:
+        """The members that answer now; a silent one costs the job its slots, unless it holds some of the job's rows."""
+        me = self._membership.me.identity
+        members = [member for member in self._membership.members() if not member.draining]
+        others = [member for member in members if member.identity != me]
+        answering, lost = await self._watch.answering(others)
+        holders = {piece.flight_address for pieces in plan.uploads.values() for piece in pieces}
+        silent = [member for member in others if member not in answering]
+        for member, error in zip(silent, lost, strict=True):
+            if member.flight_address in holders:
+                raise error
+            log.warning("agent left out job=%s agent=%s error=%s", plan.job_id, member.agent_id, error.message)
+        return [member for member in members if member not in silent]
 
     def _forget_finished(self, job_id: str) -> None:
         self._finished.pop(job_id, None)

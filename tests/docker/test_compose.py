@@ -18,6 +18,7 @@ import pytest
 
 from tests.docker.compose import ROOT, Project, docker, why_not
 
+pytestmark = pytest.mark.timeout(900)  # building the image and starting containers included
 DATA = "/data/flights"
 JOIN_S = 60.0
 
