@@ -73,7 +73,11 @@ class Leftovers:
 
 
 def _threads() -> list[str]:
-    named = [f"{thread.name} ({thread.ident})" for thread in threading.enumerate()]
+    named = [
+        f"{thread.name} ({thread.ident})"
+        for thread in threading.enumerate()
+        if not thread.name.startswith("pytest_timeout")
+    ]
     python_threads = {thread.native_id for thread in threading.enumerate()}
     for task in Path("/proc/self/task").iterdir():
         if int(task.name) in python_threads:
