@@ -197,7 +197,7 @@ def make_targets() -> set[str]:
 
 
 def agent_commands() -> set[str]:
-    from sabot.cli.main import main as cli
+    from sabot.cli.main import cli
 
     return set(cli.commands)
 

@@ -47,7 +47,7 @@ def test_configuration_reference_has_every_key_at_its_default() -> None:
 
 
 def test_command_line_reference_has_every_command_and_every_flag_of_start() -> None:
-    from sabot.cli.main import main as cli
+    from sabot.cli.main import cli
 
     text = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     commands = set(re.findall(r"^\| `sabot-agent ([a-z]+)", text, re.MULTILINE))
