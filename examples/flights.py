@@ -20,13 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 import sabot
 from sabot.client.receipt import Receipt, format_bytes
-from sabot.client.result import Result
 from sabot.client.session import Session
+from sabot.dataflow.session_protocol import ResultProtocol
 
 FLIGHT_FILES = 8
 ROWS_SHOWN = 20
@@ -79,7 +80,7 @@ def with_minutes_made_up(flights: pa.RecordBatch) -> pa.RecordBatch:
     )
 
 
-def flights_answer(session: Session, data: Path) -> Result:
+def flights_answer(session: Session, data: Path) -> ResultProtocol:
     """Airlines and makers of planes by the number of their late departures."""
     columns = ["carrier", "tailnum", "dep_delay", "arr_delay", "air_time", "distance"]
     flights = session.read_parquet(data / "flights-*.parquet", columns=columns)
@@ -101,19 +102,27 @@ def flights_answer(session: Session, data: Path) -> Result:
 
 
 def show_answer(console: Console, answer: pa.Table) -> None:
-    table = Table(title=f"Late departures, the first {min(ROWS_SHOWN, answer.num_rows)} of {answer.num_rows} groups")
-    for name in answer.column_names:
-        numeric = not pa.types.is_string(answer.schema.field(name).type)
-        table.add_column(name, justify="right" if numeric else "left")
+    title = f"Late departures, the first {min(ROWS_SHOWN, answer.num_rows)} of {answer.num_rows} groups"
+    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for name in ("airline", "planes by"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=15 if console.width < 100 else None)
+    for name, width in (("late", 6), ("minutes", 7), ("made up", 7), ("top mph", 7), ("seats", 9)):
+        table.add_column(name, justify="right", min_width=width)
     for row in answer.slice(0, ROWS_SHOWN).to_pylist():
-        table.add_row(*(f"{value:,.1f}" if isinstance(value, float) else f"{value}" for value in row.values()))
+        table.add_row(*(shown(value) for value in row.values()))
     console.print(table)
 
 
+def shown(value: str | int | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def show_receipt(console: Console, receipt: Receipt) -> None:
-    table = Table(title="Receipt", show_footer=True)
+    table = Table(title="Receipt", show_footer=True, box=box.SIMPLE)
     totals = (receipt.rows_in, receipt.rows_out, receipt.lost, receipt.doubled)
-    table.add_column("shuffle of stage", footer="all")
+    table.add_column("stage", footer="all")
     for name, total in zip(("rows in", "rows out", "lost", "doubled"), totals, strict=True):
         table.add_column(name, justify="right", footer=f"{total:,}")
     table.add_column("over the wire", justify="right", footer=format_bytes(receipt.wire_bytes))
@@ -126,7 +135,7 @@ def show_receipt(console: Console, receipt: Receipt) -> None:
 
 def show_slots(console: Console, before: SlotStats, after: SlotStats) -> None:
     """What the slots have done since `before`."""
-    table = Table(title="Morsels")
+    table = Table(title="Morsels", box=box.SIMPLE)
     table.add_column("agent")
     for name in ("slot", "local", "network", "busy ms"):
         table.add_column(name, justify="right")
@@ -152,7 +161,8 @@ def run_and_show(console: Console, session: Session, data: Path) -> None:
         show_slots(console, before, session.slot_stats())
         console.print(
             f"rows in {result.receipt.rows_in:,}, rows out {result.receipt.rows_out:,}, lost {result.receipt.lost}, "
-            f"doubled {result.receipt.doubled}, {result.receipt.wire_bytes:,} bytes over the wire; {elapsed_s:.2f} s"
+            f"doubled {result.receipt.doubled}, {result.receipt.wire_bytes:,} bytes over the wire; {elapsed_s:.2f} s",
+            soft_wrap=True,
         )
 
 

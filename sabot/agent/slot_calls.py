@@ -46,6 +46,11 @@ class SlotCalls:
         finally:
             future.cancel()
 
+    def call_to_end(self, function: Callable[[], T]) -> T:
+        """As `call`, for what must not be left alone in its slot: a cancel is seen only before it starts and after."""
+        self.check_cancelled()
+        return self._manager.call_in_slot(function).result()
+
     def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
         """What each function gives, in order; while one answer is used, the next is already made."""
         ahead: deque[concurrent.futures.Future[T]] = deque()

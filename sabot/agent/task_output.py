@@ -7,6 +7,8 @@ form: dictionaries decoded, every column nullable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -85,6 +87,7 @@ class ResultPublisher:
         agent_id: str,
     ) -> None:
         self._transport = transport
+        self._calls = calls
         self._form = WireForm(calls, schema)
         self._name = name
         self._partition = partition
@@ -95,7 +98,8 @@ class ResultPublisher:
         self._batches.extend(self._form.convert(batches))
 
     def finish(self, reply: RunTaskReply) -> None:
-        published = self._transport.publish(self._name, self._partition, self._batches, self._form.schema)
+        publish = partial(self._transport.publish, self._name, self._partition, self._batches, self._form.schema)
+        published = self._calls.call_to_end(publish)
         self._batches = []
         reply.result.CopyFrom(
             ResultPartition(
@@ -117,6 +121,7 @@ class FileWriter:
 
     def __init__(self, output: WriteOutput, calls: SlotCalls, schema: pa.Schema, *, job_id: str, task: int) -> None:
         self._calls = calls
+        self._format = output.format
         self._schema = plain_schema(schema) if output.format == "parquet" else wire_schema(schema)
         self._form = WireForm(calls, schema) if output.format != "parquet" else None
         self._path = hidden_folder(output.folder, job_id) / f"part-{task:05}.{_ENDINGS[output.format]}"
@@ -128,7 +133,11 @@ class FileWriter:
                 path=output.folder,
             )
         self._sink = pa.OSFile(str(self._path), "wb")
-        self._writer = _open_writer(output.format, self._sink, self._schema)
+        try:
+            self._writer = _open_writer(output.format, self._sink, self._schema)
+        except pa.ArrowException as error:
+            self._discard()
+            raise self._named(error) from error
 
     def write(self, batches: Sequence[pa.RecordBatch]) -> None:
         for piece in self._gather.add(self._form.convert(batches) if self._form else batches):
@@ -138,17 +147,28 @@ class FileWriter:
         rest = self._gather.rest()
         if rest:
             self._write(rest)
-        self._writer.close()
+        self._calls.call_to_end(self._writer.close)
         self._sink.close()
         reply.written_file = str(self._path)
 
     def abort(self) -> None:
+        with suppress(Exception):  # what it would write is thrown away
+            self._writer.close()
+        self._discard()
+
+    def _discard(self) -> None:
         self._sink.close()
         self._path.unlink(missing_ok=True)
 
     def _write(self, batches: Sequence[pa.RecordBatch]) -> None:
         table = pa.Table.from_batches([conform(batch, self._schema) for batch in batches], self._schema)
-        self._calls.call(lambda: self._writer.write_table(table))
+        try:
+            self._calls.call_to_end(lambda: self._writer.write_table(table))
+        except pa.ArrowException as error:
+            raise self._named(error) from error
+
+    def _named(self, error: pa.ArrowException) -> UsageError:
+        return UsageError(f"rows cannot be written as {self._format}: {error}; cast or drop that column")
 
 
 class WireForm:

@@ -80,14 +80,17 @@ class TaskRunner:
         self._limits = limits
 
     def run(self, task: Task) -> RunTaskReply:
-        """Blocks until the attempt has ended; never raises but for what ends the process."""
+        """Blocks until the attempt has ended; never raises, for a SystemExit of a user's function is not ours."""
         try:
             return self._run(task)
-        except Exception as error:
-            if task.cancelled.is_set() and not isinstance(error, JobCancelled):
-                error = JobCancelled(f"job {task.plan.job_id} was cancelled", job=task.plan.job_id)
-            error.add_note(f"agent={self._agent_id} stage={task.stage.stage_id} ({task.stage.label}) task={task.task}")
-            return RunTaskReply(failure=to_failure(error))
+        except BaseException as error:
+            told: BaseException = error
+            if task.cancelled.is_set():
+                told = JobCancelled(f"job {task.plan.job_id} was cancelled", job=task.plan.job_id)
+            told.add_note(f"agent={self._agent_id} stage={task.stage.stage_id} ({task.stage.label}) task={task.task}")
+            reply = RunTaskReply(failure=to_failure(told))
+            _forget_frames(error)
+            return reply
 
     def _run(self, task: Task) -> RunTaskReply:
         calls = SlotCalls(self._slots, task.cancelled, morsel_bytes=self._limits.morsel_bytes, job_id=task.plan.job_id)
@@ -174,6 +177,15 @@ class TaskRunner:
         pipeline = Pipeline(pipeline_steps(segment.steps))
         for batches in stream:
             yield calls.run_morsels(batches, pipeline, source=given.source)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Lets go of what the task's frames hold, its batches and connections: the slots may keep the exception, unseen by
+    the garbage collector, in a run which those frames hold in turn.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def gathered(stream: Iterator[list[pa.RecordBatch]], schema: pa.Schema, rows_max: int | None) -> pa.Table:

@@ -7,6 +7,7 @@ from sabot.client.session import Session
 from sabot.errors import UsageError
 from sabot.slots.workers.nursery_main import in_worker
 from sabot.wire.addresses import parse_address
+from sabot.wire.convert import from_agent
 
 
 def connect(address: str, *, timeout_s: float = 10.0, progress: bool | None = None) -> Session:
@@ -23,8 +24,7 @@ def connect(address: str, *, timeout_s: float = 10.0, progress: bool | None = No
         )
     control = ControlClient(str(parse_address(address, what="the agent's address")), timeout_s=timeout_s)
     try:
-        hello = control.hello()
+        return Session(control, from_agent(control.hello().agent), progress=progress)
     except BaseException:
         control.close()
         raise
-    return Session(control, hello, progress=progress)

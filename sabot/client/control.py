@@ -6,19 +6,20 @@ PeerRefused or InternalError with the address. Nothing here retries.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import grpc
 
-from sabot.errors import InternalError, JobCancelled, LimitReached, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2, agent_pb2_grpc
 from sabot.wire.addresses import control_channel_options
-from sabot.wire.failure import from_failure
+from sabot.wire.convert import from_agent
+from sabot.wire.member import Member
+from sabot.wire.rpc_errors import error_of
 from sabot.wire.versions import check_versions, my_versions
 
-_FAILURE_KEY = "sabot-failure-bin"
 _RELEASE_TIMEOUT_S = 2.0
 
 
@@ -29,31 +30,38 @@ class ControlClient:
         self.address = address
         self.timeout_s = timeout_s
         self._channel = grpc.insecure_channel(address, options=control_channel_options())
-        self._stub = agent_pb2_grpc.AgentControlStub(self._channel)
+        self._stub: Any = agent_pb2_grpc.AgentControlStub(self._channel)
 
     def close(self) -> None:
         self._channel.close()
 
     def hello(self) -> agent_pb2.HelloReply:
         """Both sides' versions are checked, by both sides."""
-        reply = self._call(self._stub.Hello, agent_pb2.HelloRequest(versions=my_versions()))
+        reply: agent_pb2.HelloReply = self._call(self._stub.Hello, agent_pb2.HelloRequest(versions=my_versions()))
         check_versions(reply.versions, peer=f"agent {self.address}")
         return reply
 
-    def list_agents(self) -> Sequence[agent_pb2.Agent]:
-        return self._call(self._stub.ListAgents, agent_pb2.ListAgentsRequest()).agents
+    def list_agents(self) -> list[Member]:
+        reply: agent_pb2.ListAgentsReply = self._call(self._stub.ListAgents, agent_pb2.ListAgentsRequest())
+        return [from_agent(agent) for agent in reply.agents]
+
+    def get_status(self) -> agent_pb2.StatusReply:
+        reply: agent_pb2.StatusReply = self._call(self._stub.GetStatus, agent_pb2.StatusRequest())
+        return reply
 
     def get_slots(self) -> agent_pb2.SlotsReply:
-        return self._call(self._stub.GetSlots, agent_pb2.SlotsRequest())
+        reply: agent_pb2.SlotsReply = self._call(self._stub.GetSlots, agent_pb2.SlotsRequest())
+        return reply
 
     def describe_source(self, file_format: str, paths: Sequence[str]) -> agent_pb2.DescribeSourceReply:
         request = agent_pb2.DescribeSourceRequest(format=file_format, paths=paths)
-        return self._call(self._stub.DescribeSource, request)
+        reply: agent_pb2.DescribeSourceReply = self._call(self._stub.DescribeSource, request)
+        return reply
 
     def submit_job(self, job_id: str, plan: bytes) -> JobStream:
-        """Starts the job; its events come from the stream, which must be closed."""
+        """The job's events; it is submitted when they are first asked for."""
         request = agent_pb2.SubmitJobRequest(job_id=job_id, plan=plan, versions=my_versions())
-        return JobStream(self._stub.SubmitJob(request), self)
+        return JobStream(lambda: self._stub.SubmitJob(request), self.error_of)
 
     def release_job(self, job_id: str) -> None:
         """Frees what a job keeps; an agent that is gone has freed it already, so this raises nothing."""
@@ -73,49 +81,35 @@ class ControlClient:
 
     def error_of(self, error: grpc.RpcError) -> BaseException:
         """What the agent or the connection to it has to say."""
-        for key, value in error.trailing_metadata() or ():
-            if key == _FAILURE_KEY:
-                return from_failure(agent_pb2.Failure.FromString(value))
-        return self._error_of_code(error.code(), error.details())
-
-    def _error_of_code(self, code: grpc.StatusCode, details: str) -> SabotError:
-        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return self.lost(f"did not answer within {self.timeout_s:g} s")
-        if code == grpc.StatusCode.UNAVAILABLE:
-            return self.lost(f"cannot be reached (tried for at most {self.timeout_s:g} s: {details})")
-        if code == grpc.StatusCode.UNIMPLEMENTED:
-            return PeerRefused(
-                f"{self.address} is no control port of this version of Sabot; give the control port of an agent "
-                "(sabot-agent start prints it, 8815 by default), not its Flight or HTTP port",
-                address=self.address,
-            )
-        if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return LimitReached(f"agent {self.address} refused a message as too large: {details}", address=self.address)
-        if code == grpc.StatusCode.CANCELLED:
-            return JobCancelled(f"the call to agent {self.address} was cancelled")
-        return InternalError(f"agent {self.address} failed with {code.name}: {details}; see its log and report it")
-
-    def lost(self, how: str) -> PeerLost:
-        return PeerLost(
-            f"agent {self.address} {how}; see whether it runs (sabot-agent status --agent {self.address}), "
-            "or start one with sabot-agent start",
-            address=self.address,
-            deadline_s=self.timeout_s,
-        )
+        return error_of(error, address=self.address, deadline_s=self.timeout_s)
 
 
 class JobStream:
-    """The events of one submitted job; closing it before its end cancels the job."""
+    """The events of one job, for one thread to read and any other to close; closing it before its end cancels the job.
 
-    def __init__(self, call: Any, control: ControlClient) -> None:
-        self._call = call
-        self._control = control
+    The reading thread submits the job, so that Ctrl-C, which strikes the main thread between any two lines, cannot lose
+    a job that has just been submitted.
+    """
+
+    def __init__(self, submit: Callable[[], Any], error_of: Callable[[grpc.RpcError], BaseException]) -> None:
+        self._submit = submit
+        self._error_of = error_of
+        self._lock = threading.Lock()
+        self._call: Any = None  # guarded by _lock, as is _closed
+        self._closed = False
 
     def __iter__(self) -> Iterator[agent_pb2.JobEvent]:
+        with self._lock:
+            if self._closed:
+                return
+            self._call = self._submit()
         try:
             yield from self._call
         except grpc.RpcError as error:
-            raise self._control.error_of(error) from None
+            raise self._error_of(error) from None
 
     def close(self) -> None:
-        self._call.cancel()
+        with self._lock:
+            self._closed = True
+            if self._call is not None:
+                self._call.cancel()

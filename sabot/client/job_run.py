@@ -36,8 +36,8 @@ def run_job(
     stream = control.submit_job(job_id, plan)
     items: queue.SimpleQueue[_Item] = queue.SimpleQueue()
     reader = threading.Thread(target=_read, args=(stream, items), name=f"sabot-job-{job_id[:8]}", daemon=True)
-    reader.start()
     try:
+        reader.start()
         while True:
             try:
                 item = items.get(timeout=_SILENCE_S)
@@ -49,7 +49,8 @@ def run_job(
                 return finished
     finally:
         stream.close()
-        reader.join(timeout=control.timeout_s)
+        if reader.is_alive():
+            reader.join(timeout=control.timeout_s)
 
 
 def _read(stream: JobStream, items: queue.SimpleQueue[_Item]) -> None:

@@ -10,7 +10,7 @@ import os
 import uuid
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -31,38 +31,26 @@ from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.plan import Node, ScanNode, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
-from sabot.errors import LimitReached, UsageError
+from sabot.errors import LimitReached, PeerError, UsageError
 from sabot.wire import agent_pb2
 from sabot.wire.addresses import MESSAGE_BYTES_MAX
+from sabot.wire.member import Member
+
+_PING_TIMEOUT_S = 1.0
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentInfo:
-    """A member of the cluster as the session's agent knows it; addresses are HOST:PORT."""
-
-    agent_id: str
-    incarnation: int
-    control_address: str
-    flight_address: str
-    http_address: str
-    slots: int
-    draining: bool
 
 
 class Session:
     """Made by `sabot.connect`; a context manager. Datasets and results made by it work until it is closed."""
 
-    def __init__(self, control: ControlClient, hello: agent_pb2.HelloReply, *, progress: bool | None = None) -> None:
-        self.agent: AgentInfo = _agent_info(hello.agent)
+    def __init__(self, control: ControlClient, agent: Member, *, progress: bool | None = None) -> None:
+        self.agent = agent
         self._control = control
         self._progress = progress
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._releaser = Releaser(control.release_job)
         self._closed = False
-
-    # Sources
 
     def read_parquet(self, paths: Paths, columns: Sequence[str] | None = None) -> Dataset:
         """Parquet files, folders or globs that every agent can read; relative paths are taken from this directory."""
@@ -99,8 +87,6 @@ class Session:
         )
         return Dataset(self, node)
 
-    # Jobs
-
     def run(self, root: Node, *, output: WriteOutput | None = None) -> Result:
         """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
         self._check_open()
@@ -120,7 +106,7 @@ class Session:
         return self._result(job_id, plan.stages[-1].schema, finished)
 
     def _upload(self, job_id: str, tables: Mapping[str, pa.Table]) -> dict[str, tuple[TablePiece, ...]]:
-        members = [agent for agent in self.agents() if not agent.draining]
+        members = [agent for agent in self.agents() if not agent.draining and _answers(agent)]
         try:
             return upload_tables(job_id, tables, {agent.flight_address: agent.slots for agent in members})
         except BaseException:
@@ -128,7 +114,7 @@ class Session:
                 self._drop_uploads(job_id, agent)
             raise
 
-    def _drop_uploads(self, job_id: str, agent: AgentInfo) -> None:
+    def _drop_uploads(self, job_id: str, agent: Member) -> None:
         control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
         control.end_job(job_id)
         control.close()
@@ -173,26 +159,22 @@ class Session:
         self._results.add(result)
         return result
 
-    # Who is there
-
-    def agents(self) -> list[AgentInfo]:
+    def agents(self) -> list[Member]:
         """The members of the cluster as the session's agent knows them now."""
         self._check_open()
-        return [_agent_info(agent) for agent in self._control.list_agents()]
+        return self._control.list_agents()
 
     def slot_stats(self) -> dict[str, list[dict[str, int | bool]]]:
         """For each agent_id its slots' counters, as `TaskSlotManager.get_slot_stats` gives them."""
         return {agent.agent_id: self._slot_stats_of(agent) for agent in self.agents()}
 
-    def _slot_stats_of(self, agent: AgentInfo) -> list[dict[str, int | bool]]:
+    def _slot_stats_of(self, agent: Member) -> list[dict[str, int | bool]]:
         control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
         try:
             slots = control.get_slots().slots
         finally:
             control.close()
         return [{field.name: getattr(slot, field.name) for field in slot.DESCRIPTOR.fields} for slot in slots]
-
-    # Its end
 
     def close(self) -> None:
         """Frees the results of this session's jobs on the agents; a second call does nothing."""
@@ -241,13 +223,10 @@ def _source_file(file: agent_pb2.SourceFile) -> SourceFile:
     )
 
 
-def _agent_info(agent: agent_pb2.Agent) -> AgentInfo:
-    return AgentInfo(
-        agent_id=agent.agent_id,
-        incarnation=agent.incarnation,
-        control_address=agent.control_address,
-        flight_address=agent.flight_address,
-        http_address=agent.http_address,
-        slots=agent.slots,
-        draining=agent.draining,
-    )
+def _answers(member: Member) -> bool:
+    """A member that died or froze stays listed until it is replaced; rows are not given to it."""
+    try:
+        ping_agent(member.flight_address, member.incarnation, timeout_s=_PING_TIMEOUT_S)
+    except PeerError:
+        return False
+    return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
@@ -13,6 +14,16 @@ from sabot.dataflow.stage import WriteOutput
 
 class ResultProtocol(Protocol):
     """The answer of a job that has ended; agents keep it until it is closed or its lease ends."""
+
+    @property
+    def receipt(self) -> Any:
+        """The audit of the job's shuffles: a `sabot.client.receipt.Receipt`."""
+        ...
+
+    @property
+    def stats(self) -> Any:
+        """What the stages did: a `sabot.client.receipt.Stats`."""
+        ...
 
     def to_table(self) -> pa.Table:
         """All rows, with the dataset's schema."""
@@ -25,6 +36,12 @@ class ResultProtocol(Protocol):
     def close(self) -> None:
         """Lets the agents forget the answer; idempotent."""
         ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class SessionProtocol(Protocol):

@@ -33,9 +33,10 @@ class AgentProcess:
         ports: Sequence[str] = FREE_PORTS,
         module: str = "sabot.cli.main",
         environment: dict[str, str] | None = None,
+        state_dir: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.state_dir = folder / "state"
+        self.state_dir = state_dir or folder / "state"
         self._stderr = folder / "stderr"
         arguments = ("start", *ports, "--state-dir", str(self.state_dir), "--slots", "1", *flags)
         with self._stderr.open("wb") as stderr:

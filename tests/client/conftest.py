@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
+import pyarrow.csv
 import pytest
 
+from sabot import LocalCluster
+from sabot.client.session import Session
 from tests.client.plain_agent import PlainAgent, serving
 from tests.client.plain_server import PlainServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def arrow_signal_pipe() -> None:
+    """Arrow opens a pipe for signals at its first CSV and keeps it for the life of the process."""
+    pyarrow.csv.read_csv(io.BytesIO(b"a\n1\n"))
 
 
 @pytest.fixture
@@ -27,3 +37,16 @@ def dead_address() -> str:
 def plain_agent() -> Iterator[PlainAgent]:
     with serving(PlainAgent()) as agent:
         yield agent
+
+
+@pytest.fixture(scope="module")
+def two_agents() -> Iterator[LocalCluster]:
+    """A cluster for a whole module; a test that hurts agents starts its own."""
+    with LocalCluster(agents=2, slots=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def live_session(two_agents: LocalCluster) -> Iterator[Session]:
+    with two_agents.connect(progress=False) as session:
+        yield session

@@ -23,7 +23,9 @@ class PlainAgent(agent_pb2_grpc.AgentControlServicer):
     """`job` makes the events of a submitted job. If `lingers`, a job goes on after them until the client ends it."""
 
     def __init__(self) -> None:
-        self.agent = agent_pb2.Agent(agent_id="plain", slots=1)
+        self.agent = agent_pb2.Agent(
+            agent_id="plain", incarnation=7, flight_address="127.0.0.1:9", http_address="127.0.0.1:9", slots=1
+        )
         self.versions = my_versions()
         self.refusal: Exception | None = None
         self.job: Callable[[], Events] = lambda: iter(())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,9 +128,11 @@ def test_a_stream_that_ends_without_a_verdict_is_a_lost_peer(session: Session, p
 
 
 def test_control_c_cancels_the_job(session: Session, plain_agent: PlainAgent) -> None:
+    main = threading.get_ident()
+
     def interrupt() -> None:
         if plain_agent.started.wait(30):
-            signal.raise_signal(signal.SIGINT)
+            signal.pthread_kill(main, signal.SIGINT)  # as a terminal does: the main thread is woken
 
     plain_agent.lingers = True
     presser = threading.Thread(target=interrupt)
@@ -181,3 +185,19 @@ def test_relative_paths_are_taken_from_the_directory_of_the_client(tmp_path: Pat
 def test_what_is_no_path_is_a_usage_error(paths: object, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="path"):
         absolute_paths(paths, tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_program_that_closes_nothing_ends_quietly_and_frees_its_results(
+    plain_agent: PlainAgent, server: PlainServer
+) -> None:
+    plain_agent.agent.flight_address = server.address
+    plain_agent.job = lambda: one_partition(server)
+    program = (
+        "import pyarrow as pa, sabot; session = sabot.connect(__import__('sys').argv[1]); "
+        "result = session.from_table(pa.table({'x': [3, 1, 2]})).run(); print(result)"
+    )
+    command = [sys.executable, "-c", program, plain_agent.agent.control_address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "<sabot.Result of 3 rows, 1 partitions>\n"
+    assert plain_agent.released == [plain_agent.plans[0].job_id]

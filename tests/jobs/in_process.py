@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Agent:
     seat: Seat
     member: Member
     driver: JobDriver
+    control: ControlServer
     membership: Membership
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -112,14 +114,15 @@ class InProcessCluster:
         self.wait_until(lambda: all(agent.held() == (0, 0, 0) for agent in self.agents))
 
     def wait_until(self, fact: Callable[[], bool]) -> None:
-        """Looks at `fact` on the agents' loop until it is true."""
+        """Looks at `fact` on the agents' loop, again and again, until it is true."""
 
-        async def look() -> None:
-            async with asyncio.timeout(WAIT_S):
-                while not fact():
-                    await asyncio.sleep(0.005)
+        async def look() -> bool:
+            return fact()
 
-        self.on_loop(look())
+        end_s = time.monotonic() + WAIT_S
+        while not self.on_loop(look()):
+            assert time.monotonic() < end_s, "it does not come true"
+            threading.Event().wait(0.005)
 
 
 async def open_agent(agent_id: str, slots: int, config: Config) -> Agent:
@@ -138,7 +141,7 @@ async def open_agent(agent_id: str, slots: int, config: Config) -> Agent:
     )
     membership = Membership(member)
     driver = JobDriver(context=seat, membership=membership, config=config)  # type: ignore[arg-type]
-    agent = Agent(seat, member, driver, membership)
+    agent = Agent(seat, member, driver, control, membership)
     agent.stack.callback(manager.shutdown)
     agent.stack.callback(transport.close)
     agent.stack.push_async_callback(driver.close)

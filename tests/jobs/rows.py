@@ -13,7 +13,7 @@ def make_table(rows: int) -> pa.Table:
         {
             "k": pa.array([i * 7919 % 97 for i in range(rows)], pa.int64()),
             "v": pa.array(range(rows), pa.int64()),
-            "word": pa.array([f"word {i % 13}" for i in range(rows)]),
+            "word": pa.array([f"word {i % 13}" for i in range(rows)], pa.string()),
         }
     )
 

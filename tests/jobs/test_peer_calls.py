@@ -68,7 +68,7 @@ class Service(AgentControlServicer):
     async def PrepareJob(  # noqa: N802
         self, request: PrepareJobRequest, context: Any
     ) -> PrepareJobReply:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
         return PrepareJobReply()
 
     async def EndJob(  # noqa: N802
@@ -106,7 +106,7 @@ def with_agent(
 
 
 async def forever() -> RunTaskReply:
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
     return RunTaskReply()
 
 

@@ -1,7 +1,7 @@
 """The nursery process: forks worker processes on demand, and ends each of them with all of its process group.
 
 It is executed as a script and is single-threaded for all of its life, so that its forks are safe. It tells who asked
-for a worker of the end of it; who asked ends the worker by closing his socket. It ends with its agent: at end of file of
+for a worker of its end; who asked ends the worker by closing his socket. It ends with its agent: at end of file of
 its control socket, or when the thread that started it dies, whichever comes first.
 """
 

@@ -1,0 +1,141 @@
+"""Agents that die or hang while a job runs: the session says so by type, in time, and cancels what it can."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sabot import LocalCluster
+from sabot.client.control import ControlClient
+from sabot.client.session import Session
+from sabot.errors import PeerError, PeerLost
+
+WAIT_S = 30.0
+TABLE = pa.table({"x": pa.array(range(1000), pa.int64())})
+
+
+class Gate:
+    """Named pipes at which the functions of a job stop until told to go; `wait_for_one` returns when one has come."""
+
+    def __init__(self, folder: Path) -> None:
+        self._came, self._go = folder / "came", folder / "go"
+        os.mkfifo(self._came)
+        os.mkfifo(self._go)
+        # Open for both, so that neither side's open waits for the other.
+        self._came_fd = os.open(self._came, os.O_RDWR)
+        self._go_fd = os.open(self._go, os.O_RDWR)
+
+    def function(self) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+        came, go = self._came, self._go
+
+        def stop_at_gate(batch: pa.RecordBatch) -> pa.RecordBatch:
+            if batch.num_rows:
+                with came.open("wb", buffering=0) as out, go.open("rb", buffering=0) as into:
+                    out.write(b"!")
+                    into.read(1)
+            return batch
+
+        return stop_at_gate
+
+    def wait_for_one(self) -> None:
+        os.read(self._came_fd, 1)
+
+    def open_wide(self) -> None:
+        os.write(self._go_fd, b"!" * 64)
+
+    def close(self) -> None:
+        os.close(self._came_fd)
+        os.close(self._go_fd)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    made = Gate(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(agents=2, slots=1) as running:
+        yield running
+
+
+def run_until_at_gate(session: Session, gate: Gate, then: Callable[[], None]) -> None:
+    """Runs a job whose functions stop at the gate; calls `then` from another thread when the first is there."""
+
+    def at_gate() -> None:
+        gate.wait_for_one()
+        then()
+
+    thread = threading.Thread(target=at_gate)
+    thread.start()
+    try:
+        session.from_table(TABLE).map_batches(gate.function()).to_table()
+    finally:
+        thread.join(WAIT_S)
+
+
+def jobs_running(address: str) -> int:
+    control = ControlClient(address, timeout_s=5)
+    try:
+        return control.get_status().jobs_running
+    finally:
+        control.close()
+
+
+def test_member_killed_during_a_job_is_named(cluster: LocalCluster, gate: Gate) -> None:
+    with cluster.connect(progress=False) as session:
+        with pytest.raises(PeerError, match="local-1"):
+            run_until_at_gate(session, gate, cluster.agents[1].kill)
+
+
+def test_coordinator_killed_during_a_job_is_a_lost_peer(cluster: LocalCluster, gate: Gate) -> None:
+    with cluster.connect(progress=False) as session:
+        with pytest.raises(PeerLost, match=cluster.agents[0].address):
+            run_until_at_gate(session, gate, cluster.agents[0].kill)
+
+
+def test_coordinator_frozen_during_a_job_is_given_up(cluster: LocalCluster, gate: Gate) -> None:
+    with cluster.connect(timeout_s=1.0, progress=False) as session:
+        with pytest.raises(PeerLost, match=cluster.agents[0].flight_address):
+            run_until_at_gate(session, gate, lambda: os.kill(cluster.agents[0].pid, signal.SIGSTOP))
+
+
+def test_control_c_ends_the_job_on_the_agents(cluster: LocalCluster, gate: Gate) -> None:
+    main = threading.get_ident()
+    with cluster.connect(progress=False) as session:
+        with pytest.raises(KeyboardInterrupt):
+            run_until_at_gate(session, gate, lambda: signal.pthread_kill(main, signal.SIGINT))
+        gate.open_wide()
+        deadline = time.monotonic() + WAIT_S
+        while any(jobs_running(agent.address) for agent in cluster.agents):
+            assert time.monotonic() < deadline, "the job goes on"
+        assert session.from_table(TABLE).count_rows() == 1000
+
+
+def test_results_of_a_killed_agent_are_a_lost_peer(cluster: LocalCluster) -> None:
+    with cluster.connect(progress=False) as session:
+        with session.from_table(TABLE).repartition("x").run() as result:
+            cluster.agents[1].kill()
+            with pytest.raises(PeerLost, match=cluster.agents[1].flight_address):
+                result.to_table()
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_jobs_after_an_agent_is_gone_run_on_those_that_answer(
+    cluster: LocalCluster, blow: signal.Signals, tmp_path: Path
+) -> None:
+    pq.write_table(TABLE, tmp_path / "table.parquet")
+    with cluster.connect(progress=False) as session:
+        os.kill(cluster.agents[1].pid, blow)
+        assert session.from_table(TABLE).repartition("x").count_rows() == 1000
+        assert session.read_parquet(tmp_path / "table.parquet").repartition("x").count_rows() == 1000
