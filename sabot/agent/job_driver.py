@@ -65,6 +65,7 @@ class JobDriver:
             limits=TaskLimits(
                 morsel_bytes=config.slots.morsel_bytes,
                 scatter_bytes_max=config.shuffle.scatter_bytes_max,
+                worker_memory_bytes=config.slots.worker_memory_bytes,
             ),
         )
         self._state = JobState(

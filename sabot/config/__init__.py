@@ -46,6 +46,7 @@ class SlotsSection:
 
     count: int = integer(0, 0, 1024)
     morsel_bytes: int = byte_size(1 * MiB, 1024, 1024 * MiB)
+    worker_memory_bytes: int = byte_size(4096 * MiB, 64 * MiB, 1024 * 1024 * MiB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
