@@ -23,7 +23,7 @@ arrow::Status Lost(const std::string& address, double timeout_s, const arrow::St
 
 flight::FlightCallOptions WithDeadline(double timeout_s) {
   flight::FlightCallOptions call;
-  call.timeout = flight::TimeoutDuration(timeout_s);
+  call.timeout = flight::TimeoutDuration(BoundedSeconds(timeout_s));
   return call;
 }
 
@@ -91,21 +91,25 @@ arrow::Result<std::shared_ptr<flight::FlightClient>> DataClient::Connect(const s
   ARROW_ASSIGN_OR_RAISE(const auto parts, SplitAddress(address));
   ARROW_ASSIGN_OR_RAISE(const auto location, flight::Location::ForGrpcTcp(parts.first, parts.second));
   flight::FlightClientOptions options = flight::FlightClientOptions::Defaults();
-  options.generic_options = {{"grpc.enable_http_proxy", 0}};
+  // An agent that is back is found within a second, however long it was away.
+  options.generic_options = {{"grpc.enable_http_proxy", 0}, {"grpc.max_reconnect_backoff_ms", 1000}};
   ARROW_ASSIGN_OR_RAISE(auto client, flight::FlightClient::Connect(location, options));
   return clients_.emplace(address, std::move(client)).first->second;
 }
 
 arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& shuffle_id, const std::string& address) {
-  ARROW_ASSIGN_OR_RAISE(auto client, Connect(address));
+  ARROW_RETURN_NOT_OK(SplitAddress(address).status());
   std::lock_guard lock(mutex_);
   if (closed_) return MakeStatus(Code::kCancelled, "The shuffle client is closed.");
+  if (ended_.Contains(shuffle_id)) {
+    return MakeStatus(Code::kCancelled, "Shuffle " + shuffle_id + " was ended while it was being sent.");
+  }
   std::shared_ptr<PeerLink>& link = links_[{shuffle_id, address}];
   if (link == nullptr) {
     PeerLink::Options options;
     options.peer = address;
     options.stream_timeout_s = options_.stream_timeout_s;
-    link = std::make_shared<PeerLink>(std::move(client), options);
+    link = std::make_shared<PeerLink>([this, address] { return Connect(address); }, options);
   }
   return link;
 }
@@ -117,6 +121,7 @@ void DataClient::ForgetEndedLocked() {
 void DataClient::EndPrefix(const std::string& prefix) {
   std::lock_guard lock(mutex_);
   ForgetEndedLocked();
+  ended_.Remember(prefix);
   for (auto entry = links_.begin(); entry != links_.end();) {
     if (!IsBelow(entry->first.first, prefix)) {
       ++entry;
