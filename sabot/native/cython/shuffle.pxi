@@ -224,7 +224,8 @@ cdef class NativeServer:
         with nogil:
             self.store.get().EndPrefix(prefix_bytes)
             self.published.get().DropPrefix(prefix_bytes)
-        for shuffle_id in [name for name in self.processing_of if name == prefix or name.startswith(prefix + "/")]:
+        below = prefix + "/"
+        for shuffle_id in [name for name in list(self.processing_of) if name == prefix or name.startswith(below)]:
             del self.processing_of[shuffle_id]
 
     def stats(self):

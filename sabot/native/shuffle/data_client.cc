@@ -5,6 +5,7 @@
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/chunk_store.h"
 #include "sabot/native/shuffle/ping.h"
+#include "sabot/native/shuffle/received_batch.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -39,17 +40,17 @@ arrow::Result<std::shared_ptr<Published>> ReadMarked(flight::FlightStreamReader*
       return MakeStatus(Code::kPeerRefused, "Agent " + address + " sent a batch without its mark: it is not Sabot's.");
     }
     ARROW_ASSIGN_OR_RAISE(mark, DecodeReadMark(std::string_view(*message.app_metadata)));
-    ARROW_RETURN_NOT_OK(message.data->ValidateFull());
-    part->rows += message.data->num_rows();
-    if (message.data->num_columns() > 0) {
-      const std::vector<uint64_t> no_keys(static_cast<size_t>(message.data->num_rows()), 0);
-      ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *message.data->column(0)));
+    ARROW_ASSIGN_OR_RAISE(auto batch, AlignAndValidate(message.data));
+    part->rows += batch->num_rows();
+    if (batch->num_columns() > 0) {
+      const std::vector<uint64_t> no_keys(static_cast<size_t>(batch->num_rows()), 0);
+      ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *batch->column(0)));
       part->content_sum += sum;
     }
     if (mark.rows != static_cast<uint64_t>(part->rows) || mark.content_sum != part->content_sum) {
       return MakeStatus(Code::kIntegrity, "Rows were lost or changed while being fetched (agent=" + address + ")");
     }
-    if (message.data->num_rows() > 0) part->batches.push_back(message.data);
+    if (batch->num_rows() > 0) part->batches.push_back(std::move(batch));
   }
   if (mark.last) return part;
   return MakeStatus(Code::kPeerLost,
@@ -71,12 +72,14 @@ arrow::Result<std::pair<std::string, int>> SplitAddress(const std::string& addre
 DataClient::~DataClient() { Close(); }
 
 void DataClient::Close() {
+  decltype(clients_) clients;  // last to go: the links use them
   decltype(links_) links;
   decltype(ending_) ending;
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
     links.swap(links_);
+    clients.swap(clients_);
     ending.swap(ending_);
   }
   for (auto& [key, link] : links) link->Stop();

@@ -7,6 +7,7 @@
 #include "sabot/native/shuffle/marked_stream.h"
 #include "sabot/native/shuffle/partition_audit.h"
 #include "sabot/native/shuffle/ping.h"
+#include "sabot/native/shuffle/received_batch.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -28,9 +29,9 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
     const bool ended = message.data == nullptr && message.app_metadata == nullptr;
     if (message.data != nullptr) {
-      ARROW_RETURN_NOT_OK(message.data->ValidateFull());
-      row_count += static_cast<uint64_t>(message.data->num_rows());
-      batches.push_back(std::move(message.data));
+      ARROW_ASSIGN_OR_RAISE(auto batch, AlignAndValidate(std::move(message.data)));
+      row_count += static_cast<uint64_t>(batch->num_rows());
+      batches.push_back(std::move(batch));
     }
     if (message.app_metadata != nullptr) {
       ARROW_ASSIGN_OR_RAISE(const uint64_t announced, DecodeEnd(std::string_view(*message.app_metadata)));
@@ -117,16 +118,15 @@ arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const fl
   }
   ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
-  // In full, although a checksum follows: a stranger's checksum may fit offsets that point anywhere.
-  ARROW_RETURN_NOT_OK(message.data->ValidateFull());
+  ARROW_ASSIGN_OR_RAISE(const auto batch, AlignAndValidate(message.data));
   if (options_.verify_checksums) {
-    ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*message.data));
+    ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*batch));
     if (checksum != header.checksum) {
       return MakeStatus(Code::kIntegrity, "Chunk " + std::to_string(header.sequence) +
                                               " was changed on its way: its checksum does not fit" + facts);
     }
   }
-  return store_->Put(header, message.data, slots::Source::kNetwork);
+  return store_->Put(header, batch, slots::Source::kNetwork);
 }
 
 arrow::Status FlightServer::ReceiveUpload(const std::string& name, const std::string& index,
