@@ -58,6 +58,7 @@ class JobDriver:
         self._membership = membership
         self._config = config.jobs
         me = membership.me
+        context.task_slot_manager.execute_nursery()
         runner = TaskRunner(
             agent_id=me.agent_id,
             slots=context.task_slot_manager,

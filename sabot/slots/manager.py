@@ -119,6 +119,11 @@ class TaskSlotManager:
         self._worker_pools.add(pool.native)
         return pool
 
+    def execute_nursery(self) -> None:
+        """Starts the process that will fork the workers, so that it is older than what the slots will hold."""
+        self._pool_here()
+        self._nursery.execute()
+
     @property
     def nursery_pid(self) -> int | None:
         """The process that forks the workers, once there is one."""

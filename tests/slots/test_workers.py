@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -226,8 +227,8 @@ def test_worker_has_no_descriptor_but_its_own(slots: TaskSlotManager) -> None:
     answer = answer_of(slots, descriptors)
     assert answer is not None
     kinds = sorted(link.split(":")[0].lstrip("/") for link in answer["value"][0].as_py() if "/proc/" not in link)
-    # standard input, the output twice, the slot's socket, and the morsel itself
-    assert kinds == ["dev/null", "memfd", "pipe", "pipe", "socket"]
+    # standard input, the output twice, the slot's socket, and the memory of the morsel and of answers
+    assert kinds == ["dev/null", "memfd", "memfd", "pipe", "pipe", "socket"]
 
 
 def test_morsel_cannot_be_written_by_the_worker(slots: TaskSlotManager) -> None:
@@ -247,6 +248,36 @@ def test_morsel_cannot_be_written_by_the_worker(slots: TaskSlotManager) -> None:
     answer = answer_of(slots, scribble)
     assert answer is not None
     assert answer["value"][0].as_py() == ["PermissionError", "PermissionError"]
+
+
+def test_answer_is_out_of_the_workers_reach_once_it_has_arrived() -> None:
+    def scribble(rows: pa.RecordBatch) -> pa.RecordBatch | None:
+        if rows.num_rows == 1000:
+            return rows
+        links = [link for link in list(Path("/proc/self/fd").iterdir()) if link.is_symlink()]
+        written = 0
+        for fd in [int(link.name) for link in links if "memfd" in str(link.readlink())]:
+            with suppress(PermissionError):
+                written += os.pwrite(fd, b"\xff" * 4096, 0)
+        return None if written else rows
+
+    with TaskSlotManager(num_slots=1) as manager:
+        operator = MorselOperator(scribble, manager=manager, processes=True)
+        answer = operator.process_batch(ROWS)
+        assert operator.process_batch(ROWS.slice(0, 10)).num_rows == 0  # it has found memory to write to
+    assert answer.equals(ROWS)
+
+
+@pytest.mark.parametrize("times", [1, 100, 5_000])
+def test_answers_of_any_size_arrive_whole(times: int) -> None:
+    def repeat(rows: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.record_batch({"a": pa.concat_arrays([rows["a"]] * times)})
+
+    with TaskSlotManager(num_slots=1) as manager:
+        operator = MorselOperator(repeat, manager=manager, processes=True)
+        for rows in (ROWS, ROWS.slice(0, 3), ROWS):
+            answer = operator.process_batch(rows)
+            assert answer.equals(pa.record_batch({"a": pa.concat_arrays([rows["a"]] * times)}))
 
 
 def test_environment_and_import_path_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ _CLASS_OF_CODE = {
 # A native message ends with its facts: "... (shuffle=s, partition=3, agent=127.0.0.1:8816)".
 _FACTS = _re.compile(r"\(((?:\w+=[^,()]*)(?:, \w+=[^,()]*)*)\)$")
 
-_NUMBERS = {"partition", "task", "attempt", "sequence"}  # an id is a text, though it may look like a number
+_NUMBERS = {"partition", "task", "attempt", "sequence", "morsel", "exit_code", "signal", "timeout_ms"}  # an id is a text, though it may look like a number
 
 
 def _facts_of(str message):

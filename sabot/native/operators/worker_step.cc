@@ -43,9 +43,18 @@ arrow::Status WriteStream(const Rows& rows, arrow::io::OutputStream* sink) {
   return writer->Close();
 }
 
+/// The bytes that a worker has answered with, out of its reach.
+arrow::Result<std::shared_ptr<arrow::Buffer>> BytesOf(CallResult result) {
+  if (result.answer == nullptr) return std::make_shared<WorkerBuffer>(std::move(result.memory));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> copy,
+                        arrow::AllocateBuffer(static_cast<int64_t>(result.answer_bytes)));
+  std::memcpy(copy->mutable_data(), result.answer->data(), result.answer_bytes);
+  return copy;
+}
+
 /// The one batch of an IPC stream, without a copy, checked in full: whoever wrote it is not trusted.
-arrow::Result<Rows> ReadStream(std::shared_ptr<const SealedMemory> memory) {
-  arrow::io::BufferReader source(std::make_shared<WorkerBuffer>(std::move(memory)));
+arrow::Result<Rows> ReadStream(std::shared_ptr<arrow::Buffer> bytes) {
+  arrow::io::BufferReader source(std::move(bytes));
   auto options = arrow::ipc::IpcReadOptions::Defaults();
   options.use_threads = false;
   ARROW_ASSIGN_OR_RAISE(auto reader, arrow::ipc::RecordBatchStreamReader::Open(&source, options));
@@ -100,7 +109,8 @@ class WorkerStep final : public Step {
       case CallEnd::kNoRows:
         return Rows();
       case CallEnd::kRows: {
-        auto rows = ReadStream(std::move(result.memory));
+        ARROW_ASSIGN_OR_RAISE(auto bytes, BytesOf(std::move(result)));
+        auto rows = ReadStream(std::move(bytes));
         if (rows.ok()) return rows;
         return Failed(Code::kTaskFailed, "gave rows that are not valid: " + rows.status().message(), place, " (");
       }

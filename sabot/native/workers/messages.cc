@@ -8,7 +8,7 @@
 namespace sabot::workers {
 namespace {
 
-constexpr size_t kDescriptorsMax = 2;
+constexpr size_t kDescriptorsMax = 3;
 
 }  // namespace
 

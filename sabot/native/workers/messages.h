@@ -10,10 +10,12 @@
 
 namespace sabot::workers {
 
-/// Slot to worker: call a function with a morsel. Descriptors, as flagged: the memory of the input, the function.
+/// Slot to worker: call a function with a morsel. Descriptors, as flagged and in this order: the memory of the input,
+/// that of the answer, the function.
 struct CallMessage {
   static constexpr uint32_t kNewInput = 1;     // the input is in memory that the worker does not have yet
   static constexpr uint32_t kNewFunction = 2;  // the worker does not have the function yet
+  static constexpr uint32_t kNewAnswer = 4;    // what fits is to be written to memory that it does not have yet
 
   uint32_t flags = 0;
   uint32_t reserved = 0;
@@ -21,13 +23,15 @@ struct CallMessage {
   uint64_t function_bytes = 0;
   uint64_t input_capacity = 0;
   uint64_t input_bytes = 0;
+  uint64_t answer_capacity = 0;
   uint64_t result_bytes_max = 0;
 };
-static_assert(sizeof(CallMessage) == 48);
+static_assert(sizeof(CallMessage) == 56);
 
-enum class ReplyKind : uint32_t { kReady = 0, kRows = 1, kNoRows = 2, kFailure = 3 };
+enum class ReplyKind : uint32_t { kReady = 0, kRows = 1, kNoRows = 2, kFailure = 3, kRowsInAnswer = 4 };
 
-/// Worker to slot. With kRows and kFailure comes a sealed memfd of `bytes`.
+/// Worker to slot. With kRows and kFailure comes a sealed memfd of `bytes`; kRowsInAnswer: they are in the answer's
+/// memory.
 struct ReplyMessage {
   static constexpr uint32_t kInputKept = 1;  // something in the worker still refers to the input's memory
 

@@ -12,23 +12,23 @@ namespace {
 constexpr int kFixedSize = F_SEAL_SHRINK | F_SEAL_GROW;
 constexpr int kSealed = kFixedSize | F_SEAL_WRITE;
 
-Descriptor MakeMemfd() { return Descriptor(memfd_create("sabot-morsel", MFD_CLOEXEC | MFD_ALLOW_SEALING)); }
+Descriptor MakeMemfd(const char* name) { return Descriptor(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)); }
 
 }  // namespace
 
-std::unique_ptr<WritableMemory> WritableMemory::Make(size_t capacity) {
-  Descriptor fd = MakeMemfd();
+std::shared_ptr<SharedMemory> SharedMemory::Make(size_t capacity, Writer writer) {
+  Descriptor fd = MakeMemfd(writer == Writer::kOurs ? "sabot-morsel" : "sabot-answers");
   if (!fd || ftruncate(fd.get(), static_cast<off_t>(capacity)) != 0) return nullptr;
   void* data = mmap(nullptr, capacity, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (data == MAP_FAILED) return nullptr;
-  auto memory =
-      std::unique_ptr<WritableMemory>(new WritableMemory(std::move(fd), static_cast<uint8_t*>(data), capacity));
-  // The mapping above stays writable; no other can be made.
-  if (fcntl(memory->fd(), F_ADD_SEALS, kFixedSize | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0) return nullptr;
+  auto memory = std::shared_ptr<SharedMemory>(new SharedMemory(std::move(fd), static_cast<uint8_t*>(data), capacity));
+  // Under the seal the mapping above stays writable, and no other can be made.
+  const int writers = writer == Writer::kOurs ? F_SEAL_FUTURE_WRITE : 0;
+  if (fcntl(memory->fd(), F_ADD_SEALS, kFixedSize | writers | F_SEAL_SEAL) != 0) return nullptr;
   return memory;
 }
 
-WritableMemory::~WritableMemory() { munmap(data_, capacity_); }
+SharedMemory::~SharedMemory() { munmap(data_, capacity_); }
 
 std::shared_ptr<const SealedMemory> SealedMemory::Map(Descriptor fd, size_t bytes) {
   const int seals = fcntl(fd.get(), F_GET_SEALS);
@@ -54,7 +54,7 @@ SealedMemory::~SealedMemory() {
 }
 
 Descriptor SealedCopy(const void* bytes, size_t size) {
-  Descriptor fd = MakeMemfd();
+  Descriptor fd = MakeMemfd("sabot-function");
   const auto* next = static_cast<const char*>(bytes);
   for (size_t left = size; fd && left > 0;) {
     const ssize_t wrote = write(fd.get(), next, left);

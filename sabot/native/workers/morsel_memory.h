@@ -10,22 +10,24 @@
 
 namespace sabot::workers {
 
-/// Ours to write, others' to read: sealed against any size change and any other writer. Reused from call to call.
-class WritableMemory {
+/// Memory of ours that a worker maps too, sealed against any size change and reused from call to call.
+class SharedMemory {
  public:
+  /// kOurs: sealed against any other writer. kWorkers: it writes there at any time, so what is read must be copied
+  /// before it is looked at.
+  enum class Writer { kOurs, kWorkers };
   /// Null, with errno set, when the system gives no memory.
-  static std::unique_ptr<WritableMemory> Make(size_t capacity);
-  ~WritableMemory();
-  WritableMemory(const WritableMemory&) = delete;
-  WritableMemory& operator=(const WritableMemory&) = delete;
+  static std::shared_ptr<SharedMemory> Make(size_t capacity, Writer writer);
+  ~SharedMemory();
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
 
   uint8_t* data() const noexcept { return data_; }
   size_t capacity() const noexcept { return capacity_; }
   int fd() const noexcept { return fd_.get(); }
 
  private:
-  WritableMemory(Descriptor fd, uint8_t* data, size_t capacity)
-      : fd_(std::move(fd)), data_(data), capacity_(capacity) {}
+  SharedMemory(Descriptor fd, uint8_t* data, size_t capacity) : fd_(std::move(fd)), data_(data), capacity_(capacity) {}
 
   const Descriptor fd_;
   uint8_t* const data_;

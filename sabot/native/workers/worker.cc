@@ -16,8 +16,8 @@
 namespace sabot::workers {
 namespace {
 
-constexpr size_t kInputBytesMin = 64 * 1024;
-constexpr size_t kInputBytesKept = 16 * 1024 * 1024;  // what is larger is given back after its call
+constexpr size_t kSharedBytesMin = 64 * 1024;
+constexpr size_t kSharedBytesKept = 16 * 1024 * 1024;  // what is larger is given back after its call
 constexpr std::chrono::milliseconds kStatusWait{1000};
 
 std::atomic<uint64_t> next_function_id{1};
@@ -59,9 +59,16 @@ void Worker::Interrupt() noexcept {
 
 uint8_t* Worker::Input(size_t bytes) {
   if (input_ != nullptr && input_->capacity() >= bytes) return input_->data();
-  input_ = WritableMemory::Make(std::bit_ceil(std::max(bytes, kInputBytesMin)));
+  input_ = SharedMemory::Make(std::bit_ceil(std::max(bytes, kSharedBytesMin)), SharedMemory::Writer::kOurs);
   input_known_ = false;
   return input_ == nullptr ? nullptr : input_->data();
+}
+
+void Worker::FitAnswer(size_t bytes) {
+  if (bytes > kSharedBytesKept || (answer_ != nullptr && answer_->capacity() >= bytes)) return;
+  // Without it, answers come in memory of their own.
+  answer_ = SharedMemory::Make(std::bit_ceil(std::max(bytes, kSharedBytesMin)), SharedMemory::Writer::kWorkers);
+  answer_known_ = false;
 }
 
 CallResult Worker::Call(const Function& function, size_t input_bytes, const CallLimits& limits) {
@@ -71,6 +78,7 @@ CallResult Worker::Call(const Function& function, size_t input_bytes, const Call
   Clock::time_point deadline = Clock::now() + limits.start_timeout;
   if (ready_ && limits.timeout.count() > 0) deadline = Clock::now() + limits.timeout;
   if (ready_ && limits.timeout.count() == 0) deadline = Clock::time_point::max();
+  if (answer_ == nullptr) FitAnswer(input_bytes);  // the best guess
   bool sent = Send(function, input_bytes, limits);
   if (!sent) {
     WaitForEnd(limits, &result);
@@ -86,17 +94,21 @@ CallResult Worker::Call(const Function& function, size_t input_bytes, const Call
     result.end = CallEnd::kNoWorker;
     result.why = "it did not start in " + std::to_string(limits.start_timeout.count()) + " ms";
   }
-  if (input_ != nullptr && input_->capacity() > kInputBytesKept) input_.reset();
+  if (input_ != nullptr && input_->capacity() > kSharedBytesKept) input_.reset();
   return result;
 }
 
 bool Worker::Send(const Function& function, size_t input_bytes, const CallLimits& limits) {
   CallMessage call;
-  std::array<int, 2> fds;
+  std::array<int, 3> fds;
   size_t fd_count = 0;
   if (!input_known_) {
     call.flags |= CallMessage::kNewInput;
     fds[fd_count++] = input_->fd();
+  }
+  if (answer_ != nullptr && !answer_known_) {
+    call.flags |= CallMessage::kNewAnswer;
+    fds[fd_count++] = answer_->fd();
   }
   if (!functions_.contains(function.id)) {
     call.flags |= CallMessage::kNewFunction;
@@ -106,9 +118,10 @@ bool Worker::Send(const Function& function, size_t input_bytes, const CallLimits
   call.function_bytes = function.bytes;
   call.input_capacity = input_->capacity();
   call.input_bytes = input_bytes;
+  call.answer_capacity = answer_ == nullptr ? 0 : answer_->capacity();
   call.result_bytes_max = limits.result_bytes_max;
   if (!SendMessage(sockets_.data.get(), &call, sizeof(call), fds.data(), fd_count)) return false;
-  input_known_ = true;
+  input_known_ = answer_known_ = true;
   functions_.insert(function.id);
   return true;
 }
@@ -201,6 +214,16 @@ bool Worker::ReadReply(const CallLimits& limits, CallResult* result) {
     result->end = CallEnd::kNoRows;
     return true;
   }
+  if (reply.kind == ReplyKind::kRowsInAnswer) {
+    if (answer_ == nullptr || reply.bytes > answer_->capacity()) {
+      result->why = "its answer is not where it says";
+      return true;
+    }
+    result->answer = answer_;
+    result->answer_bytes = reply.bytes;
+    result->end = CallEnd::kRows;
+    return true;
+  }
   if (reply.bytes > limits.result_bytes_max) {
     result->why = "its result measures " + std::to_string(reply.bytes) + " bytes";
     return true;
@@ -210,6 +233,7 @@ bool Worker::ReadReply(const CallLimits& limits, CallResult* result) {
     result->why = std::string("its result cannot be mapped: ") + std::strerror(errno);
     return true;
   }
+  if (reply.kind == ReplyKind::kRows) FitAnswer(reply.bytes);  // for the next one
   result->end = reply.kind == ReplyKind::kRows ? CallEnd::kRows : CallEnd::kFailure;
   return true;
 }

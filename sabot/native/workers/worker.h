@@ -44,11 +44,13 @@ enum class CallEnd { kRows, kNoRows, kFailure, kDied, kTimedOut, kCancelled, kBr
 
 struct CallResult {
   CallEnd end = CallEnd::kBroken;
-  std::shared_ptr<const SealedMemory> memory;  // with kRows and kFailure
-  int wait_status = -1;                        // with kDied; -1: unknown
-  std::string why;                             // with kBroken and kNoWorker
-  std::string printed;                         // up to output_bytes_max
-  uint64_t printed_bytes = 0;                  // all that it printed
+  std::shared_ptr<const SealedMemory> memory;  // with kFailure, and with kRows where there is no `answer`
+  std::shared_ptr<const SharedMemory> answer;  // with kRows: `answer_bytes`, to be copied before the worker's next call
+  size_t answer_bytes = 0;
+  int wait_status = -1;        // with kDied; -1: unknown
+  std::string why;             // with kBroken and kNoWorker
+  std::string printed;         // up to output_bytes_max
+  uint64_t printed_bytes = 0;  // all that it printed
 };
 
 struct CallLimits {
@@ -83,6 +85,7 @@ class Worker {
   using Clock = std::chrono::steady_clock;
 
   explicit Worker(Descriptor wake) : wake_(std::move(wake)) {}
+  void FitAnswer(size_t bytes);
   bool Send(const Function& function, size_t input_bytes, const CallLimits& limits);
   bool WaitForNews(Clock::time_point deadline, const CallLimits& limits, CallResult* result);
   void ReadLife(CallResult* result, bool* ended);
@@ -96,8 +99,10 @@ class Worker {
   std::atomic<int> pid_{0};
   bool ready_ = false;
   std::unordered_set<uint64_t> functions_;  // those that it has
-  std::unique_ptr<WritableMemory> input_;
+  std::shared_ptr<SharedMemory> input_;
   bool input_known_ = false;  // the worker has input_ mapped
+  std::shared_ptr<SharedMemory> answer_;
+  bool answer_known_ = false;  // the worker has answer_ mapped
 };
 
 }  // namespace sabot::workers

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,7 @@ class WorkerOrder:
 
 
 class Nursery:
-    """Makes worker processes; safe from many threads. There is no process before the first worker is asked for."""
+    """Makes worker processes; safe from many threads. Its process is small until it is warmed up, or not there yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,9 +62,14 @@ class Nursery:
         process = self._process
         return None if process is None else process.pid
 
+    def execute(self) -> None:
+        """Starts the process, without what workers need; returns at once."""
+        with self._lock:
+            self._process_here()
+
     def warm_up(self) -> None:
-        """Starts the process, which takes a moment to import what workers need; returns at once."""
-        self._running()
+        """Has the process import what workers need, which takes it a moment; returns at once."""
+        self._warm()
 
     def start_worker(self, order: WorkerOrder) -> tuple[int, int, int]:
         """Asks for a worker; the caller's descriptors (data, life, output), each for him to close.
@@ -98,20 +104,26 @@ class Nursery:
             process.end()
 
     def _send(self, order: bytes, fds: list[int]) -> None:
-        process = self._running()
+        process = self._warm()
         try:
             process.send(order, fds)
         except OSError:  # it has died
             self._forget(process)
-            self._running().send(order, fds)
+            self._warm().send(order, fds)
 
-    def _running(self) -> _Process:
+    def _warm(self) -> _Process:
         with self._lock:
-            if self._closed:
-                raise UsageError("the slots were shut down: there are no workers any more")
-            if self._process is None:
-                self._process = _Process()
-            return self._process
+            process = self._process_here()
+            with suppress(OSError):  # it has died, as whoever sends an order will see
+                process.greet()
+            return process
+
+    def _process_here(self) -> _Process:
+        if self._closed:
+            raise UsageError("the slots were shut down: there are no workers any more")
+        if self._process is None:
+            self._process = _Process()
+        return self._process
 
     def _forget(self, process: _Process) -> None:
         with self._lock:
@@ -129,7 +141,7 @@ class _Process:
         self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(_ORDER_WAIT_S)
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, nursery_main.GREETING_BYTES_MAX * 2)
-        self._control.send(json.dumps([path for path in sys.path if isinstance(path, str)]).encode())
+        self._greeted = False
         self._executed = threading.Event()
         self._ending = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -140,6 +152,12 @@ class _Process:
     def pid(self) -> int | None:
         self._executed.wait(_ORDER_WAIT_S)
         return None if self._process is None else self._process.pid
+
+    def greet(self) -> None:
+        """Tells it once where modules are; it then imports what workers need."""
+        if not self._greeted:
+            self._greeted = True
+            self._control.send(json.dumps([path for path in sys.path if isinstance(path, str)]).encode())
 
     def send(self, order: bytes, fds: list[int]) -> None:
         self._executed.wait(_ORDER_WAIT_S)

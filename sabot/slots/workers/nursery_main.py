@@ -111,7 +111,7 @@ class _Nursery:
             life.send(LIFE.pack(NOT_STARTED, error.errno or errno.EAGAIN))
             life.close()
         if pid == 0:
-            life.detach()
+            life.detach()  # all but the worker's own are closed at once, below
             self._be_worker(data, output, modules, ORDER.unpack(order)[0])
         for fd in (data, output, *modules):
             os.close(fd)
@@ -138,9 +138,9 @@ class _Nursery:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self._control.detach()
+            self._control.detach()  # the same
             for child in self._children.values():
-                child.life.detach()
+                child.life.detach()  # the same
             _keep_only(data, output, modules)
             limit_memory(memory_bytes_max)
             self._serve(DATA_FD, MODULES_FD if modules else None, memory_bytes_max)

@@ -1,7 +1,8 @@
 """The worker process: calls functions with morsels, one after the other, until its slot closes the socket.
 
-A morsel is read where it lies, in memory that the slot has sealed against everybody else; an answer is written into a
-new memfd and sealed. Nothing here outlives the process, and the process serves one job only.
+A morsel is read where it lies, in memory that the slot has sealed against everybody else. An answer is written into
+memory that the slot lends for it and copies it out of, or, where it is too large for that, into a sealed memfd. The
+process serves one job only, and nothing here outlives it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import cloudpickle  # noqa: F401 - what functions are pickled with, loaded once for all workers
 import pyarrow as pa
@@ -25,10 +28,10 @@ from sabot.wire.failure import to_failure
 from sabot.wire.packed_function import PackedFunction
 
 # As in sabot/native/workers/messages.h.
-CALL = struct.Struct("=IIQQQQQ")
+CALL = struct.Struct("=IIQQQQQQ")
 REPLY = struct.Struct("=IIQ")
-NEW_INPUT, NEW_FUNCTION = 1, 2
-READY, ROWS, NO_ROWS, FAILURE = 0, 1, 2, 3
+NEW_INPUT, NEW_FUNCTION, NEW_ANSWER = 1, 2, 4
+READY, ROWS, NO_ROWS, FAILURE, ROWS_IN_ANSWER = 0, 1, 2, 3, 4
 INPUT_KEPT = 1
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -58,17 +61,19 @@ class _Worker:
         self._memory_bytes_max = memory_bytes_max
         self._functions: dict[int, PackedFunction | MorselFunction] = {}
         self._input: mmap.mmap | None = None
+        self._answer_memory: pa.Buffer | None = None
 
     def answer_next(self) -> bool:
         """Answers one call; False when there are no more."""
-        message, fds, _, _ = socket.recv_fds(self._channel, CALL.size, 2)
+        message, fds, _, _ = socket.recv_fds(self._channel, CALL.size, 3)
         if not message:
             return False
-        flags, _, function_id, function_bytes, capacity, input_bytes, result_bytes_max = CALL.unpack(message)
+        call = CALL.unpack(message)
+        flags, _, function_id, function_bytes, input_capacity, input_bytes, answer_capacity, result_bytes_max = call
         if flags & NEW_INPUT:
-            fd = fds.pop(0)
-            self._input = mmap.mmap(fd, capacity, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
-            os.close(fd)
+            self._input = _mapped(fds.pop(0), input_capacity, mmap.PROT_READ)
+        if flags & NEW_ANSWER:
+            self._answer_memory = pa.py_buffer(_mapped(fds.pop(0), answer_capacity, mmap.PROT_READ | mmap.PROT_WRITE))
         if flags & NEW_FUNCTION:
             fd = fds.pop(0)
             self._functions[function_id] = PackedFunction(name="", pickled=os.pread(fd, function_bytes, 0))
@@ -105,7 +110,7 @@ class _Worker:
                 raise TypeError(
                     f"the operator {name} must return a pyarrow.RecordBatch or None, not {type(answer).__qualname__}"
                 )
-            return ROWS, *_written(answer, result_bytes_max)
+            return self._written(answer, result_bytes_max)
         except BaseException as error:
             if isinstance(error, MemoryError):
                 error.add_note(
@@ -114,7 +119,22 @@ class _Worker:
                 )
             if error.__traceback__ is not None:
                 error.__traceback__ = error.__traceback__.tb_next or error.__traceback__  # without this function
-            return FAILURE, *_sealed(to_failure(error).SerializeToString())
+            failure = to_failure(error).SerializeToString()
+            return FAILURE, len(failure), _sealed(lambda path: Path(path).write_bytes(failure))
+
+    def _written(self, answer: pa.RecordBatch, bytes_max: int) -> tuple[int, int, int | None]:
+        measured = pa.MockOutputStream()
+        _write_stream(measured, answer)
+        size = measured.size()
+        if size > bytes_max:
+            raise LimitReached(
+                f"the answer for a morsel measures {size:,} bytes, the limit is {bytes_max:,}; use smaller morsels, or "
+                "raise slots.worker_memory_bytes"
+            )
+        if self._answer_memory is not None and size <= self._answer_memory.size:
+            _write_stream(pa.FixedSizeBufferWriter(self._answer_memory), answer)
+            return ROWS_IN_ANSWER, size, None
+        return ROWS, size, _sealed(lambda path: _write_file(path, answer))
 
     def _function(self, function_id: int) -> MorselFunction:
         function = self._functions[function_id]
@@ -123,31 +143,30 @@ class _Worker:
         return function
 
 
-def _memfd() -> int:
-    return os.memfd_create("sabot-answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-
-
-def _written(answer: pa.RecordBatch, bytes_max: int) -> tuple[int, int]:
-    """Size and descriptor of the answer as an IPC stream."""
-    fd = _memfd()
+def _mapped(fd: int, size: int, protection: int) -> mmap.mmap:
     try:
-        with pa.OSFile(f"/proc/self/fd/{fd}", "wb") as sink, pa.ipc.new_stream(sink, answer.schema) as writer:
-            writer.write_batch(answer)
-        size = os.fstat(fd).st_size
-        if size > bytes_max:
-            raise LimitReached(
-                f"the answer for a morsel measures {size:,} bytes, the limit is {bytes_max:,}; use smaller morsels, or "
-                "raise slots.worker_memory_bytes"
-            )
+        return mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection)
+    finally:
+        os.close(fd)
+
+
+def _write_stream(sink: Any, answer: pa.RecordBatch) -> None:
+    with pa.ipc.new_stream(sink, answer.schema) as writer:
+        writer.write_batch(answer)
+
+
+def _write_file(path: str, answer: pa.RecordBatch) -> None:
+    with pa.OSFile(path, "wb") as sink:
+        _write_stream(sink, answer)
+
+
+def _sealed(write: Callable[[str], object]) -> int:
+    """A sealed memfd with what `write` writes to its path."""
+    fd = os.memfd_create("sabot-answer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        write(f"/proc/self/fd/{fd}")
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except BaseException:
         os.close(fd)
         raise
-    return size, fd
-
-
-def _sealed(content: bytes) -> tuple[int, int]:
-    fd = _memfd()
-    os.pwrite(fd, content, 0)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    return len(content), fd
+    return fd
