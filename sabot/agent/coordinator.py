@@ -97,8 +97,8 @@ class Coordinator:
                 commands = self._finish()
             case ev.TaskFailed(failure=failure):
                 commands = self._fail(self._named(failure))
-            case ev.PrepareFailed(failure=failure) | ev.FolderFailed(failure=failure) | ev.AgentLost(failure=failure):
-                commands = self._fail(failure)
+            case ev.PrepareFailed() | ev.FolderFailed() | ev.AgentLost() | ev.DriverFailed():
+                commands = self._fail(event.failure)
             case ev.Cancelled(reason=reason):
                 error = JobCancelled(f"job {self._plan.job_id} was cancelled: {reason}", job=self._plan.job_id)
                 commands = self._fail(to_failure(error))

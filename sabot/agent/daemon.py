@@ -22,7 +22,7 @@ from sabot.agent.http import HttpServer
 from sabot.agent.job_driver import JobDriver
 from sabot.agent.membership import Membership
 from sabot.agent.metrics import MetricsPage
-from sabot.agent.peers import Peers
+from sabot.agent.peers import GOODBYE_DEADLINE_S, Peers
 from sabot.agent.ports import check_port
 from sabot.agent.state_dir import StateDir
 from sabot.config import Config, default_state_dir
@@ -41,14 +41,7 @@ MakeJobs = Callable[[AgentContext, Membership, Config], Jobs]
 
 def serve(config: Config, *, announce: Callable[[str], None]) -> int:
     """Runs an agent in this process until it is stopped; the exit code. `announce` gets the lines for its user."""
-    daemon = Daemon(config, announce=announce)
-    code = asyncio.run(daemon.run())
-    if daemon.hangs:
-        log.error("threads did not end deadline_s=%s; ending the process", CLOSE_DEADLINE_S)
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(EXIT_NOT_DRAINED)
-    return code
+    return asyncio.run(Daemon(config, announce=announce).run())
 
 
 def _job_driver(context: AgentContext, membership: Membership, config: Config) -> Jobs:
@@ -62,7 +55,7 @@ class Daemon:
     def __init__(self, config: Config, *, announce: Callable[[str], None], make_jobs: MakeJobs = _job_driver) -> None:
         self.config = config
         self.agent_id = config.agent.id or socket.gethostname()
-        self.hangs = False
+        self._hangs = False
         self._announce = announce
         self._make_jobs = make_jobs
         self._stopping = asyncio.Event()
@@ -70,7 +63,10 @@ class Daemon:
         self._state_dir = StateDir(Path(config.agent.state_dir or default_state_dir(self.agent_id)))
 
     async def run(self) -> int:
-        """0 when it was told to stop and every running task finished, else EXIT_NOT_DRAINED."""
+        """0 when it was told to stop and every running task finished, else EXIT_NOT_DRAINED.
+
+        Does not return, but ends the process, when a slot does not end: nothing in Python can end its thread.
+        """
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         for number in signals:
@@ -81,6 +77,11 @@ class Daemon:
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+            if self._hangs:
+                log.error("slots did not end deadline_s=%s; ending the process", CLOSE_DEADLINE_S)
+                logging.shutdown()
+                sys.stdout.flush()
+                os._exit(EXIT_NOT_DRAINED)
 
     def stop(self) -> None:
         """Starts the drain, as a first signal does; only on the loop."""
@@ -109,6 +110,7 @@ class Daemon:
             incarnation_at=lambda address: _incarnation_at(context, address),
             deadline_s=self.config.jobs.peer_deadline_s,
         )
+        opened.push_async_callback(peers.close)
         jobs = self._make_jobs(context, membership, self.config)
         opened.push_async_callback(jobs.close)
         service = ControlService(
@@ -149,7 +151,7 @@ class Daemon:
         """A user's function that does not end would hold its slot, and so the process, for ever: hence the deadline."""
         closing = asyncio.get_running_loop().run_in_executor(None, context.shutdown)
         done, _ = await asyncio.wait([closing], timeout=CLOSE_DEADLINE_S)
-        self.hangs = not done
+        self._hangs = not done
 
     async def _join(self, peers: Peers) -> bool:
         """Whether it joined; not, when it is told to stop meanwhile."""
@@ -168,11 +170,12 @@ class Daemon:
         log.info("draining agent_id=%s deadline_s=%s", self.agent_id, self.config.agent.drain_s)
         self._state_dir.remove_agent_file()
         await self._set_serving(control, False)
-        await asyncio.gather(jobs.drain(self.config.agent.drain_s), peers.carry_out(membership.on_drain()))
+        telling = peers.carry_out(membership.on_drain(), deadline_s=GOODBYE_DEADLINE_S)
+        await asyncio.gather(jobs.drain(self.config.agent.drain_s), telling)
         left_behind = jobs.tasks_running()
         if left_behind:
             log.warning("drain deadline reached tasks_running=%d key=agent.drain_s", left_behind)
-        await peers.carry_out(membership.on_stop())
+        await peers.leave()
         return EXIT_NOT_DRAINED if left_behind else 0
 
     async def _set_serving(self, control: ControlServer, serving: bool) -> None:

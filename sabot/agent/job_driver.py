@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 from sabot.agent.context import AgentContext
@@ -22,6 +23,7 @@ from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.sources import describe_source
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.config import Config
+from sabot.dataflow.stage import JobPlan
 from sabot.errors import PeerRefused, UsageError
 from sabot.wire.agent_pb2 import (
     DescribeSourceReply,
@@ -46,6 +48,7 @@ from sabot.wire.versions import check_versions
 log = logging.getLogger("sabot.jobs")
 
 _CLOSE_WAIT_S = 2.0
+_LISTING_THREADS_MAX = 4
 
 
 class JobDriver:
@@ -78,6 +81,8 @@ class JobDriver:
         self._leases = Leases(self._forget_finished)
         self._winding_up: set[asyncio.Task[None]] = set()
         self._draining = False
+        # Threads of their own: a file system that does not answer must not hold up the ends of jobs.
+        self._listing = ThreadPoolExecutor(_LISTING_THREADS_MAX, thread_name_prefix="sabot-sources")
         self._state.start_sweeping()
 
     def jobs_running(self) -> int:
@@ -151,7 +156,8 @@ class JobDriver:
     async def describe_source(self, request: DescribeSourceRequest) -> DescribeSourceReply:
         """Lists a source's files as this agent sees them."""
         paths = list(request.paths)
-        source = await self._state.in_thread(lambda: describe_source(request.format, paths))
+        loop = asyncio.get_running_loop()
+        source = await loop.run_in_executor(self._listing, describe_source, request.format, paths)
         return DescribeSourceReply(
             schema=source.schema.serialize().to_pybytes(),
             files=[
@@ -181,6 +187,7 @@ class JobDriver:
         self._leases.close()
         await self._state.close()
         self._watch.close()
+        self._listing.shutdown(wait=False, cancel_futures=True)
         await self._calls.close()
 
     def _check_submission(self, request: SubmitJobRequest) -> None:
@@ -193,7 +200,7 @@ class JobDriver:
         plan = await self._state.load_plan(request.plan)
         if plan.job_id != request.job_id:
             raise UsageError(f"the plan of job {request.job_id} is that of job {plan.job_id}", job=request.job_id)
-        agents = [member for member in self._membership.members() if not member.draining]
+        agents = await self._agents_for(plan)
         coordinator = Coordinator(
             plan=plan,
             agents=agents,
@@ -218,6 +225,20 @@ class JobDriver:
         self._winding_up.add(winding_up)
         winding_up.add_done_callback(self._winding_up.discard)
         return run
+
+    async def _agents_for(self, plan: JobPlan) -> list[Member]:
+        """The members that answer now; a silent one costs the job its slots, unless it holds some of the job's rows."""
+        me = self._membership.me.identity
+        members = [member for member in self._membership.members() if not member.draining]
+        others = [member for member in members if member.identity != me]
+        answering, lost = await self._watch.answering(others)
+        holders = {piece.flight_address for pieces in plan.uploads.values() for piece in pieces}
+        silent = [member for member in others if member not in answering]
+        for member, error in zip(silent, lost, strict=True):
+            if member.flight_address in holders:
+                raise error
+            log.warning("agent left out job=%s agent=%s error=%s", plan.job_id, member.agent_id, error.message)
+        return [member for member in members if member not in silent]
 
     def _forget_finished(self, job_id: str) -> None:
         self._finished.pop(job_id, None)

@@ -73,6 +73,13 @@ class AgentLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriverFailed:
+    """Whoever carries out the commands could not: a bug, which must end the job and not leave it waiting."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelled:
     """The user or the end of his stream has cancelled the job, or this agent stops."""
 
@@ -89,6 +96,7 @@ Event = (
     | TaskSucceeded
     | TaskFailed
     | AgentLost
+    | DriverFailed
     | Cancelled
 )
 

@@ -215,17 +215,24 @@ class JobRun:
                 await asyncio.to_thread(self._folder.discard)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        _keep(self._calls, work)
+        self._keep(self._calls, work)
 
     def _spawn_ending(self, work: Coroutine[Any, Any, None]) -> None:
-        _keep(self._endings, work)
+        self._keep(self._endings, work)
 
+    def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        """Start `work` and hold it while it runs, for the loop holds tasks weakly; its bugs end the job."""
 
-def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-    """Start `work` and hold it while it runs: the loop itself holds tasks weakly."""
-    task = asyncio.get_running_loop().create_task(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                log.error("bug in driving a job job=%s", self.job_id, exc_info=error)
+                self.post(ev.DriverFailed(failure=to_failure(error)))
+
+        task = asyncio.get_running_loop().create_task(work)
+        tasks.add(task)
+        task.add_done_callback(ended)
 
 
 async def _wait_at_most(event: asyncio.Event, timeout_s: float) -> None:

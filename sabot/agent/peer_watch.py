@@ -7,6 +7,7 @@ agent is watched.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from sabot.errors import PeerLost, SabotError
 from sabot.wire.member import Member
 
 PING_EVERY_S = 1.0
+_FIRST_PING_S = 1.0  # at a job's start nothing is lost by leaving a slow one out
 _THREADS_MAX = 8
 
 
@@ -57,6 +59,14 @@ class PeerWatch:
                 del self._watches[member.identity]
                 task.cancel()
 
+    async def answering(self, members: Sequence[Member]) -> tuple[list[Member], list[PeerLost]]:
+        """Who of `members` answers one ping, in their order, and how each of the others is lost."""
+        lost = await asyncio.gather(
+            *(self._ping_once(member, min(_FIRST_PING_S, self._deadline_s)) for member in members)
+        )
+        answering = [member for member, error in zip(members, lost, strict=True) if error is None]
+        return answering, [error for error in lost if error is not None]
+
     def close(self) -> None:
         """Ends the threads; pings under way end by their own deadline."""
         for task, _ in self._watches.values():
@@ -65,18 +75,24 @@ class PeerWatch:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _watch(self, member: Member) -> PeerLost:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._every_s)
-            try:
-                answer = await loop.run_in_executor(self._threads, self._ping, member.flight_address)
-            except SabotError as error:
-                return _lost(member, f"did not answer a ping within {self._deadline_s:g} s ({error.message})")
-            if answer.incarnation != member.incarnation:
-                return _lost(member, "was restarted, and has nothing of the job any more")
+            error = await self._ping_once(member, self._deadline_s)
+            if error is not None:
+                return error
 
-    def _ping(self, address: str) -> PingAnswer:
-        return self._pinger.ping(address, timeout_s=self._deadline_s)
+    async def _ping_once(self, member: Member, timeout_s: float) -> PeerLost | None:
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(self._threads, self._ping, member.flight_address, timeout_s)
+        except SabotError as error:
+            return _lost(member, f"did not answer a ping within {timeout_s:g} s ({error.message})")
+        if answer.incarnation != member.incarnation:
+            return _lost(member, "was restarted, and has nothing of the job any more")
+        return None
+
+    def _ping(self, address: str, timeout_s: float) -> PingAnswer:
+        return self._pinger.ping(address, timeout_s=timeout_s)
 
 
 def _lost(member: Member, how: str) -> PeerLost:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -86,6 +87,7 @@ class ResultPublisher:
         agent_id: str,
     ) -> None:
         self._transport = transport
+        self._calls = calls
         self._form = WireForm(calls, schema)
         self._name = name
         self._partition = partition
@@ -96,7 +98,8 @@ class ResultPublisher:
         self._batches.extend(self._form.convert(batches))
 
     def finish(self, reply: RunTaskReply) -> None:
-        published = self._transport.publish(self._name, self._partition, self._batches, self._form.schema)
+        publish = partial(self._transport.publish, self._name, self._partition, self._batches, self._form.schema)
+        published = self._calls.call_to_end(publish)
         self._batches = []
         reply.result.CopyFrom(
             ResultPartition(
@@ -132,9 +135,9 @@ class FileWriter:
         self._sink = pa.OSFile(str(self._path), "wb")
         try:
             self._writer = _open_writer(output.format, self._sink, self._schema)
-        except BaseException:
+        except pa.ArrowException as error:
             self._discard()
-            raise
+            raise self._named(error) from error
 
     def write(self, batches: Sequence[pa.RecordBatch]) -> None:
         for piece in self._gather.add(self._form.convert(batches) if self._form else batches):
@@ -162,7 +165,10 @@ class FileWriter:
         try:
             self._calls.call_to_end(lambda: self._writer.write_table(table))
         except pa.ArrowException as error:
-            raise UsageError(f"rows cannot be written as {self._format}: {error}; cast or drop that column") from error
+            raise self._named(error) from error
+
+    def _named(self, error: pa.ArrowException) -> UsageError:
+        return UsageError(f"rows cannot be written as {self._format}: {error}; cast or drop that column")
 
 
 class WireForm:

@@ -53,7 +53,7 @@ def _exit_code_of(run: Callable[[], Any]) -> int:
 
 @click.group(cls=ErrorsToExitCodes, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="sabot")
-def main() -> None:
+def cli() -> None:
     """Run Sabot's agents and look at them.
 
     An agent lends this node's cores as task slots and its network as an Arrow Flight shuffle. Agents that joined each
@@ -71,7 +71,12 @@ def main() -> None:
 
 
 for command in (start, status, agents, slots, stop, ping, local):
-    main.add_command(command)
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """The entry point: runs the command line of this process and ends it."""
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -12,16 +12,37 @@ from sabot.config import load_config
 
 
 @click.command()
-@click.option("--config", "file", type=click.Path(path_type=Path), help="YAML file; configs/agent.yaml has every key.")
-@click.option("--agent-id", "agent__id", help="Name in the cluster.  [default: this machine's name]")
-@click.option("--host", "agent__host", help="Interface for all ports.  [default: 127.0.0.1]")
-@click.option("--port", "agent__port", type=int, help="Flight port, for rows; 0: any free one.  [default: 8816]")
-@click.option("--control-port", "agent__control_port", type=int, help="gRPC port; 0: any free one.  [default: 8815]")
-@click.option("--http-port", "agent__http_port", type=int, help="Metrics and health.  [default: 8817]")
-@click.option("--advertise-host", "agent__advertise_host", help="What others are told.  [default: the host]")
+@click.option(
+    "--config",
+    "file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="YAML file; configs/agent.yaml has every key.",
+)
+@click.option("--agent-id", "agent__id", metavar="NAME", help="Name in the cluster.  [default: this machine's name]")
+@click.option("--host", "agent__host", metavar="HOST", help="Interface for all ports.  [default: 127.0.0.1]")
+@click.option(
+    "--port", "agent__port", type=int, metavar="PORT", help="Flight port, for rows; 0: any free one.  [default: 8816]"
+)
+@click.option(
+    "--control-port",
+    "agent__control_port",
+    type=int,
+    metavar="PORT",
+    help="gRPC port; 0: any free one.  [default: 8815]",
+)
+@click.option("--http-port", "agent__http_port", type=int, metavar="PORT", help="Metrics and health.  [default: 8817]")
+@click.option(
+    "--advertise-host", "agent__advertise_host", metavar="HOST", help="What others are told.  [default: the host]"
+)
 @click.option("--join", "agent__join", multiple=True, metavar="HOST:PORT", help="Control port of a member; repeatable.")
-@click.option("--slots", "slots__count", type=int, help="Task slots.  [default: one per core]")
-@click.option("--state-dir", "agent__state_dir", help="Folder of agent.json.  [default: ~/.local/state/sabot/AGENT_ID]")
+@click.option("--slots", "slots__count", type=int, metavar="N", help="Task slots.  [default: one per core]")
+@click.option(
+    "--state-dir",
+    "agent__state_dir",
+    metavar="DIR",
+    help="Folder of agent.json.  [default: ~/.local/state/sabot/AGENT_ID]",
+)
 @click.option(
     "--insecure",
     "agent__insecure",
@@ -29,7 +50,7 @@ from sabot.config import load_config
     default=None,
     help="Allow a host that others reach. Jobs carry Python code: only in a network that you trust as a whole.",
 )
-@click.option("--log-level", "log__level", help="debug, info, warning or error.  [default: info]")
+@click.option("--log-level", "log__level", metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
 def start(file: Path | None, **flags: Any) -> int:
     """Start an agent here and stay in the foreground.
 

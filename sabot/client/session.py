@@ -31,10 +31,12 @@ from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.plan import Node, ScanNode, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
-from sabot.errors import LimitReached, UsageError
+from sabot.errors import LimitReached, PeerError, UsageError
 from sabot.wire import agent_pb2
 from sabot.wire.addresses import MESSAGE_BYTES_MAX
 from sabot.wire.member import Member
+
+_PING_TIMEOUT_S = 1.0
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -49,8 +51,6 @@ class Session:
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._releaser = Releaser(control.release_job)
         self._closed = False
-
-    # Sources
 
     def read_parquet(self, paths: Paths, columns: Sequence[str] | None = None) -> Dataset:
         """Parquet files, folders or globs that every agent can read; relative paths are taken from this directory."""
@@ -87,8 +87,6 @@ class Session:
         )
         return Dataset(self, node)
 
-    # Jobs
-
     def run(self, root: Node, *, output: WriteOutput | None = None) -> Result:
         """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
         self._check_open()
@@ -108,7 +106,7 @@ class Session:
         return self._result(job_id, plan.stages[-1].schema, finished)
 
     def _upload(self, job_id: str, tables: Mapping[str, pa.Table]) -> dict[str, tuple[TablePiece, ...]]:
-        members = [agent for agent in self.agents() if not agent.draining]
+        members = [agent for agent in self.agents() if not agent.draining and _answers(agent)]
         try:
             return upload_tables(job_id, tables, {agent.flight_address: agent.slots for agent in members})
         except BaseException:
@@ -161,8 +159,6 @@ class Session:
         self._results.add(result)
         return result
 
-    # Who is there
-
     def agents(self) -> list[Member]:
         """The members of the cluster as the session's agent knows them now."""
         self._check_open()
@@ -179,8 +175,6 @@ class Session:
         finally:
             control.close()
         return [{field.name: getattr(slot, field.name) for field in slot.DESCRIPTOR.fields} for slot in slots]
-
-    # Its end
 
     def close(self) -> None:
         """Frees the results of this session's jobs on the agents; a second call does nothing."""
@@ -227,3 +221,12 @@ def _source_file(file: agent_pb2.SourceFile) -> SourceFile:
         row_group_rows=tuple(file.row_group_rows),
         row_group_bytes=tuple(file.row_group_bytes),
     )
+
+
+def _answers(member: Member) -> bool:
+    """A member that died or froze stays listed until it is replaced; rows are not given to it."""
+    try:
+        ping_agent(member.flight_address, member.incarnation, timeout_s=_PING_TIMEOUT_S)
+    except PeerError:
+        return False
+    return True

@@ -66,7 +66,9 @@ def _trace_of(error: BaseException) -> str:
     if error.__traceback__ is None or (isinstance(error, SabotError) and not isinstance(error, InternalError)):
         return ""
     try:
-        lines = traceback.format_exception(error)
+        formatted = traceback.TracebackException.from_exception(error)
+        formatted.__notes__ = None  # they travel by themselves
+        lines = list(formatted.format())
     except Exception:
         lines = traceback.format_tb(error.__traceback__)
     return "Traceback where it was raised:\n" + "".join(lines).rstrip()

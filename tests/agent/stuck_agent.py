@@ -1,8 +1,9 @@
-"""An agent whose running task never ends: it prints "draining" when it waits for it. Run as a process."""
+"""An agent whose running task never ends, nor does its slot; prints "draining" when it waits. Run as a process."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import click
 
@@ -17,6 +18,7 @@ from tests.agent.fake_jobs import FakeJobs
 def stuck(context: AgentContext, membership: Membership, config: Config) -> FakeJobs:
     jobs = FakeJobs()
     jobs.running = 1
+    context.task_slot_manager.call_in_slot(threading.Event().wait)
 
     async def wait_out_the_deadline() -> None:
         click.echo("draining")
@@ -32,4 +34,5 @@ def serve(config: Config, *, announce: object) -> int:
 
 if __name__ == "__main__":
     daemon.serve = serve
+    daemon.CLOSE_DEADLINE_S = 0.2
     main()

@@ -276,7 +276,6 @@ def test_draining_agent_says_so_everywhere_and_still_answers(config: Config) -> 
         seen: list[Any] = []
 
         async def on_drain() -> None:
-            await asyncio.sleep(0)  # the members are told at the same time
             reply = await agent.stub.ListAgents(agent_pb2.ListAgentsRequest())
             seen.append(from_agent(reply.agents[0]).draining)
             seen.append(await agent.health())

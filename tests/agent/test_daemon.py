@@ -79,6 +79,23 @@ def test_one_member_that_answers_is_enough_to_join(agents: Agents) -> None:
     assert b.names() == ["a", "b"]
 
 
+def test_frozen_member_does_not_keep_others_from_joining(agents: Agents) -> None:
+    a = agents.start("a")
+    b = agents.start("b", "--join", a.control)
+    b.signal(signal.SIGSTOP)
+    c = agents.start("c", "--join", a.control, environment={"SABOT_JOBS_PEER_DEADLINE_S": "1"})
+    assert a.names() == c.names() == ["a", "b", "c"]
+    b.signal(signal.SIGCONT)
+
+
+def test_frozen_member_does_not_keep_others_from_stopping(agents: Agents) -> None:
+    a = agents.start("a")
+    b = agents.start("b", "--join", a.control)
+    b.signal(signal.SIGSTOP)
+    a.signal(signal.SIGTERM)
+    assert a.wait() == 0
+
+
 def test_changed_slots_are_known_to_all(agents: Agents) -> None:
     a = agents.start("a")
     b = agents.start("b", "--join", a.control)
@@ -116,6 +133,8 @@ def test_running_task_is_waited_for_until_the_deadline_only(agents: Agents) -> N
     a.signal(signal.SIGTERM)
     assert a.wait() == 1
     assert "key=agent.drain_s" in a.stderr()
+    assert "slots did not end" in a.stderr()
+    assert not (a.state_dir / "agent.json").exists()
 
 
 def test_second_signal_ends_at_once(agents: Agents) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from click.testing import CliRunner, Result
 
-from sabot.cli.main import main
+from sabot.cli.main import cli
 from tests.agent.processes import AgentProcess, Agents
 
 
@@ -32,6 +32,6 @@ def run() -> Callable[..., Result]:
     """Runs sabot-agent in this process; the result has exit code, output and error output."""
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(main, arguments)
+        return CliRunner().invoke(cli, arguments)
 
     return run

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from sabot.cli.main import main
+from sabot.cli.main import cli
 from tests.agent.processes import AgentProcess, Agents
 
 Run = Callable[..., Result]
@@ -35,7 +35,7 @@ def failed(result: Result, code: int, *words: str) -> None:
     assert [word for word in words if word not in line] == [], line
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)])
 def test_help_teaches_by_example(run: Run, command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -43,7 +43,7 @@ def test_help_teaches_by_example(run: Run, command: list[str]) -> None:
 
 
 def test_commands_are_those_of_the_manual() -> None:
-    assert set(main.commands) == {"start", "status", "agents", "slots", "stop", "ping", "local"}
+    assert set(cli.commands) == {"start", "status", "agents", "slots", "stop", "ping", "local"}
 
 
 def test_status_is_json_for_programs(run: Run, agent: AgentProcess) -> None:
@@ -169,7 +169,7 @@ def test_faults_of_the_configuration_are_one_line_each(run: Run) -> None:
 def test_every_flag_of_start_is_a_key_of_the_configuration() -> None:
     from sabot.config import KEYS
 
-    names = {parameter.name for parameter in main.commands["start"].params} - {"file"}
+    names = {parameter.name for parameter in cli.commands["start"].params} - {"file"}
     assert {str(name).replace("__", ".") for name in names} <= set(KEYS)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sabot import LocalCluster
@@ -127,3 +128,14 @@ def test_results_of_a_killed_agent_are_a_lost_peer(cluster: LocalCluster) -> Non
             cluster.agents[1].kill()
             with pytest.raises(PeerLost, match=cluster.agents[1].flight_address):
                 result.to_table()
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_jobs_after_an_agent_is_gone_run_on_those_that_answer(
+    cluster: LocalCluster, blow: signal.Signals, tmp_path: Path
+) -> None:
+    pq.write_table(TABLE, tmp_path / "table.parquet")
+    with cluster.connect(progress=False) as session:
+        os.kill(cluster.agents[1].pid, blow)
+        assert session.from_table(TABLE).repartition("x").count_rows() == 1000
+        assert session.read_parquet(tmp_path / "table.parquet").repartition("x").count_rows() == 1000

@@ -6,11 +6,13 @@ import json
 import sys
 from pathlib import Path
 
+import cloudpickle
 import flights  # examples/flights.py, copied beside this file
 
 import sabot
 
 if __name__ == "__main__":
+    cloudpickle.register_pickle_by_value(flights)  # the agents do not have this module
     with sabot.connect(sys.argv[1]) as session, flights.flights_answer(session, Path(sys.argv[2])) as result:
         answer = result.to_table().to_pylist()
         receipt = result.receipt

@@ -135,6 +135,7 @@ def test_job_of_no_files_gives_an_empty_answer() -> None:
         (ev.AgentLost(agent=0, failure=PEER_LOST), PeerLost),
         (ev.TaskFailed(agent=0, stage_id=0, task=0, attempt=0, failure=to_failure(KeyError("k"))), KeyError),
         (ev.FolderFailed(failure=to_failure(OSError("full"))), OSError),
+        (ev.DriverFailed(failure=to_failure(RuntimeError("bug"))), RuntimeError),
         (ev.Cancelled(reason="its client has gone"), JobCancelled),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, type) else value.__name__,
