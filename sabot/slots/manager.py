@@ -116,8 +116,8 @@ class TaskSlotManager:
         """Runs every morsel through the operator and waits; the results are in the order given.
 
         With `ordered=False` it returns at once, and gives the results as they come; dropping the iterator skips what
-        has not started. The first error skips the call's other morsels and is raised as itself, with a note that names the
-        slot, morsel and partition. Jobs share the slots' time by weight: see `job_share`.
+        has not started. The first error skips the call's other morsels and is raised as itself, with a note that names
+        the slot, morsel and partition. Jobs share the slots' time by weight: see `job_share`.
         """
         share = self._shares.share(job, weight)
         run = MorselRun(native_operator(fn_or_expression))
