@@ -110,7 +110,7 @@ class Slots(RuleBasedStateMachine):
         job=JOBS,
         weight=WEIGHTS,
     )
-    def execute(
+    def execute(  # noqa: PLR0917  # hypothesis passes them by name
         self, morsels: int, fail_at: int | None, nest: bool, ordered: bool, job: str | None, weight: float | None
     ) -> None:
         fail_at = fail_at if fail_at is not None and fail_at < morsels else None
