@@ -18,16 +18,25 @@ AHEAD_PER_SLOT = 2
 
 
 class MorselOperator:
-    """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" is 1 MiB."""
+    """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" is 1 MiB. With a `weight` and
+    no `job` it is a job of its own.
+    """
 
     def __init__(
-        self, fn_or_expression: FunctionOrExpression, *, manager: TaskSlotManager, morsel_bytes: MorselBytes = "auto"
+        self,
+        fn_or_expression: FunctionOrExpression,
+        *,
+        manager: TaskSlotManager,
+        morsel_bytes: MorselBytes = "auto",
+        job: str | None = None,
+        weight: float | None = None,
     ) -> None:
         if not isinstance(manager, TaskSlotManager):
             raise UsageError(f"manager is a {type(manager).__qualname__}; give a TaskSlotManager")
         self._native_operator = native_operator(fn_or_expression)
         self._manager = manager
         self._morsel_bytes = check_morsel_bytes(morsel_bytes)
+        self._share = manager.job_share(job, weight)
 
     @property
     def native_operator(self) -> Operator:
@@ -68,7 +77,7 @@ class MorselOperator:
     def _start(self, batch: pa.RecordBatch) -> MorselRun:
         run = MorselRun(self._native_operator)
         add_slices(run, batch, self._morsel_bytes, MorselSource.LOCAL)
-        run.submit(self._manager.native_pool)
+        run.submit(self._manager.native_pool, None, self._share.job, self._share.weight)
         return run
 
     def _finish(self, run: MorselRun) -> pa.RecordBatch | None:
