@@ -54,6 +54,7 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
         size_t skipped()
         cbool failed()
         const CMorselFailure& failure()
+        CStatus TakeFailureStatus() noexcept
 
 # How often a wait looks for signals and for its cancel, and how soon for the first time whether morsels end at all.
 cdef enum:
@@ -137,6 +138,7 @@ cdef class MorselRun:
 
     cdef shared_ptr[CMorselRun] run
     cdef shared_ptr[CSlotPool] pool
+    cdef object raised  # here, where the garbage collector sees the cycle through its traceback
     cdef readonly bint accepted, cancelled
     cdef size_t count
     cdef size_t ended_seen  # when a wait last looked
@@ -275,8 +277,10 @@ cdef class MorselRun:
         """What the first failed morsel raised, as itself; or what stopped the run. To be called after its end."""
         cdef const CMorselFailure* failure
         if self.run.get().failed():
+            if self.raised is not None:
+                raise self.raised
             failure = &self.run.get().failure()
-            error = self._error_of(failure.status)
+            error = self.raised = self._error_of(self.run.get().TakeFailureStatus())
             note = (f"slot={failure.slot_id} morsel={failure.index} "
                     f"partition={self.run.get().morsel(failure.index).partition_id}")
             if failure.others:

@@ -70,6 +70,7 @@ void MorselRun::Fail(size_t index, int slot_id, arrow::Status status) {
       ++failure_.others;
       return;
     }
+    has_failed_ = true;
     failure_ = {std::move(status), index, slot_id, 0};
   }
   SkipRest();

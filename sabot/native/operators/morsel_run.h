@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "sabot/native/operators/step.h"
@@ -86,8 +87,10 @@ class MorselRun final : public slots::Run {
   const Morsel& morsel(size_t index) const noexcept { return morsels_[index]; }
   const MorselOutcome& outcome(size_t index) const noexcept { return outcomes_[index]; }
   size_t skipped() const noexcept { return skipped_; }
-  bool failed() const noexcept { return !failure_.status.ok(); }
+  bool failed() const noexcept { return has_failed_; }
   const MorselFailure& failure() const noexcept { return failure_; }
+  /// Gives the failure's status away, once: a Python exception in it refers to frames that refer to this run.
+  arrow::Status TakeFailureStatus() noexcept { return std::exchange(failure_.status, arrow::Status::OK()); }
 
  private:
   size_t IndexOf(size_t item) const noexcept { return order_.empty() ? item : order_[item]; }
@@ -109,6 +112,7 @@ class MorselRun final : public slots::Run {
   std::vector<size_t> list_;  // guarded by mutex_; the morsels that have ended, where they are listed
   bool finished_ = false;     // guarded by mutex_
   size_t skipped_ = 0;        // guarded by mutex_ until finished
+  bool has_failed_ = false;   // guarded by mutex_ until finished
   MorselFailure failure_;     // guarded by mutex_ until finished
 };
 
