@@ -9,16 +9,17 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import MorselRun, Operator, SlotPool, WorkerPools
+from sabot.native._native import MorselRun, SlotPool, WorkerPools
 from sabot.slots.futures import MorselFuture, call_in_pool
+from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
     Morsel,
     MorselBytes,
@@ -53,6 +54,7 @@ class TaskSlotManager:
         self._pool = SlotPool(num_slots)
         self._pid = os.getpid()
         self._enqueued = itertools.count()
+        self._shares = JobShares()
         self._nursery = Nursery()
         self._worker_pools = WorkerPools()
         weakref.finalize(self, _close, self._pool, self._pid, self._nursery, self._worker_pools)
@@ -77,33 +79,80 @@ class TaskSlotManager:
     def get_slot_stats(self) -> list[SlotStats]:
         """One dict per slot, counted since the slot was added; it includes every morsel whose result was returned.
 
-        `stolen_morsels` is 0: all slots take from one queue, so there is nobody to steal from.
+        `stolen_morsels` are those that another slot had been dealt and this one ran, for it was idle.
         """
         return self._pool_here().stats()
+
+    def job_share(self, job: str | None = None, weight: float | None = None) -> JobShare:
+        """The account for work of `job`; a weight without a job makes a job of its own, once per call of this."""
+        return self._shares.share(job, weight)
+
+    @overload
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: Literal[True] = True,
+        job: str | None = None,
+        weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[MorselResult]: ...
+
+    @overload
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: Literal[False],
+        job: str | None = None,
+        weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
+    ) -> Iterator[MorselResult]: ...
 
     def execute_morsels(
         self,
         morsels: Iterable[Morsel],
         fn_or_expression: FunctionOrExpression,
         *,
+        ordered: bool = True,
+        job: str | None = None,
+        weight: float | None = None,
         processes: bool = False,
         timeout_s: float | None = None,
-    ) -> list[MorselResult]:
+    ) -> list[MorselResult] | Iterator[MorselResult]:
         """Runs every morsel through the operator and waits; the results are in the order given.
 
-        The first error skips the call's other morsels and is raised as itself, with a note that names the slot, morsel
-        and partition. With `processes` the function runs in worker processes, one for each slot, that end with this
-        call (a MorselOperator keeps them): TaskFailed where it kills its process, LimitReached after `timeout_s` on one
-        morsel.
+        With `ordered=False` it returns at once, and gives the results as they come; dropping the iterator skips what
+        has not started. The first error skips the call's other morsels and is raised as itself, with a note that names
+        the slot, morsel and partition. Jobs share the slots' time by weight: see `job_share`. With `processes` a
+        function runs in worker processes that end with this call (a MorselOperator keeps its own): TaskFailed where it
+        kills its process, LimitReached after `timeout_s` on one morsel.
         """
-        if not processes:
+        share = self._shares.share(job, weight)
+        workers = self.worker_pool(job=job or "local") if processes else None
+        if workers is None:
             check_no_timeout(timeout_s)
-            return self._execute(morsels, native_operator(fn_or_expression))
-        workers = self.worker_pool()
+            run = MorselRun(native_operator(fn_or_expression))
+        else:
+            run = MorselRun(operator_in_processes(fn_or_expression, workers, timeout_s))
+        sources = []
+        for morsel in morsels:
+            add_morsel(run, morsel)
+            sources.append(morsel.source)
+        if not ordered:
+            run.list_ended()
+            run.submit(self._pool_here(), None, share.job, share.weight)
+            return _as_they_end(run, sources, workers)
         try:
-            return self._execute(morsels, operator_in_processes(fn_or_expression, workers, timeout_s))
+            run.execute(self._pool_here(), None, share.job, share.weight)
         finally:
-            workers.close()
+            if workers is not None:
+                workers.close()
+        return [_result(run, morsel_id, source) for morsel_id, source in enumerate(sources)]
 
     def worker_pool(
         self,
@@ -129,40 +178,34 @@ class TaskSlotManager:
         """The process that forks the workers, once there is one."""
         return self._nursery.pid
 
-    def _execute(self, morsels: Iterable[Morsel], operator: Operator) -> list[MorselResult]:
-        run = MorselRun(operator)
-        sources = []
-        for morsel in morsels:
-            add_morsel(run, morsel)
-            sources.append(morsel.source)
-        run.execute(self._pool_here())
-        return [
-            MorselResult(
-                batch=batch,
-                morsel_id=morsel_id,
-                slot_id=slot_id,
-                source=source,
-                queue_us=queue_us,
-                run_us=run_us,
-            )
-            for morsel_id, (source, (batch, slot_id, queue_us, run_us)) in enumerate(
-                zip(sources, run.outcomes(), strict=True)
-            )
-        ]
-
-    def enqueue_morsel(self, morsel: Morsel, operator: FunctionOrExpression) -> Future[MorselResult]:
+    def enqueue_morsel(
+        self,
+        morsel: Morsel,
+        operator: FunctionOrExpression,
+        *,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> Future[MorselResult]:
         """Queues one morsel; its `morsel_id` counts the morsels that this manager has enqueued."""
+        share = self._shares.share(job, weight)
         run = MorselRun(native_operator(operator))
         add_morsel(run, morsel)
         future = MorselFuture(run, next(self._enqueued), morsel.source)
-        run.submit(self._pool_here(), future.settle)
+        run.submit(self._pool_here(), future.settle, share.job, share.weight)
         return future
 
-    def call_in_slot(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> Future[T]:
+    def call_in_slot(
+        self,
+        function: Callable[[], T],
+        *,
+        source: MorselSource = MorselSource.LOCAL,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> Future[T]:
         """Calls `function()` once in a slot, counted as one morsel."""
         if not callable(function):
             raise UsageError(f"a {type(function).__qualname__} cannot be called in a slot; give a function")
-        return call_in_pool(self._pool_here(), function, source)
+        return call_in_pool(self._pool_here(), function, source, self._shares.share(job, weight))
 
     def run_operator(
         self,
@@ -172,16 +215,19 @@ class TaskSlotManager:
         morsel_bytes: MorselBytes = "auto",
         source: MorselSource = MorselSource.LOCAL,
         cancel: threading.Event | None = None,
+        job: str | None = None,
+        weight: float | None = None,
     ) -> list[pa.RecordBatch | None]:
         """Runs the batches through the operator, cut into morsels, and waits: one answer per morsel, rows in order.
 
         When `cancel` is set the morsels that have not started are skipped and JobCancelled is raised.
         """
+        share = self._shares.share(job, weight)
         run = MorselRun(native_operator(operator))
         size_bytes = check_morsel_bytes(morsel_bytes)
         for batch in batches:
             add_slices(run, batch, size_bytes, source)
-        run.execute(self._pool_here(), cancel)
+        run.execute(self._pool_here(), cancel, share.job, share.weight)
         return run.batches()
 
     def add_slots(self, count: int) -> None:
@@ -222,6 +268,23 @@ class TaskSlotManager:
                 "make a TaskSlotManager of its own, or start processes by spawn"
             )
         return self._pool
+
+
+def _result(run: MorselRun, morsel_id: int, source: MorselSource) -> MorselResult:
+    batch, slot_id, queue_us, run_us = run.outcome(morsel_id)
+    return MorselResult(
+        batch=batch, morsel_id=morsel_id, slot_id=slot_id, source=source, queue_us=queue_us, run_us=run_us
+    )
+
+
+def _as_they_end(run: MorselRun, sources: Sequence[MorselSource], workers: WorkerPool | None) -> Iterator[MorselResult]:
+    try:
+        while (morsel_id := run.next_ended()) is not None:
+            yield _result(run, morsel_id, sources[morsel_id])
+        run.raise_failure()
+    finally:
+        if workers is not None:
+            workers.close()
 
 
 def _check_count(name: str, value: int, *, at_least: int) -> None:

@@ -360,3 +360,8 @@ def test_session_inside_a_worker_is_refused(slots: TaskSlotManager) -> None:
 
     with pytest.raises(UsageError, match="inside a worker"):
         answer_of(slots, nest)
+
+
+def test_unordered_answers_come_from_workers_too(slots: TaskSlotManager, batch: pa.RecordBatch) -> None:
+    results = slots.execute_morsels(morsels_of(batch, 5_000), lambda rows: rows, ordered=False, processes=True)
+    assert sorted(result.morsel_id for result in results) == list(range(10))

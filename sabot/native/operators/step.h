@@ -34,6 +34,7 @@ class Step {
   virtual arrow::Result<Rows> Run(const Rows& rows, const Place& place) const = 0;
   /// Ends early what works for `run` elsewhere than in the slot's own thread.
   virtual void Interrupt(const void* run) const noexcept {}
+  virtual bool takes_gil() const { return false; }
 };
 
 /// Keeps the rows for which `expression` is true; null drops a row. Not boolean: TypeError when it meets a schema.
