@@ -37,7 +37,7 @@ from sabot.slots.operators import (
     operator_in_processes,
 )
 from sabot.slots.workers import Nursery, WorkerLimits, WorkerPool
-from sabot.slots.workers.pool import open_failure
+from sabot.slots.workers.pool import Printed, open_failure
 from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class TaskSlotManager:
         kills its process, LimitReached after `timeout_s` on one morsel.
         """
         share = self._shares.share(job, weight)
-        workers = self.worker_pool(job=job or "local") if processes else None
+        workers = self.worker_pool() if processes else None
         if workers is None:
             check_no_timeout(timeout_s)
             run = MorselRun(native_operator(fn_or_expression))
@@ -164,14 +164,19 @@ class TaskSlotManager:
     def worker_pool(
         self,
         *,
-        job: str = "local",
         limits: WorkerLimits | None = None,
         py_modules: PyModules | None = None,
         open_failure: Callable[[bytes], BaseException] = open_failure,
+        printed: Printed | None = None,
     ) -> WorkerPool:
-        """Worker processes for the functions of one job; they end with it, or with the slots."""
+        """Worker processes for the functions of one job; they end with it, or with the slots.
+
+        `printed` takes what functions print, after each morsel; without it that goes to this process's standard output.
+        """
         self._pool_here()
-        pool = WorkerPool(self._nursery, job=job, limits=limits, py_modules=py_modules, open_failure=open_failure)
+        pool = WorkerPool(
+            self._nursery, limits=limits, py_modules=py_modules, open_failure=open_failure, printed=printed
+        )
         self._worker_pools.add(pool.native)
         return pool
 
