@@ -3,6 +3,7 @@ from typing import Any, Literal, Protocol, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import acero
 
 BUILT_FOR_PYARROW: int
 
@@ -37,6 +38,14 @@ class SlotPool:
         on_finished: Callable[[bool, Any, BaseException | None], None],
         network: bool,
     ) -> None: ...
+
+def run_declaration(
+    declaration: acero.Declaration,
+    pool: SlotPool,
+    cancel: _Event | None = None,
+    network: bool = False,
+    threads_max: int = 0,
+) -> pa.Table: ...
 
 class Operator:
     name: str

@@ -23,6 +23,9 @@ class Run {
   virtual size_t item_count() const noexcept = 0;
   virtual Source source_of(size_t index) const noexcept = 0;
 
+  /// True where the items join the queue even when a slot submits them: for work that shall not hold up that slot.
+  virtual bool queued_in_slots() const noexcept { return false; }
+
   /// Runs item `index` in slot `slot_id`; `queue_us` is how long it waited since Submit. Must not wait for a peer,
   /// credit, lock or disk. An error is the Run's own to keep. At most one thread at a time has a given slot_id.
   virtual void RunItem(size_t index, int slot_id, int64_t queue_us) noexcept = 0;

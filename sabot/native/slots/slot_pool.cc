@@ -106,7 +106,9 @@ void Core::Enqueue(Ticket ticket) {
 
 Outcome Core::Submit(Ticket run) {
   if (!run) return Outcome::kInvalid;
-  if (on_slot_thread()) {  // even when closed: what runs already may go on to submit, so that it can end
+  const bool from_slot =
+      on_slot_thread();  // even when closed: what runs already may go on to submit, so that it can end
+  if (from_slot && !run->queued_in_slots()) {
     if (!Claims::Open(*run, &items_queued_)) return Outcome::kInvalid;
     RunHere(*run, *here.slot);
     return Outcome::kAccepted;
@@ -115,7 +117,8 @@ Outcome Core::Submit(Ticket run) {
   // acq_rel: partner of the read-modify-write in Shutdown. One of the two comes first: if ours, Shutdown waits for us;
   // if Shutdown's, we see that it has closed.
   submitting_.fetch_add(1, std::memory_order_acq_rel);
-  if (!closed_.load(std::memory_order_relaxed)) {  // relaxed: ordered by the read-modify-writes
+  // relaxed: ordered by the read-modify-writes. A slot that pushes takes from the queue again before it ends.
+  if (from_slot || !closed_.load(std::memory_order_relaxed)) {
     outcome = Claims::Open(*run, &items_queued_) ? Outcome::kAccepted : Outcome::kInvalid;
     if (outcome == Outcome::kAccepted && run->item_count() > 0) Enqueue(run);
   }

@@ -43,7 +43,8 @@ class SlotPool {
   static std::unique_ptr<SlotPool> Make(Options options);
   virtual ~SlotPool() = default;  // Shutdown(drain=false); in a fork's child nothing
 
-  /// Queues every item of `run`; never blocks. From inside a slot of this pool the items run there, before it returns.
+  /// Queues every item of `run`; never blocks. From inside a slot of this pool the items run there, before it returns,
+  /// unless the run is `queued_in_slots`.
   virtual Outcome Submit(std::shared_ptr<Run> run) = 0;
   /// Items of `run` that have not started are skipped, in the calling thread, before it returns; those running go on
   /// to their end. A Run that is not submitted yet, or has finished, is left alone.
