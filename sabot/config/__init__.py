@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sabot.config.keys import Key, addresses, boolean, byte_size, choice, integer, name, path, seconds, text
+from sabot.config.keys import Key, Span, addresses, boolean, byte_size, choice, integer, name, path, seconds, span, text
 from sabot.config.yaml_file import read_yaml
 from sabot.errors import ConfigError
 from sabot.wire.addresses import is_loopback, is_wildcard
@@ -45,7 +45,9 @@ class SlotsSection:
     """The slots of this agent."""
 
     count: int = integer(0, 0, 1024)
+    autoscale: Span | None = span(1, 1024)
     morsel_bytes: int = byte_size(1 * MiB, 1024, 1024 * MiB)
+    worker_memory_bytes: int = byte_size(4096 * MiB, 64 * MiB, 1024 * 1024 * MiB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

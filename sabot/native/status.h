@@ -21,6 +21,7 @@ enum class Code : int32_t {
   kCancelled = 6,      // JobCancelled
   kInternal = 7,       // InternalError
   kUnhashableKey = 8,  // UsageError: a key type that cannot be partitioned by
+  kTaskFailed = 9,     // TaskFailed
 };
 
 /// A Status that keeps `code` as its detail; `message` is complete, for the user.
@@ -31,6 +32,9 @@ Code CodeOf(const arrow::Status& status);
 
 /// The message without a peer's "[sabot:<code>] " and without Flight's own wrapping after it.
 std::string PlainMessage(const arrow::Status& status);
+
+/// `message` with its middle left out where it has more than `bytes_max` bytes; both ends stay, and whole characters.
+std::string ShortMessage(const std::string& message, size_t bytes_max);
 
 /// The status as it should leave a Flight handler: its message led by "[sabot:<code>] ".
 arrow::Status ForWire(const arrow::Status& status);

@@ -9,17 +9,18 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import pyarrow as pa
 from pyarrow import acero
 
 from sabot.errors import UsageError
-from sabot.native._native import MorselRun, SlotPool, run_declaration
+from sabot.native._native import MorselRun, SlotPool, WorkerPools, run_declaration
 from sabot.slots.futures import MorselFuture, call_in_pool
+from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
     Morsel,
     MorselBytes,
@@ -29,7 +30,10 @@ from sabot.slots.morsel import (
     add_slices,
     check_morsel_bytes,
 )
-from sabot.slots.operators import FunctionOrExpression, native_operator
+from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
+from sabot.slots.workers import Nursery, WorkerLimits, WorkerPool
+from sabot.slots.workers.pool import open_failure
+from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
     from sabot.native._native import SlotStats
@@ -51,7 +55,10 @@ class TaskSlotManager:
         self._pool = SlotPool(num_slots)
         self._pid = os.getpid()
         self._enqueued = itertools.count()
-        weakref.finalize(self, _close, self._pool, self._pid)
+        self._shares = JobShares()
+        self._nursery = Nursery()
+        self._worker_pools = WorkerPools()
+        weakref.finalize(self, _close, self._pool, self._pid, self._nursery, self._worker_pools)
 
     @property
     def native_pool(self) -> SlotPool:
@@ -73,49 +80,133 @@ class TaskSlotManager:
     def get_slot_stats(self) -> list[SlotStats]:
         """One dict per slot, counted since the slot was added; it includes every morsel whose result was returned.
 
-        `stolen_morsels` is 0: all slots take from one queue, so there is nobody to steal from.
+        `stolen_morsels` are those that another slot had been dealt and this one ran, for it was idle.
         """
         return self._pool_here().stats()
 
-    def execute_morsels(self, morsels: Iterable[Morsel], fn_or_expression: FunctionOrExpression) -> list[MorselResult]:
+    def job_share(self, job: str | None = None, weight: float | None = None) -> JobShare:
+        """The account for work of `job`; a weight without a job makes a job of its own, once per call of this."""
+        return self._shares.share(job, weight)
+
+    @overload
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: Literal[True] = True,
+        job: str | None = None,
+        weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[MorselResult]: ...
+
+    @overload
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: Literal[False],
+        job: str | None = None,
+        weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
+    ) -> Iterator[MorselResult]: ...
+
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: bool = True,
+        job: str | None = None,
+        weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
+    ) -> list[MorselResult] | Iterator[MorselResult]:
         """Runs every morsel through the operator and waits; the results are in the order given.
 
-        The first error skips the call's other morsels and is raised as itself, with a note that names the slot, morsel
-        and partition.
+        With `ordered=False` it returns at once, and gives the results as they come; dropping the iterator skips what
+        has not started. The first error skips the call's other morsels and is raised as itself, with a note that names
+        the slot, morsel and partition. Jobs share the slots' time by weight: see `job_share`. With `processes` a
+        function runs in worker processes that end with this call (a MorselOperator keeps its own): TaskFailed where it
+        kills its process, LimitReached after `timeout_s` on one morsel.
         """
-        run = MorselRun(native_operator(fn_or_expression))
+        share = self._shares.share(job, weight)
+        workers = self.worker_pool(job=job or "local") if processes else None
+        if workers is None:
+            check_no_timeout(timeout_s)
+            run = MorselRun(native_operator(fn_or_expression))
+        else:
+            run = MorselRun(operator_in_processes(fn_or_expression, workers, timeout_s))
         sources = []
         for morsel in morsels:
             add_morsel(run, morsel)
             sources.append(morsel.source)
-        run.execute(self._pool_here())
-        return [
-            MorselResult(
-                batch=batch,
-                morsel_id=morsel_id,
-                slot_id=slot_id,
-                source=source,
-                queue_us=queue_us,
-                run_us=run_us,
-            )
-            for morsel_id, (source, (batch, slot_id, queue_us, run_us)) in enumerate(
-                zip(sources, run.outcomes(), strict=True)
-            )
-        ]
+        if not ordered:
+            run.list_ended()
+            run.submit(self._pool_here(), None, share.job, share.weight)
+            return _as_they_end(run, sources, workers)
+        try:
+            run.execute(self._pool_here(), None, share.job, share.weight)
+        finally:
+            if workers is not None:
+                workers.close()
+        return [_result(run, morsel_id, source) for morsel_id, source in enumerate(sources)]
 
-    def enqueue_morsel(self, morsel: Morsel, operator: FunctionOrExpression) -> Future[MorselResult]:
+    def worker_pool(
+        self,
+        *,
+        job: str = "local",
+        limits: WorkerLimits | None = None,
+        py_modules: PyModules | None = None,
+        open_failure: Callable[[bytes], BaseException] = open_failure,
+    ) -> WorkerPool:
+        """Worker processes for the functions of one job; they end with it, or with the slots."""
+        self._pool_here()
+        pool = WorkerPool(self._nursery, job=job, limits=limits, py_modules=py_modules, open_failure=open_failure)
+        self._worker_pools.add(pool.native)
+        return pool
+
+    def execute_nursery(self) -> None:
+        """Starts the process that will fork the workers, so that it is older than what the slots will hold."""
+        self._pool_here()
+        self._nursery.execute()
+
+    @property
+    def nursery_pid(self) -> int | None:
+        """The process that forks the workers, once there is one."""
+        return self._nursery.pid
+
+    def enqueue_morsel(
+        self,
+        morsel: Morsel,
+        operator: FunctionOrExpression,
+        *,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> Future[MorselResult]:
         """Queues one morsel; its `morsel_id` counts the morsels that this manager has enqueued."""
+        share = self._shares.share(job, weight)
         run = MorselRun(native_operator(operator))
         add_morsel(run, morsel)
         future = MorselFuture(run, next(self._enqueued), morsel.source)
-        run.submit(self._pool_here(), future.settle)
+        run.submit(self._pool_here(), future.settle, share.job, share.weight)
         return future
 
-    def call_in_slot(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> Future[T]:
+    def call_in_slot(
+        self,
+        function: Callable[[], T],
+        *,
+        source: MorselSource = MorselSource.LOCAL,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> Future[T]:
         """Calls `function()` once in a slot, counted as one morsel."""
         if not callable(function):
             raise UsageError(f"a {type(function).__qualname__} cannot be called in a slot; give a function")
-        return call_in_pool(self._pool_here(), function, source)
+        return call_in_pool(self._pool_here(), function, source, self._shares.share(job, weight))
 
     def run_operator(
         self,
@@ -125,16 +216,19 @@ class TaskSlotManager:
         morsel_bytes: MorselBytes = "auto",
         source: MorselSource = MorselSource.LOCAL,
         cancel: threading.Event | None = None,
+        job: str | None = None,
+        weight: float | None = None,
     ) -> list[pa.RecordBatch | None]:
         """Runs the batches through the operator, cut into morsels, and waits: one answer per morsel, rows in order.
 
         When `cancel` is set the morsels that have not started are skipped and JobCancelled is raised.
         """
+        share = self._shares.share(job, weight)
         run = MorselRun(native_operator(operator))
         size_bytes = check_morsel_bytes(morsel_bytes)
         for batch in batches:
             add_slices(run, batch, size_bytes, source)
-        run.execute(self._pool_here(), cancel)
+        run.execute(self._pool_here(), cancel, share.job, share.weight)
         return run.batches()
 
     def run_plan(
@@ -143,6 +237,8 @@ class TaskSlotManager:
         *,
         source: MorselSource = MorselSource.LOCAL,
         cancel: threading.Event | None = None,
+        job: str | None = None,
+        weight: float | None = None,
     ) -> pa.Table:
         """The table that an Acero plan gives, computed as many short tasks, which take turns with other work and are
         counted as morsels. Its rows have no order unless the plan ends with one.
@@ -151,8 +247,11 @@ class TaskSlotManager:
         the plan runs there, in one thread. What every thread gets of a plan is numbered by Acero, for which reason no
         more slots than cores plus eight take part in one, as pyarrow is set up by default.
         """
+        share = self._shares.share(job, weight)
         network = source is MorselSource.NETWORK
-        return run_declaration(declaration, self._pool_here(), cancel, network=network)
+        return run_declaration(
+            declaration, self._pool_here(), cancel, network=network, job=share.job, weight=share.weight
+        )
 
     def add_slots(self, count: int) -> None:
         """Starts `count` more slots; work that waits is theirs at once."""
@@ -167,9 +266,15 @@ class TaskSlotManager:
     def shutdown(self, *, drain: bool = True) -> None:
         """Takes no more work and ends the slots, after what is queued, or with `drain=False` after what runs.
 
-        Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing.
+        Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing. With `drain=False` workers are
+        killed in mid-call.
         """
-        self._pool_here().shutdown(drain)
+        pool = self._pool_here()
+        if not drain and not pool.on_slot_thread():
+            self._worker_pools.close()
+        pool.shutdown(drain)
+        self._worker_pools.close()
+        self._nursery.close()
 
     def __enter__(self) -> TaskSlotManager:
         return self
@@ -188,17 +293,40 @@ class TaskSlotManager:
         return self._pool
 
 
+def _result(run: MorselRun, morsel_id: int, source: MorselSource) -> MorselResult:
+    batch, slot_id, queue_us, run_us = run.outcome(morsel_id)
+    return MorselResult(
+        batch=batch, morsel_id=morsel_id, slot_id=slot_id, source=source, queue_us=queue_us, run_us=run_us
+    )
+
+
+def _as_they_end(run: MorselRun, sources: Sequence[MorselSource], workers: WorkerPool | None) -> Iterator[MorselResult]:
+    try:
+        while (morsel_id := run.next_ended()) is not None:
+            yield _result(run, morsel_id, sources[morsel_id])
+        run.raise_failure()
+    finally:
+        if workers is not None:
+            workers.close()
+
+
 def _check_count(name: str, value: int, *, at_least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= SLOTS_MAX:
         raise UsageError(f"{name} is {value!r}; give an integer from {at_least} to {SLOTS_MAX}")
 
 
-def _close(pool: SlotPool, pid: int) -> None:
+def _close(pool: SlotPool, pid: int, nursery: Nursery, worker_pools: WorkerPools) -> None:
     if os.getpid() != pid:
         return  # the slots are the parent's
+
+    def shut_down() -> None:
+        worker_pools.close()
+        pool.shutdown(False)
+        nursery.close()
+
     if pool.on_slot_thread():
         # A slot dropped the manager's last reference. It cannot wait for itself, but a thread can, and exit waits for
         # that thread.
-        threading.Thread(target=pool.shutdown, args=(False,), name="sabot-close").start()
+        threading.Thread(target=shut_down, name="sabot-close").start()
     else:
-        pool.shutdown(False)
+        shut_down()

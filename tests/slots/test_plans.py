@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,7 @@ from pyarrow import acero
 
 from sabot.errors import JobCancelled, UsageError
 from sabot.native._native import run_declaration
-from sabot.slots import MorselSource, TaskSlotManager
+from sabot.slots import Morsel, MorselSource, TaskSlotManager
 from tests.slots.conftest import WAIT_S, Gate
 
 ROWS = 300_000
@@ -82,13 +83,14 @@ def count_by_parity() -> acero.Declaration:
     return acero.Declaration.from_sequence(nodes)
 
 
-def through(expression: pc.Expression) -> acero.Declaration:
+def through(expression: pc.Expression, table: pa.Table = LEFT) -> acero.Declaration:
     project = acero.Declaration("project", acero.ProjectNodeOptions([expression], ["x"]))
-    return acero.Declaration.from_sequence([source(LEFT), project])
+    return acero.Declaration.from_sequence([source(table), project])
 
 
-def held_plan() -> acero.Declaration:
-    return through(pc.Expression._call(HELD.name, [pc.field("k")]))
+def held_plan(table: pa.Table = LEFT) -> acero.Declaration:
+    """A task per chunk of the table."""
+    return through(pc.Expression._call(HELD.name, [pc.field("k")]), table)
 
 
 def check_joined(table: pa.Table) -> None:
@@ -144,6 +146,42 @@ def test_other_work_takes_turns_with_the_tasks_of_a_plan(
     held.open()
     assert call.result(WAIT_S) - before <= 3  # and not the whole plan
     assert plan.result(WAIT_S).num_rows == ROWS
+
+
+def test_the_tasks_of_a_plan_are_on_its_job_s_account(
+    one_slot: TaskSlotManager, gate: Gate, held: Gate, beside: ThreadPoolExecutor
+) -> None:
+    def burn() -> None:
+        start = time.perf_counter()
+        while time.perf_counter() - start < 0.002:
+            pass
+
+    def burn_morsel(rows: pa.RecordBatch) -> None:
+        burn()
+        burned.append(True)
+
+    def burn_task() -> None:
+        burn()
+        burned_before_tasks.append(len(burned))
+
+    HELD.act = burn_task
+    burned: list[bool] = []
+    burned_before_tasks: list[int] = []
+    chunks = pa.concat_tables([LEFT.slice(row, 1) for row in range(10)])
+    blocker = one_slot.call_in_slot(gate.hold)
+    assert gate.entered.wait(WAIT_S)
+    plan = beside.submit(one_slot.run_plan, held_plan(chunks), job="light", weight=0.1)
+    while one_slot.get_queue_depth() < 1:
+        threading.Event().wait(0.001)
+    morsels = [Morsel(pa.record_batch({"a": [1]})) for _ in range(100)]
+    heavy = beside.submit(one_slot.execute_morsels, morsels, burn_morsel, job="heavy", weight=1)
+    while one_slot.get_queue_depth() < 101:
+        threading.Event().wait(0.001)
+    gate.open()
+    plan.result(WAIT_S)
+    heavy.result(WAIT_S)
+    blocker.result(WAIT_S)
+    assert burned_before_tasks[-1] >= 50  # some 80 by weight, 10 where they took turns
 
 
 def test_a_plan_from_inside_a_slot_runs_in_that_slot(one_slot: TaskSlotManager) -> None:

@@ -1,13 +1,17 @@
 # The slot pool's Python face: pools, and calls in their slots. What morsels run through is in morsel_runs.pxi.
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libcpp.memory cimport make_shared
+from libcpp.memory cimport make_shared, weak_ptr
 
 cdef extern from "sabot/native/slots/run.h" namespace "sabot::slots" nogil:
     cdef enum class CSource "sabot::slots::Source"(uint8_t):
         kLocal, kNetwork
     cdef cppclass CRun "sabot::slots::Run":
         size_t item_count() noexcept
+    cdef cppclass CJobShare "sabot::slots::JobShare":
+        string id
+        double weight
+        cbool valid()
 
 cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil:
     cdef enum class COutcome "sabot::slots::Outcome":
@@ -23,11 +27,15 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
     cdef cppclass CSlotPoolOptions "sabot::slots::SlotPool::Options":
         int num_slots
         size_t queue_capacity
+        cbool fair
+        cbool steal
+        cbool wake
     cdef cppclass CSlotPool "sabot::slots::SlotPool":
         @staticmethod
         unique_ptr[CSlotPool] Make(CSlotPoolOptions options)
-        COutcome Submit(shared_ptr[CRun] run)
+        COutcome Submit(shared_ptr[CRun] run, const CJobShare& share)
         void Cancel(const shared_ptr[CRun]& run)
+        void Widen(const shared_ptr[CRun]& run)
         COutcome AddSlots(int count)
         COutcome RemoveSlots(int count)
         COutcome Shutdown(cbool drain)
@@ -79,16 +87,27 @@ cdef int _accept(COutcome outcome, str what) except -1:
     raise _errors.UsageError(f"{what}: out of range, or called from inside a slot, which would wait for itself")
 
 
+cdef CJobShare _share_of(str job, double weight) except *:
+    cdef CJobShare share
+    share.id = job.encode()
+    share.weight = weight
+    if not share.valid():
+        raise _errors.UsageError(f"the weight of a job is {weight}; give a number from 0.001 to 1,000,000")
+    return share
+
+
 cdef class SlotPool:
-    """Native slots. `pool` is what other native code submits to."""
+    """Native slots. `pool` is what other native code submits to. `fair` and `steal` are switched off only by tests."""
 
     cdef shared_ptr[CSlotPool] pool
     cdef object __weakref__
 
-    def __cinit__(self, int num_slots, size_t queue_capacity=4096):
+    def __cinit__(self, int num_slots, size_t queue_capacity=4096, *, bint fair=True, bint steal=True):
         cdef CSlotPoolOptions options
         options.num_slots = num_slots
         options.queue_capacity = queue_capacity
+        options.fair = fair
+        options.steal = steal
         cdef unique_ptr[CSlotPool] made
         with nogil:
             made = CSlotPool.Make(options)
@@ -138,8 +157,9 @@ cdef class SlotPool:
             outcome = self.pool.get().Shutdown(drain)
         _accept(outcome, "cannot shut the slots down")
 
-    def call(self, function, on_finished, bint network):
+    def call(self, function, on_finished, bint network, str job="", double weight=1.0):
         """Runs `function()` once in a slot, then `on_finished(ran, result, exception)`; not `ran` means skipped."""
+        cdef CJobShare share = _share_of(job, weight)
         cdef _SlotCall call = _SlotCall.__new__(_SlotCall)
         call.function = function
         call.on_finished = on_finished
@@ -152,7 +172,7 @@ cdef class SlotPool:
         cdef COutcome outcome
         Py_INCREF(call)  # the run's, until it has finished
         with nogil:
-            outcome = self.pool.get().Submit(run)
+            outcome = self.pool.get().Submit(run, share)
         if outcome != COutcome.kAccepted:
             Py_DECREF(call)
             _accept(outcome, "cannot run the call")
@@ -184,4 +204,5 @@ cdef void _finish_slot_call(void* context) noexcept with gil:
         on_finished(False, None, None)
 
 
+include "workers.pxi"
 include "morsel_runs.pxi"

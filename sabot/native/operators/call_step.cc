@@ -10,7 +10,7 @@ class CallStep final : public Step {
  public:
   CallStep(PythonHooks hooks, void* function) : hooks_(hooks), function_(function, hooks.release) {}
 
-  arrow::Result<Rows> Run(const Rows& rows) const override {
+  arrow::Result<Rows> Run(const Rows& rows, const Place& place) const override {
     hooks_.enter_slot();
     Rows result;
     void* exception = nullptr;
@@ -20,6 +20,8 @@ class CallStep final : public Step {
     return arrow::Status(arrow::StatusCode::UnknownError, "the Python function raised",
                          std::make_shared<PythonException>(std::move(owned)));
   }
+
+  bool takes_gil() const override { return true; }
 
  private:
   const PythonHooks hooks_;

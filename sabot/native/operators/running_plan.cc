@@ -11,9 +11,10 @@ namespace sabot::operators {
 
 namespace ac = arrow::acero;
 
+size_t RunningPlan::ThreadsMax() { return ac::ThreadIndexer::Capacity(); }
+
 arrow::Result<std::unique_ptr<RunningPlan>> RunningPlan::Start(const ac::Declaration& declaration, Options options) {
-  const size_t threads_max = options.threads_max > 0 ? options.threads_max : ac::ThreadIndexer::Capacity();
-  auto executor = SlotExecutor::Make(std::move(options.pool), options.source, threads_max);
+  auto executor = SlotExecutor::Make(std::move(options));
   const arrow::ExecContext context(arrow::default_memory_pool(), executor.get());
   ARROW_ASSIGN_OR_RAISE(auto plan, ac::ExecPlan::Make(context));
   std::unique_ptr<RunningPlan> running(new RunningPlan(plan, executor));
@@ -32,11 +33,11 @@ arrow::Result<std::unique_ptr<RunningPlan>> RunningPlan::Start(const ac::Declara
 RunningPlan::~RunningPlan() {
   if (WaitFor(0)) return;
   Cancel();
-  while (!WaitFor(1'000)) continue;
+  while (!WaitFor(1'000'000)) continue;
 }
 
-bool RunningPlan::WaitFor(int64_t timeout_ms) {
-  const bool ended = executor_->Work(timeout_ms);
+bool RunningPlan::WaitFor(int64_t timeout_us) {
+  const bool ended = executor_->Work(timeout_us);
   if (!ended && executor_->refused()) {
     Stop(MakeStatus(Code::kUsage, "the slots were shut down before the plan ended; keep them until the work is done"));
   }

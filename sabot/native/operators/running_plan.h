@@ -16,19 +16,18 @@ namespace sabot::operators {
 /// SlotExecutor tells of. When `WaitFor` has said true, nothing of the plan is left in any slot.
 class RunningPlan {
  public:
-  struct Options {
-    std::shared_ptr<slots::SlotPool> pool;
-    slots::Source source = slots::Source::kLocal;
-    size_t threads_max = 0;  // 0: as many as Acero can number
-  };
+  using Options = SlotExecutor::Options;
+
+  /// How many threads Acero can number.
+  static size_t ThreadsMax();
 
   /// Starts the plan; an error where the declaration is none. Does not wait.
   static arrow::Result<std::unique_ptr<RunningPlan>> Start(const arrow::acero::Declaration& declaration,
                                                            Options options);
   ~RunningPlan();  // cancels, and waits for the tasks that run
 
-  /// Waits up to `timeout_ms`; whether the plan has ended.
-  bool WaitFor(int64_t timeout_ms);
+  /// Waits up to `timeout_us`; whether the plan has ended.
+  bool WaitFor(int64_t timeout_us);
   /// Tasks that have not started never will; those running go on to their end, which is still to be waited for.
   void Cancel();
   /// After the end: the rows, or what went wrong first; kCancelled after Cancel, kUsage when the pool was shut down.

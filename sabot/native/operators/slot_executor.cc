@@ -22,13 +22,16 @@ class SlotExecutor::Turn final : public slots::Run {
   const std::shared_ptr<SlotExecutor> executor_;
 };
 
-std::shared_ptr<SlotExecutor> SlotExecutor::Make(std::shared_ptr<slots::SlotPool> pool, slots::Source source,
-                                                 size_t threads_max) {
-  return std::shared_ptr<SlotExecutor>(new SlotExecutor(std::move(pool), source, threads_max));
+std::shared_ptr<SlotExecutor> SlotExecutor::Make(Options options) {
+  return std::shared_ptr<SlotExecutor>(new SlotExecutor(std::move(options)));
 }
 
-SlotExecutor::SlotExecutor(std::shared_ptr<slots::SlotPool> pool, slots::Source source, size_t threads_max)
-    : pool_(std::move(pool)), source_(source), slots_max_(threads_max - 1), in_slot_(pool_->on_slot_thread()) {}
+SlotExecutor::SlotExecutor(Options options)
+    : pool_(std::move(options.pool)),
+      share_(std::move(options.share)),
+      source_(options.source),
+      slots_max_(options.threads_max - 1),
+      in_slot_(pool_->on_slot_thread()) {}
 
 int SlotExecutor::GetCapacity() {
   if (in_slot_) return 1;
@@ -62,7 +65,7 @@ std::shared_ptr<SlotExecutor::Turn> SlotExecutor::NextTurn() {
 }
 
 void SlotExecutor::Submit(std::shared_ptr<Turn> turn) {
-  if (pool_->Submit(turn) == slots::Outcome::kAccepted) return;
+  if (pool_->Submit(turn, share_) == slots::Outcome::kAccepted) return;
   TurnSkipped();
   TurnEnded();
 }
@@ -148,8 +151,8 @@ void SlotExecutor::PlanFinished() {
   changed_.notify_all();
 }
 
-bool SlotExecutor::Work(int64_t timeout_ms) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+bool SlotExecutor::Work(int64_t timeout_us) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(timeout_us);
   std::unique_lock lock(mutex_);
   while (!ended() && !refused_) {
     const bool stopped = !stop_.ok();

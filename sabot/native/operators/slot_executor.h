@@ -27,9 +27,14 @@ namespace sabot::operators {
 /// so many slots have run a task of this plan, further slots leave theirs to the waiting thread.
 class SlotExecutor final : public arrow::internal::Executor, public std::enable_shared_from_this<SlotExecutor> {
  public:
-  /// `threads_max`: the waiting thread and all slots that may ever run a task; at least 1.
-  static std::shared_ptr<SlotExecutor> Make(std::shared_ptr<slots::SlotPool> pool, slots::Source source,
-                                            size_t threads_max);
+  struct Options {
+    std::shared_ptr<slots::SlotPool> pool;
+    slots::JobShare share;  // on whose account the tasks run
+    slots::Source source = slots::Source::kLocal;
+    size_t threads_max = 1;  // the waiting thread and all slots that may ever run a task; at least 1
+  };
+
+  static std::shared_ptr<SlotExecutor> Make(Options options);
 
   int GetCapacity() override;
   bool OwnsThisThread() override;
@@ -41,9 +46,9 @@ class SlotExecutor final : public arrow::internal::Executor, public std::enable_
   bool refused() const;
   /// The plan has finished: Work may come to its end.
   void PlanFinished();
-  /// For the waiting thread: runs what is left to it and waits, up to `timeout_ms` or until `refused`. True when the
+  /// For the waiting thread: runs what is left to it and waits, up to `timeout_us` or until `refused`. True when the
   /// plan has finished and no slot has anything to do with it any more.
-  bool Work(int64_t timeout_ms);
+  bool Work(int64_t timeout_us);
 
  private:
   class Turn;
@@ -53,7 +58,7 @@ class SlotExecutor final : public arrow::internal::Executor, public std::enable_
     StopCallback on_stop;
   };
 
-  SlotExecutor(std::shared_ptr<slots::SlotPool> pool, slots::Source source, size_t threads_max);
+  explicit SlotExecutor(Options options);
 
   arrow::Status SpawnReal(arrow::internal::TaskHints hints, arrow::internal::FnOnce<void()> task,
                           arrow::StopToken token, StopCallback&& on_stop) override;
@@ -68,6 +73,7 @@ class SlotExecutor final : public arrow::internal::Executor, public std::enable_
   bool ended() const { return finished_ && turns_ == 0 && tasks_.empty(); }  // under mutex_
 
   const std::shared_ptr<slots::SlotPool> pool_;
+  const slots::JobShare share_;
   const slots::Source source_;
   const size_t slots_max_;
   const bool in_slot_;  // made in a slot: everything runs there
