@@ -103,6 +103,12 @@ def processed(manager: TaskSlotManager) -> int:
     return sum(slot["morsels_processed"] for slot in manager.get_slot_stats())
 
 
+def until_closed(manager: TaskSlotManager) -> None:
+    with pytest.raises(UsageError, match="shut down"):
+        while True:
+            manager.call_in_slot(threading.Event().is_set)
+
+
 @pytest.fixture
 def beside() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(12) as threads:
@@ -288,8 +294,7 @@ def test_shutdown_in_mid_plan_ends_the_wait_with_advice(held: Gate, beside: Thre
     plan = beside.submit(manager.run_plan, held_plan())
     assert held.entered.wait(WAIT_S)
     ending = beside.submit(manager.shutdown, drain=False)
-    while plan.running() and not ending.done() and manager.get_num_slots():
-        threading.Event().wait(0.001)
+    until_closed(manager)
     held.open()
     ending.result(WAIT_S)
     with pytest.raises(UsageError, match="shut down before the plan ended"):
@@ -302,8 +307,7 @@ def test_a_draining_shutdown_lets_the_plan_end(held: Gate, beside: ThreadPoolExe
     plan = beside.submit(manager.run_plan, held_plan(), cancel=started)
     assert held.entered.wait(WAIT_S) and started.looked.wait(WAIT_S)
     ending = beside.submit(manager.shutdown)
-    while manager.get_num_slots():
-        threading.Event().wait(0.001)
+    until_closed(manager)
     held.open()
     assert plan.result(WAIT_S).num_rows == ROWS
     ending.result(WAIT_S)
