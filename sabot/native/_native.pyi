@@ -3,6 +3,7 @@ from typing import Any, Literal, Protocol, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import acero
 
 BUILT_FOR_PYARROW: int
 
@@ -43,6 +44,16 @@ class SlotPool:
         job: str = "",
         weight: float = 1.0,
     ) -> None: ...
+
+def run_declaration(
+    declaration: acero.Declaration,
+    pool: SlotPool,
+    cancel: _Event | None = None,
+    network: bool = False,
+    job: str = "",
+    weight: float = 1.0,
+    threads_max: int = 0,
+) -> pa.Table: ...
 
 class Operator:
     name: str

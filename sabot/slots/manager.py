@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import pyarrow as pa
+from pyarrow import acero
 
 from sabot.errors import LimitReached, UsageError
-from sabot.native._native import MorselRun, SlotPool, WorkerPools
+from sabot.native._native import MorselRun, SlotPool, WorkerPools, run_declaration
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
@@ -241,6 +242,28 @@ class TaskSlotManager:
             add_slices(run, batch, size_bytes, source)
         run.execute(self._pool_here(), cancel, share.job, share.weight)
         return run.batches()
+
+    def run_plan(
+        self,
+        declaration: acero.Declaration,
+        *,
+        source: MorselSource = MorselSource.LOCAL,
+        cancel: threading.Event | None = None,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> pa.Table:
+        """The table that an Acero plan gives, computed as many short tasks, which take turns with other work and are
+        counted as morsels. Its rows have no order unless the plan ends with one.
+
+        When `cancel` is set the tasks that have not started are dropped and JobCancelled is raised. From inside a slot
+        the plan runs there, in one thread. What every thread gets of a plan is numbered by Acero, for which reason no
+        more slots than cores plus eight take part in one, as pyarrow is set up by default.
+        """
+        share = self._shares.share(job, weight)
+        network = source is MorselSource.NETWORK
+        return run_declaration(
+            declaration, self._pool_here(), cancel, network=network, job=share.job, weight=share.weight
+        )
 
     def add_slots(self, count: int) -> None:
         """Starts `count` more slots; work that waits is theirs at once."""

@@ -56,10 +56,11 @@ class Core : public std::enable_shared_from_this<Core> {
   Dealer dealer_;
   Parking parking_;
   const bool wake_;
-  std::atomic<bool> waking_{false};  // a slot is on its way from its sleep to its look for work
-  std::atomic<int> submitting_{0};   // calls of Submit that may be adding
-  std::atomic<bool> closed_{false};  // Submit refuses
-  std::atomic<bool> ending_{false};  // slots end when there is nothing for them; set when nobody adds any more
+  std::atomic<bool> waking_{false};    // a slot is on its way from its sleep to its look for work
+  std::atomic<int> submitting_{0};     // calls of Submit that may be adding
+  std::atomic<bool> closed_{false};    // Submit refuses, except what slots submit
+  std::atomic<bool> skipping_{false};  // that too
+  std::atomic<bool> ending_{false};    // slots end when there is nothing for them; set when nobody adds any more
 
   // Lock order: joining_mutex_ before mutex_. No Run is called and no thread joined under mutex_; waiting for served_
   // lets go of it.

@@ -49,7 +49,8 @@ class SlotPool {
   virtual ~SlotPool() = default;  // Shutdown(drain=false); in a fork's child nothing
 
   /// Queues every item of `run` on account of a job; never blocks. From inside a slot of this pool the items run there,
-  /// before it returns, and their time is that of the item that submits.
+  /// before it returns, and their time is that of the item that submits; unless the run is `queued_in_slots`: then they
+  /// are queued as from elsewhere, and while the pool drains too.
   virtual Outcome Submit(std::shared_ptr<Run> run, const JobShare& share) = 0;
   Outcome Submit(std::shared_ptr<Run> run) { return Submit(std::move(run), JobShare{}); }
   /// Items of `run` that have not started are skipped, in the calling thread, before it returns; those running go on
