@@ -1,15 +1,54 @@
-// What a slot pool runs: a Run is one operator over a counted list of items (morsels). Arrow-free.
+// What a slot pool runs: a Run is one operator over a counted list of items (morsels), on account of a job. Arrow-free.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <list>
+#include <memory>
+#include <string>
 
 namespace sabot::slots {
 
 enum class Source : uint8_t { kLocal = 0, kNetwork = 1 };
+
+/// On whose account a Run's slot time goes. Jobs share the slots' time by weight; the Runs of one job take turns. The
+/// job with the empty id is everybody's who names none. A job's weight is that of its latest Submit.
+struct JobShare {
+  static constexpr double kWeightMin = 1e-3;
+  static constexpr double kWeightMax = 1e6;
+
+  std::string id;
+  double weight = 1.0;
+
+  bool valid() const noexcept { return weight >= kWeightMin && weight <= kWeightMax; }
+};
+
+class Run;
+struct Job;
+
+/// A share in a Run that has items left, held by the pool's queue and by the slots that run it.
+using Ticket = std::shared_ptr<Run>;
+
+/// Items `first` up to `first + count` of a Run.
+struct ItemRange {
+  size_t first = 0;
+  size_t count = 0;
+};
+
+/// How far a Run has been dealt out. The pool's queue lock guards it from Submit on.
+struct RunState {
+  size_t next = 0;  // items from here on are in no slot's lane
+  size_t count = 0;
+  int leases = 0;                  // lanes that hold, or ran, items not yet settled
+  bool narrow = false;             // one lane at a time
+  bool queued = false;             // `place` is meant
+  Source source = Source::kLocal;  // of the item `next`, while queued
+  int64_t item_ns = 0;             // the recent items' time; 0: not known
+  Job* job = nullptr;              // set while items are left or leased
+  std::list<Ticket>::iterator place;
+};
 
 /// One operator over `item_count()` items. Owned by a shared_ptr: the submitter and the pool, which lets go of it
 /// after the last item. The pool calls RunItem once per item, from several slots at once, each to its end.
@@ -23,48 +62,56 @@ class Run {
   virtual size_t item_count() const noexcept = 0;
   virtual Source source_of(size_t index) const noexcept = 0;
 
+  /// True where the items need a lock in common (Python's GIL): then a second slot is put to it only when an item
+  /// has taken long, or none has ended for a while (SlotPool::Widen); handing the lock over would cost more than short
+  /// items take.
+  virtual bool starts_narrow() const noexcept { return false; }
+
   /// Runs item `index` in slot `slot_id`; `queue_us` is how long it waited since Submit. Must not wait for a peer,
   /// credit, lock or disk. An error is the Run's own to keep. At most one thread at a time has a given slot_id.
   virtual void RunItem(size_t index, int slot_id, int64_t queue_us) noexcept = 0;
 
+  /// Called after RunItem of the same item, in the same slot, once the slot's counters include it.
+  virtual void ItemCounted(size_t index) noexcept {}
+
   /// Called exactly once for each item that the pool will never run (cancelled, or the pool shut down).
   virtual void SkipItem(size_t index) noexcept = 0;
 
-  /// Called exactly once, after the last RunItem or SkipItem returned and the slots' counters include it: make results
-  /// visible here, not in RunItem. The Run may be destroyed right after it.
+  /// Called exactly once, after the last ItemCounted or SkipItem returned: results become visible here or in
+  /// ItemCounted, not in RunItem. The Run may be destroyed right after it.
   virtual void Finished() noexcept = 0;
 
  protected:
   Run() = default;
 
-  /// Skips the items that have not started; how many. To be called from inside RunItem, once the Run has failed.
-  size_t SkipRest() noexcept;
+  /// Skips the items that have not started. To be called from inside RunItem, once the Run has failed.
+  void SkipRest() noexcept;
 
  private:
   friend class Claims;
 
-  static constexpr size_t kNotSubmitted = std::numeric_limits<size_t>::max() / 2;
-
   std::atomic<bool> submitted_{false};
-  std::atomic<size_t> next_{kNotSubmitted};  // the item to claim next; at count_ or above: none is left
+  std::atomic<bool> opened_{false};  // what follows is set
   std::atomic<size_t> unfinished_{0};
-  size_t count_ = 0;                              // set once, before the Run is shared
-  std::atomic<int64_t>* items_queued_ = nullptr;  // the pool's; it lives as long as an item is unclaimed
+  JobShare share_;
   std::chrono::steady_clock::time_point submitted_at_;
+  RunState state_;
 };
 
-/// The pool's hold on a Run's items: who claims an item runs or skips it, and nobody else does.
+/// The pool's hold on a Run: who is dealt an item runs or skips it, counts it as complete, and nobody else does.
 class Claims {
  public:
   /// False when the Run was submitted before.
-  static bool Open(Run& run, std::atomic<int64_t>* items_queued) noexcept;
-  /// Claims the next item. `*more` says whether others are left to claim.
-  static bool Next(Run& run, size_t* index, bool* more) noexcept;
-  /// Claims what is left, skips it, and finishes the Run if nothing else is running.
-  static void SkipRest(Run& run) noexcept;
+  static bool Open(Run& run, const JobShare& share) noexcept;
+  /// Whether Open has returned: before it there is nothing to cancel.
+  static bool opened(const Run& run) noexcept;
+  static void Skip(Run& run, ItemRange items) noexcept;
   /// Counts items as run or skipped; the last one finishes the Run.
   static void Complete(Run& run, size_t items) noexcept;
+
   static std::chrono::steady_clock::time_point submitted_at(const Run& run) noexcept { return run.submitted_at_; }
+  static const JobShare& share(const Run& run) noexcept { return run.share_; }
+  static RunState& state(Run& run) noexcept { return run.state_; }
 };
 
 }  // namespace sabot::slots

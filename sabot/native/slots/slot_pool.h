@@ -1,10 +1,11 @@
-// The slots: native threads that take items of Runs from one bounded lock-free queue and park when there are none.
+// The slots: native threads that run the items of Runs, fairly between jobs, and park when there are none.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "sabot/native/slots/run.h"
@@ -12,7 +13,7 @@
 namespace sabot::slots {
 
 /// One slot's counters, from zero since the slot was added. Work done inside another item counts as a morsel of its
-/// own, its time only once. `stolen_morsels` stays 0: one queue serves all slots, so there is nobody to steal from.
+/// own, its time only once. `stolen_morsels` are those that another slot had been dealt and this one ran.
 struct SlotStats {
   int slot_id;
   bool busy;
@@ -36,18 +37,27 @@ class SlotPool {
 
   struct Options {
     int num_slots = 0;             // 0: one per core
-    size_t queue_capacity = 4096;  // tickets (one per Run with items left), a power of two; more go to a list
+    size_t queue_capacity = 4096;  // Runs submitted and not yet seen by a slot, a power of two; for more, Submit locks
+    // Switched off only by tests, which see what each is for.
+    bool fair = true;   // jobs share by the time they use; false: they take turns
+    bool steal = true;  // idle slots take what others were dealt
+    bool wake = true;   // work wakes a parked slot
   };
 
   /// Null when `options` are out of range (num_slots below 0 or above kSlotsMax, capacity no power of two above 1).
   static std::unique_ptr<SlotPool> Make(Options options);
   virtual ~SlotPool() = default;  // Shutdown(drain=false); in a fork's child nothing
 
-  /// Queues every item of `run`; never blocks. From inside a slot of this pool the items run there, before it returns.
-  virtual Outcome Submit(std::shared_ptr<Run> run) = 0;
+  /// Queues every item of `run` on account of a job; never blocks. From inside a slot of this pool the items run there,
+  /// before it returns, and their time is that of the item that submits.
+  virtual Outcome Submit(std::shared_ptr<Run> run, const JobShare& share) = 0;
+  Outcome Submit(std::shared_ptr<Run> run) { return Submit(std::move(run), JobShare{}); }
   /// Items of `run` that have not started are skipped, in the calling thread, before it returns; those running go on
   /// to their end. A Run that is not submitted yet, or has finished, is left alone.
   virtual void Cancel(const std::shared_ptr<Run>& run) = 0;
+
+  /// Ends the narrow start of a Run whose items needed a lock in common, or turned out long. Repeats do nothing.
+  virtual void Widen(const std::shared_ptr<Run>& run) = 0;
 
   virtual Outcome AddSlots(int count) = 0;
   /// Each removed slot finishes its item and joins before this returns; removing the last is refused. Not from a slot.
