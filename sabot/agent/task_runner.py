@@ -38,6 +38,7 @@ from sabot.dataflow.stage import (
 from sabot.errors import JobCancelled
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import TaskSlotManager
+from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.failure import to_failure
@@ -63,7 +64,7 @@ class TaskLimits:
     `wait_s_max` ends waits that nothing else has ended: dead and frozen peers are found by pings long before.
     """
 
-    morsel_bytes: int
+    morsel_bytes: MorselBytes
     scatter_bytes_max: int
     wait_s_max: float = 300.0
 

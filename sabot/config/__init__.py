@@ -13,9 +13,21 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from sabot.config.keys import Key, addresses, boolean, byte_size, choice, integer, name, path, seconds, text
+from sabot.config.keys import (
+    Key,
+    addresses,
+    boolean,
+    byte_size,
+    byte_size_or_auto,
+    choice,
+    integer,
+    name,
+    path,
+    seconds,
+    text,
+)
 from sabot.config.yaml_file import read_yaml
 from sabot.errors import ConfigError
 from sabot.wire.addresses import is_loopback, is_wildcard
@@ -45,7 +57,8 @@ class SlotsSection:
     """The slots of this agent."""
 
     count: int = integer(0, 0, 1024)
-    morsel_bytes: int = byte_size(1 * MiB, 1024, 1024 * MiB)
+    morsel_bytes: int | Literal["auto"] = byte_size_or_auto("auto", 1024, 1024 * MiB)
+    timeline_morsels: int = integer(4096, 0, 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

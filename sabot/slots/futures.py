@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sabot.errors import JobCancelled, UsageError
 from sabot.native._native import MorselRun, SlotPool
 from sabot.slots.morsel import MorselResult, MorselSource
+from sabot.slots.operators import function_name
 
 T = TypeVar("T")
 
@@ -68,5 +69,5 @@ def call_in_pool(pool: SlotPool, function: Callable[[], T], source: MorselSource
         else:
             future.set_result(result)
 
-    pool.call(run, settle, source is MorselSource.NETWORK)
+    pool.call(run, settle, source is MorselSource.NETWORK, name=function_name(function))
     return future

@@ -7,6 +7,7 @@ one go; only a call takes the GIL.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
@@ -33,8 +34,10 @@ FunctionOrExpression: TypeAlias = MorselFunction | pc.Expression | HasNativeOper
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """A callable's name for messages."""
-    return str(getattr(function, "__qualname__", None) or repr(function))
+    """A callable's name for messages and statistics; that of what it calls where it is a functools.partial."""
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 
 class Pipeline:

@@ -58,6 +58,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "agent.drain_s": (1, "1", 1.0),
     "slots.count": (3, "3", 3),
     "slots.morsel_bytes": ("64 KiB", "64 KiB", 65536),
+    "slots.timeline_morsels": (0, "0", 0),
     "shuffle.open_wait_s": (0.5, "0.5", 0.5),
     "shuffle.stream_timeout_s": (60, "60", 60.0),
     "shuffle.chunk_bytes_max": ("1.5 MiB", "1572864", 1572864),

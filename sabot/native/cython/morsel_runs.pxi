@@ -28,11 +28,13 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
         int64_t num_rows
         int64_t partition_id
         CSource source
+        int64_t num_bytes
     cdef struct CMorselOutcome "sabot::operators::MorselOutcome":
         shared_ptr[CRecordBatch] rows
         int slot_id
         int64_t queue_us
         int64_t run_us
+        int64_t gil_wait_us
     cdef struct CMorselFailure "sabot::operators::MorselFailure":
         CStatus status
         size_t index
@@ -41,6 +43,7 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
     cdef cppclass CMorselRun "sabot::operators::MorselRun"(CRun):
         CMorselRun(shared_ptr[CSteps] steps) except +
         void Add(CMorsel morsel) except +
+        void SetNames(CItemNames names)
         void NotifyOnFinish(void (*on_finished)(void*) noexcept nogil, void* context)
         cbool WaitFor(int64_t timeout_ms) noexcept
         const CMorsel& morsel(size_t index)
@@ -62,6 +65,7 @@ cdef class _Function:
 
 cdef void _call_function(void* context, const shared_ptr[CRecordBatch]& rows, shared_ptr[CRecordBatch]* result,
                          void** exception) noexcept with gil:
+    EndGilWait()
     cdef _Function function = <_Function>context
     try:
         answer = function.function(pyarrow_wrap_batch(rows))
@@ -85,6 +89,8 @@ cdef class Operator:
 
     cdef shared_ptr[CSteps] steps
     cdef readonly str name
+    cdef readonly bint calls_python
+    cdef public object sizer  # what sabot.slots has learnt of how large its morsels should be
 
     def __cinit__(self, str name):
         self.steps = make_shared[CSteps]()
@@ -105,6 +111,7 @@ cdef class Operator:
         self.steps.get().push_back(MakeFilterOrColumn(expression.expr, str(expression).encode()))
 
     def add_call(self, function, str name):
+        self.calls_python = True
         cdef _Function held = _Function.__new__(_Function)
         held.function = function
         held.name = name
@@ -132,8 +139,11 @@ cdef class MorselRun:
     cdef shared_ptr[CSlotPool] pool
     cdef readonly bint accepted, cancelled
     cdef size_t count
+    cdef str name
+    cdef public size_t first_morsel  # how many morsels of the same call are in runs before this one
 
     def __cinit__(self, Operator operator not None):
+        self.name = operator.name
         self.run = make_shared[CMorselRun](operator.steps)
 
     def __dealloc__(self):
@@ -172,13 +182,14 @@ cdef class MorselRun:
             if start >= rows:
                 return
 
-    def submit(self, SlotPool pool not None, on_finished=None):
+    def submit(self, SlotPool pool not None, on_finished=None, str job=""):
         """`on_finished()` is called once, in a slot or in the thread that cancels."""
         cdef COutcome outcome
         if on_finished is not None:
             Py_INCREF(on_finished)  # the run's, until it has finished
             self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
         self.pool = pool.pool
+        self.run.get().SetNames(pool.pool.get().logbook().Name(job.encode(), self.name.encode()))
         with nogil:
             outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run)
         if outcome != COutcome.kAccepted:
@@ -187,9 +198,9 @@ cdef class MorselRun:
             _accept(outcome, f"cannot run {self.count} morsels")
         self.accepted = True
 
-    def execute(self, SlotPool pool not None, cancel=None):
+    def execute(self, SlotPool pool not None, cancel=None, str job=""):
         """Submits, waits, and raises what went wrong; an interrupt cannot come between."""
-        self.submit(pool)
+        self.submit(pool, None, job)
         self.wait(cancel)
         self.raise_failure()
 
@@ -230,7 +241,7 @@ cdef class MorselRun:
         if self.run.get().failed():
             failure = &self.run.get().failure()
             error = self._error_of(failure.status)
-            note = (f"slot={failure.slot_id} morsel={failure.index} "
+            note = (f"slot={failure.slot_id} morsel={self.first_morsel + failure.index} "
                     f"partition={self.run.get().morsel(failure.index).partition_id}")
             if failure.others:
                 note += f" ({failure.others} more morsels failed)"
@@ -260,6 +271,17 @@ cdef class MorselRun:
         for i in range(self.count):
             outcome = &self.run.get().outcome(i)
             found.append((self._rows(i), outcome.slot_id, outcome.queue_us, outcome.run_us))
+        return found
+
+    def costs(self):
+        """A list of (bytes, run_us, gil_wait_us) of the morsels that ran. To be called after the end."""
+        cdef const CMorselOutcome* outcome
+        cdef size_t i
+        found = []
+        for i in range(self.count):
+            outcome = &self.run.get().outcome(i)
+            if outcome.slot_id >= 0:
+                found.append((self.run.get().morsel(i).num_bytes, outcome.run_us, outcome.gil_wait_us))
         return found
 
     def batches(self):

@@ -9,6 +9,8 @@ cdef extern from "sabot/native/slots/run.h" namespace "sabot::slots" nogil:
     cdef cppclass CRun "sabot::slots::Run":
         size_t item_count() noexcept
 
+include "logbook.pxi"
+
 cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil:
     cdef enum class COutcome "sabot::slots::Outcome":
         kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads
@@ -20,9 +22,13 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         int64_t network_morsels
         int64_t stolen_morsels
         int64_t total_processing_time_us
+        int64_t idle_us
+        int64_t busy_us
+        int64_t gil_wait_us
     cdef cppclass CSlotPoolOptions "sabot::slots::SlotPool::Options":
         int num_slots
         size_t queue_capacity
+        size_t timeline_morsels
     cdef cppclass CSlotPool "sabot::slots::SlotPool":
         @staticmethod
         unique_ptr[CSlotPool] Make(CSlotPoolOptions options)
@@ -36,6 +42,7 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         int64_t queue_depth_approx()
         int parked_slots_approx()
         vector[CSlotStats] stats()
+        CLogbook& logbook()
         cbool on_slot_thread()
 
 cdef extern from "sabot/native/operators/call_run.h" namespace "sabot::operators" nogil:
@@ -44,7 +51,7 @@ cdef extern from "sabot/native/operators/call_run.h" namespace "sabot::operators
         void (*call)(void*, int) noexcept nogil
         void (*finished)(void*) noexcept nogil
     cdef cppclass CCallRun "sabot::operators::CallRun"(CRun):
-        CCallRun(CCallHooks hooks, void* context, CSource source) except +
+        CCallRun(CCallHooks hooks, void* context, CSource source, CItemNames names) except +
 
 cdef extern from "sabot/native/cython/slot_thread.h" namespace "sabot" nogil:
     void EnterSlotThread() noexcept
@@ -85,10 +92,11 @@ cdef class SlotPool:
     cdef shared_ptr[CSlotPool] pool
     cdef object __weakref__
 
-    def __cinit__(self, int num_slots, size_t queue_capacity=4096):
+    def __cinit__(self, int num_slots, size_t queue_capacity=4096, *, size_t timeline_morsels=0):
         cdef CSlotPoolOptions options
         options.num_slots = num_slots
         options.queue_capacity = queue_capacity
+        options.timeline_morsels = timeline_morsels
         cdef unique_ptr[CSlotPool] made
         with nogil:
             made = CSlotPool.Make(options)
@@ -120,6 +128,13 @@ cdef class SlotPool:
         cdef vector[CSlotStats] stats = self.pool.get().stats()
         return [dict(one) for one in stats]
 
+    def operator_stats(self):
+        return _operator_stats(&self.pool.get().logbook())
+
+    def timeline(self, size_t morsels_max):
+        """The last morsels as one batch, by start."""
+        return _timeline(&self.pool.get().logbook(), morsels_max)
+
     def add_slots(self, int count):
         cdef COutcome outcome
         with nogil:
@@ -138,7 +153,7 @@ cdef class SlotPool:
             outcome = self.pool.get().Shutdown(drain)
         _accept(outcome, "cannot shut the slots down")
 
-    def call(self, function, on_finished, bint network):
+    def call(self, function, on_finished, bint network, str job="", *, str name=""):
         """Runs `function()` once in a slot, then `on_finished(ran, result, exception)`; not `ran` means skipped."""
         cdef _SlotCall call = _SlotCall.__new__(_SlotCall)
         call.function = function
@@ -148,7 +163,8 @@ cdef class SlotPool:
         hooks.call = _run_slot_call
         hooks.finished = _finish_slot_call
         cdef shared_ptr[CRun] run = <shared_ptr[CRun]>make_shared[CCallRun](
-            hooks, <void*>call, CSource.kNetwork if network else CSource.kLocal)
+            hooks, <void*>call, CSource.kNetwork if network else CSource.kLocal,
+            self.pool.get().logbook().Name(job.encode(), name.encode()))
         cdef COutcome outcome
         Py_INCREF(call)  # the run's, until it has finished
         with nogil:
@@ -164,6 +180,7 @@ cdef class _SlotCall:
 
 
 cdef void _run_slot_call(void* context, int slot_id) noexcept with gil:
+    EndGilWait()
     cdef _SlotCall call = <_SlotCall>context
     call.ran = True
     try:

@@ -1,9 +1,26 @@
 #include "sabot/native/operators/morsel_run.h"
 
+#include <arrow/util/byte_size.h>
+
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 namespace sabot::operators {
+
+void MorselRun::Add(Morsel morsel) {
+  if (morsel.batch.get() != sized_batch_) {
+    sized_batch_ = morsel.batch.get();
+    // Of some layouts Arrow cannot tell what a slice refers to.
+    sized_bytes_ =
+        arrow::util::ReferencedBufferSize(*sized_batch_).ValueOr(arrow::util::TotalBufferSize(*sized_batch_));
+  }
+  const auto rows = static_cast<double>(std::max<int64_t>(1, morsel.batch->num_rows()));
+  morsel.num_bytes =
+      static_cast<int64_t>(static_cast<double>(sized_bytes_) * static_cast<double>(morsel.num_rows) / rows);
+  morsels_.push_back(std::move(morsel));
+  outcomes_.emplace_back();
+}
 
 void MorselRun::RunItem(size_t index, int slot_id, int64_t queue_us) noexcept {
   const auto start = std::chrono::steady_clock::now();
@@ -21,6 +38,10 @@ void MorselRun::RunItem(size_t index, int slot_id, int64_t queue_us) noexcept {
     Fail(index, slot_id, result.status());
   }
   const auto took = std::chrono::steady_clock::now() - start;
+  if (slots::ItemNote* note = slots::NoteScope::Here()) {
+    *note = {names_, morsel.partition_id, morsel.num_rows, morsel.num_bytes, note->gil_wait_ns};
+    outcome.gil_wait_us = note->gil_wait_ns / 1000;
+  }
   outcome.run_us = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sabot/native/operators/step.h"
+#include "sabot/native/slots/item_note.h"
 #include "sabot/native/slots/run.h"
 
 namespace sabot::operators {
@@ -20,6 +21,7 @@ struct Morsel {
   int64_t num_rows = 0;
   int64_t partition_id = 0;
   slots::Source source = slots::Source::kLocal;
+  int64_t num_bytes = 0;  // set by Add: the rows' share of what the batch refers to
 };
 
 struct MorselOutcome {
@@ -27,6 +29,7 @@ struct MorselOutcome {
   int slot_id = -1;  // -1: did not run
   int64_t queue_us = 0;
   int64_t run_us = 0;
+  int64_t gil_wait_us = 0;  // part of run_us
 };
 
 struct MorselFailure {
@@ -46,10 +49,9 @@ class MorselRun final : public slots::Run {
   explicit MorselRun(std::shared_ptr<const Steps> steps) : steps_(std::move(steps)) {}
 
   /// Before Submit only. The slice must lie within the batch.
-  void Add(Morsel morsel) {
-    morsels_.push_back(std::move(morsel));
-    outcomes_.emplace_back();
-  }
+  void Add(Morsel morsel);
+  /// Before Submit only: what the slots' logbook calls it.
+  void SetNames(slots::ItemNames names) { names_ = names; }
   /// Before Submit only. `on_finished(context)` is called once, in the thread in which the run ends.
   void NotifyOnFinish(void (*on_finished)(void*), void* context) {
     on_finished_ = on_finished;
@@ -78,6 +80,9 @@ class MorselRun final : public slots::Run {
   const std::shared_ptr<const Steps> steps_;
   std::vector<Morsel> morsels_;          // each touched by the one slot that runs it
   std::vector<MorselOutcome> outcomes_;  // the same
+  slots::ItemNames names_;
+  const arrow::RecordBatch* sized_batch_ = nullptr;  // the last one that Add has seen; compared only
+  int64_t sized_bytes_ = 0;
   void (*on_finished_)(void*) = nullptr;
   void* context_ = nullptr;
 
