@@ -6,12 +6,14 @@ each module, so that what a module's fixtures share is checked when they are gon
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import secrets
 from collections.abc import Generator, Iterator
 
 import hypothesis
+import pyarrow.csv
 import pytest
 
 from tests.leftovers import Leftovers
@@ -73,6 +75,8 @@ def temporary_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     patch.setattr("tempfile.tempdir", str(temporary))
     patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     Leftovers.mark_children(patch)
+    # Arrow opens a pipe of its own at the first CSV file, and keeps it.
+    pyarrow.csv.read_csv(io.BytesIO(b"a\n1\n"))
     yield
     patch.undo()
 

@@ -32,10 +32,10 @@ class Leftovers:
 
     MARK: ClassVar[str] = "PYTEST_RUN_OF_SABOT"
 
-    threads: frozenset[str]
-    descriptors: frozenset[str]
-    processes: frozenset[str]
-    files: frozenset[str]
+    threads: dict[str, str]  # what tells them apart -> what to call them
+    descriptors: dict[str, str]
+    processes: dict[str, str]
+    files: dict[str, str]
 
     @classmethod
     def mark_children(cls, patch: pytest.MonkeyPatch) -> None:
@@ -45,19 +45,20 @@ class Leftovers:
     @classmethod
     def now(cls) -> Leftovers:
         return cls(
-            threads=frozenset(_threads()),
-            descriptors=frozenset(_descriptors()),
-            processes=frozenset(_processes(f"{cls.MARK}={os.environ.get(cls.MARK, '')}")),
-            files=frozenset(str(path) for path in Path(tempfile.gettempdir()).iterdir()),
+            threads={text: text for text in _threads()},
+            descriptors={text: text for text in _descriptors()},
+            processes=_processes(f"{cls.MARK}={os.environ.get(cls.MARK, '')}"),
+            files={str(path): str(path) for path in Path(tempfile.gettempdir()).iterdir()},
         )
 
     def left(self) -> list[str]:
         """What is there now and was not then."""
         now = Leftovers.now()
         return [
-            f"{kind}: {name}"
+            f"{kind}: {text}"
             for kind in ("threads", "descriptors", "processes", "files")
-            for name in sorted(getattr(now, kind) - getattr(self, kind))
+            for identity, text in sorted(getattr(now, kind).items())
+            if identity not in getattr(self, kind)
         ]
 
     def check(self, *, settle_s: float = SETTLE_S) -> None:
@@ -73,7 +74,11 @@ class Leftovers:
 
 
 def _threads() -> list[str]:
-    named = [f"{thread.name} ({thread.ident})" for thread in threading.enumerate()]
+    named = [
+        f"{thread.name} ({thread.ident})"
+        for thread in threading.enumerate()
+        if not thread.name.startswith("pytest_timeout")
+    ]
     python_threads = {thread.native_id for thread in threading.enumerate()}
     for task in Path("/proc/self/task").iterdir():
         if int(task.name) in python_threads:
@@ -96,27 +101,24 @@ def _descriptors() -> list[str]:
     return found
 
 
-def _processes(mark: str) -> list[str]:
-    found: dict[int, str] = {}
+def _processes(mark: str) -> dict[str, str]:
+    """Every child and every process with `mark` in its environment; a zombie counts only while it is ours to reap."""
+    found: dict[str, str] = {}
     children = {child.pid for child in psutil.Process().children(recursive=True)}
     for process in psutil.process_iter():
-        with_mark = process.pid in children or mark in _text_of(Path(f"/proc/{process.pid}/environ"))
-        if with_mark and process.pid != os.getpid():
-            found[process.pid] = _describe(process)
-    return [text for text in found.values() if text]
-
-
-def _describe(process: psutil.Process) -> str:
-    """One line for `process`; empty when it is gone. A zombie counts only while it is ours to reap."""
-    facts: dict[str, Any] = {}
-    try:
-        facts = process.as_dict(["status", "ppid", "create_time", "cmdline", "name"])
-    except psutil.NoSuchProcess:
-        return ""
-    if facts["status"] == psutil.STATUS_ZOMBIE and facts["ppid"] != os.getpid():
-        return ""
-    command = " ".join(facts["cmdline"] or [facts["name"]])
-    return f"{process.pid} since {facts['create_time']}: {facts['status']} {command}"
+        ours = process.pid in children or mark in _text_of(Path(f"/proc/{process.pid}/environ"))
+        if not ours or process.pid == os.getpid():
+            continue
+        try:
+            facts: dict[str, Any] = process.as_dict(["status", "ppid", "create_time", "cmdline", "name"])
+        except psutil.NoSuchProcess:
+            continue
+        if facts["status"] == psutil.STATUS_ZOMBIE and facts["ppid"] != os.getpid():
+            continue
+        command = " ".join(facts["cmdline"] or [facts["name"]])
+        # Not its command or state: both change while it runs.
+        found[f"{process.pid} {facts['create_time']}"] = f"{process.pid} {facts['status']} {command}"
+    return found
 
 
 def _text_of(path: Path) -> str:

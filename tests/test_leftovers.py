@@ -48,7 +48,7 @@ def test_temporary_file_left_is_found() -> None:
 def test_child_process_left_is_found() -> None:
     before = Leftovers.now()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        assert f"processes: {child.pid} since" in found_after(before)
+        assert f"processes: {child.pid} " in found_after(before)
 
 
 def test_orphan_whose_parent_is_gone_is_found() -> None:
@@ -58,7 +58,7 @@ def test_orphan_whose_parent_is_gone_is_found() -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.wait()
-        assert f"{pid} since" in found_after(before)
+        assert f"processes: {pid} " in found_after(before)
 
 
 def test_thing_that_is_on_its_way_out_is_waited_for() -> None:

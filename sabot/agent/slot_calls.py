@@ -43,7 +43,7 @@ class SlotCalls:
     def call(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> T:
         """What `function` gives, run in a slot; its exception is raised as it is."""
         self.check_cancelled()
-        future = self._manager.call_in_slot(function, source=source)
+        future = self._manager.call_in_slot(function, source=source, job=self._job_id)
         try:
             return self._wait(future)
         finally:
@@ -52,7 +52,7 @@ class SlotCalls:
     def call_to_end(self, function: Callable[[], T]) -> T:
         """As `call`, for what must not be left alone in its slot: a cancel is seen only before it starts and after."""
         self.check_cancelled()
-        return self._manager.call_in_slot(function).result()
+        return self._manager.call_in_slot(function, job=self._job_id).result()
 
     def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
         """What each function gives, in order; while one answer is used, the next is already made."""
@@ -60,7 +60,7 @@ class SlotCalls:
         try:
             for function in functions:
                 self.check_cancelled()
-                ahead.append(self._manager.call_in_slot(function))
+                ahead.append(self._manager.call_in_slot(function, job=self._job_id))
                 if len(ahead) > 1:
                     yield self._wait(ahead.popleft())
             while ahead:
@@ -76,7 +76,12 @@ class SlotCalls:
         self.check_cancelled()
         batches = [batch for batch in batches if batch.num_rows]
         answers = self._manager.run_operator(
-            batches, pipeline, morsel_bytes=self._morsel_bytes, source=source, cancel=self._cancelled
+            batches,
+            pipeline,
+            morsel_bytes=self._morsel_bytes,
+            source=source,
+            cancel=self._cancelled,
+            job=self._job_id,
         )
         return [answer for answer in answers if answer is not None and answer.num_rows]
 

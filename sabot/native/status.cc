@@ -9,6 +9,9 @@ namespace {
 
 constexpr std::string_view kOpen = "[sabot:";
 constexpr std::string_view kClose = "[/sabot]";
+// gRPC drops a status whose metadata has more than 8 KiB, and carries the message twice: escaped and in base64.
+constexpr size_t kWireMessageBytesMax = 1536;
+constexpr std::string_view kCut = " ... ";
 constexpr char kDetailType[] = "sabot::Code";
 
 class CodeDetail : public arrow::StatusDetail {
@@ -78,15 +81,27 @@ Code CodeOf(const arrow::Status& status) {
 }
 
 std::string PlainMessage(const arrow::Status& status) {
+  if (DetailOf(status) != nullptr) return status.message();  // ours: what it quotes is not a peer's word
   if (const auto parts = FindWireParts(status.message())) return std::string(parts->message);
   return status.message();
+}
+
+std::string ShortMessage(const std::string& message, size_t bytes_max) {
+  if (message.size() <= bytes_max) return message;
+  const auto inside = [&](size_t at) { return (static_cast<unsigned char>(message[at]) & 0xC0) == 0x80; };
+  const size_t kept = bytes_max - kCut.size();
+  size_t head = kept / 2;
+  size_t tail = message.size() - (kept - head);
+  while (head > 0 && inside(head)) --head;
+  while (tail < message.size() && inside(tail)) ++tail;
+  return message.substr(0, head) + std::string(kCut) + message.substr(tail);
 }
 
 arrow::Status ForWire(const arrow::Status& status) {
   const CodeDetail* detail = DetailOf(status);
   if (detail == nullptr) return status;
   std::string text = std::string(kOpen) + std::to_string(static_cast<int32_t>(detail->code())) + "]" +
-                     status.message() + std::string(kClose);
+                     ShortMessage(status.message(), kWireMessageBytesMax) + std::string(kClose);
   return arrow::Status(status.code(), std::move(text));
 }
 

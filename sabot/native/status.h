@@ -32,6 +32,9 @@ Code CodeOf(const arrow::Status& status);
 /// The message without a peer's "[sabot:<code>] " and without Flight's own wrapping after it.
 std::string PlainMessage(const arrow::Status& status);
 
+/// `message` with its middle left out where it has more than `bytes_max` bytes; both ends stay, and whole characters.
+std::string ShortMessage(const std::string& message, size_t bytes_max);
+
 /// The status as it should leave a Flight handler: its message led by "[sabot:<code>] ".
 arrow::Status ForWire(const arrow::Status& status);
 

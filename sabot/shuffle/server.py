@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -42,6 +43,7 @@ class ShuffleServer:
         self.incarnation = new_incarnation() if incarnation is None else incarnation
         self._host = advertise_host or host
         self._slot_pool = slot_pool
+        self._lock = threading.Lock()  # guards the three below
         self._guards = {"dedupe": dedupe, "check_manifests": check_manifests}
         self._partitions_of: dict[str, int] = {}
         self._owners_of: dict[str, list[str]] = {}
@@ -86,21 +88,23 @@ class ShuffleServer:
                 "A processor runs in slots, and this server has none. Use an AgentContext's shuffle_transport, or give "
                 "slot_pool=."
             )
-        self.native.open_shuffle(
-            shuffle_id,
-            num_partitions=num_partitions,
-            owner_count=len(agents),
-            my_owner=agents.index(self.address) if self.address in agents else -1,
-            sender_count=len(agents) if senders is None else senders,
-            owners_fixed=senders == 0,
-            schema=schema,
-            processor=None if processor is None else KeptProcessor(processor),
-            slot_pool=self._slot_pool,
-            **self._guards,
-        )
-        self._partitions_of[shuffle_id] = num_partitions
-        self._owners_of[shuffle_id] = list(agents)
-        self._schema_of[shuffle_id] = schema
+        with self._lock:
+            self._check_same(shuffle_id, agents, schema)
+            self.native.open_shuffle(
+                shuffle_id,
+                num_partitions=num_partitions,
+                owner_count=len(agents),
+                my_owner=agents.index(self.address) if self.address in agents else -1,
+                sender_count=len(agents) if senders is None else senders,
+                owners_fixed=senders == 0,
+                schema=schema,
+                processor=None if processor is None else KeptProcessor(processor),
+                slot_pool=self._slot_pool,
+                **self._guards,
+            )
+            self._partitions_of[shuffle_id] = num_partitions
+            self._owners_of[shuffle_id] = list(agents)
+            self._schema_of[shuffle_id] = schema
 
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
@@ -122,6 +126,9 @@ class ShuffleServer:
         self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0
     ) -> PartitionRead:
         """What exactly these (task, attempt) pairs sent, audited in the slots; ShuffleIntegrityError otherwise."""
+        check_partition(shuffle_id, partition, self.num_partitions(shuffle_id))
+        if not self.native.holds(shuffle_id, partition):
+            raise self._not_ours(shuffle_id, partition)
         schema, batches, rows, content_sum, network_rows = self._take(shuffle_id, partition, attempts, timeout_s)
         table = pa.Table.from_batches(batches, schema=schema)
         return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=network_rows)
@@ -144,11 +151,11 @@ class ShuffleServer:
 
     def end_shuffle(self, shuffle_id: str) -> None:
         """Drops what is stored and published under the id and below it ("id/..."); later chunks for it are refused."""
-        self.native.end(shuffle_id)
-        for known in [name for name in self._partitions_of if name == shuffle_id or name.startswith(shuffle_id + "/")]:
-            self._partitions_of.pop(known, None)
-            self._owners_of.pop(known, None)
-            self._schema_of.pop(known, None)
+        with self._lock:
+            self.native.end(shuffle_id)
+            below = shuffle_id + "/"
+            for known in [name for name in self._partitions_of if name == shuffle_id or name.startswith(below)]:
+                del self._partitions_of[known], self._owners_of[known], self._schema_of[known]
 
     def num_partitions(self, shuffle_id: str) -> int:
         """How many partitions an open shuffle has; UsageError where it is not open here."""
@@ -184,6 +191,17 @@ class ShuffleServer:
         )
         return schema if schema is not None else pa.schema([]), batches, rows, content_sum, network_rows
 
+    def _check_same(self, shuffle_id: str, agents: Sequence[str], schema: pa.Schema | None) -> None:
+        if shuffle_id not in self._owners_of:
+            return
+        known = self._schema_of[shuffle_id]
+        if self._owners_of[shuffle_id] == list(agents) and (known == schema if known and schema else known is schema):
+            return
+        raise UsageError(
+            f"Shuffle {shuffle_id} is open already with other agents or another schema: its agents are "
+            f"{', '.join(self._owners_of[shuffle_id])}. End it first, or use another id."
+        )
+
     def _check_ours(self, shuffle_id: str, partition_id: int) -> None:
         check_partition(shuffle_id, partition_id, self.num_partitions(shuffle_id))
         # Rows sent with target_agent may be on their way: a partition that is not ours gets a moment to show up.
@@ -191,9 +209,12 @@ class ShuffleServer:
             self.native.wait_senders(shuffle_id, _STRAY_WAIT_S) and self.native.holds(shuffle_id, partition_id)
         ):
             return
-        owners = self._owners_of[shuffle_id]
+        raise self._not_ours(shuffle_id, partition_id)
+
+    def _not_ours(self, shuffle_id: str, partition_id: int) -> UsageError:
+        owners = self.owners(shuffle_id)
         owner = owners[partition_id % len(owners)]
-        raise UsageError(
+        return UsageError(
             f"Partition {partition_id} of shuffle {shuffle_id} belongs to agent {owner}, not to {self.address}. "
             f"Receive it there.",
             shuffle=shuffle_id,

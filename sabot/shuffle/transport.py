@@ -34,6 +34,7 @@ class ShuffleTransport:
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
     ) -> None:
         self._slot_pool = slot_pool
+        self._stream_timeout_s = stream_timeout_s
         self._chunk_bytes_max = chunk_bytes_max
         self.server = ShuffleServer(
             host,
@@ -136,14 +137,18 @@ class ShuffleTransport:
         return self.fetch(agent, shuffle_id, partition_id, timeout_s=timeout_s)
 
     def end_shuffle(self, shuffle_id: str) -> None:
-        """Frees the shuffle here, and raises what went wrong in sending it, if anything did."""
+        """Frees the shuffle here, and raises what went wrong in sending it, if anything did.
+
+        After finish_shuffle it first waits until every agent has confirmed what it got, at most `stream_timeout_s`;
+        PeerLost names those that have not. Without finish_shuffle what is not sent yet is given up.
+        """
         with self._lock:
             sender = self._senders.pop(shuffle_id, None)
             finished = shuffle_id in self._finished
             self._finished.discard(shuffle_id)
         try:
             if sender is not None and finished:
-                sender.wait_confirmed(0.0)
+                await_confirmation(sender, shuffle_id, self._stream_timeout_s)
         finally:
             self.drop(shuffle_id)
 
@@ -163,6 +168,8 @@ class ShuffleTransport:
         partitioning: Literal["hash", "round_robin"] = "hash",
     ) -> AttemptWriter:
         """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema."""
+        if not (0 <= task < 1 << 31 and 0 <= attempt < 1 << 31):
+            raise UsageError(f"task {task} and attempt {attempt} must be from 0 to {(1 << 31) - 1}.")
         schema = self.server.schema(shuffle_id)
         if schema is None:
             raise UsageError(f"Shuffle {shuffle_id} was opened without a schema. Give open_shuffle schema=.")

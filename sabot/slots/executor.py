@@ -40,7 +40,9 @@ class MorselExecutor:
         self, batch: pa.RecordBatch, morsel_bytes: MorselBytes, fn: FunctionOrExpression
     ) -> list[pa.RecordBatch]:
         """The answers for the batch's morsels, in order; a morsel for which `fn` gave None has none."""
-        run = SizedRun(self._sizers.attach(native_operator(fn), fn), morsel_bytes, MorselSource.LOCAL)
+        run = SizedRun(
+            self._sizers.attach(native_operator(fn), fn), morsel_bytes, MorselSource.LOCAL, self._manager.job_share()
+        )
         try:
             run.execute(self._manager.native_pool, [batch])
         finally:

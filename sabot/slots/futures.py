@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sabot.errors import JobCancelled, UsageError
 from sabot.native._native import MorselRun, SlotPool
+from sabot.slots.job_share import JobShare
 from sabot.slots.morsel import MorselResult, MorselSource
 from sabot.slots.operators import function_name
 
@@ -51,7 +52,7 @@ class MorselFuture(Future[MorselResult]):
             )
 
 
-def call_in_pool(pool: SlotPool, function: Callable[[], T], source: MorselSource) -> Future[T]:
+def call_in_pool(pool: SlotPool, function: Callable[[], T], source: MorselSource, share: JobShare) -> Future[T]:
     """A future of `function()`, called once in a slot; cancelling works until it starts."""
     future: Future[T] = Future()
 
@@ -69,5 +70,6 @@ def call_in_pool(pool: SlotPool, function: Callable[[], T], source: MorselSource
         else:
             future.set_result(result)
 
-    pool.call(run, settle, source is MorselSource.NETWORK, name=function_name(function))
+    is_network = source is MorselSource.NETWORK
+    pool.call(run, settle, is_network, share.job, share.weight, name=function_name(function))
     return future

@@ -9,16 +9,17 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import pyarrow as pa
 
 from sabot.errors import UsageError
 from sabot.native._native import MorselRun, SlotPool
 from sabot.slots.futures import MorselFuture, call_in_pool
+from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
     Morsel,
     MorselBytes,
@@ -60,6 +61,7 @@ class TaskSlotManager:
         self._pid = os.getpid()
         self._enqueued = itertools.count()
         self._sizers = Sizers()
+        self._shares = JobShares()
         weakref.finalize(self, _close, self._pool, self._pid)
 
     @property
@@ -85,7 +87,7 @@ class TaskSlotManager:
         `busy_us` includes the morsel that runs, and with `idle_us` makes up the slot's time. `gil_wait_us` is the part
         of it in which calls into Python had not begun, for want of the GIL.
 
-        `stolen_morsels` is 0: all slots take from one queue, so there is nobody to steal from.
+        `stolen_morsels` are those that another slot had been dealt and this one ran, for it was idle.
         """
         return self._pool_here().stats()
 
@@ -107,45 +109,88 @@ class TaskSlotManager:
         """
         return pa.Table.from_batches([self._pool_here().timeline(morsels_max)])
 
-    def execute_morsels(self, morsels: Iterable[Morsel], fn_or_expression: FunctionOrExpression) -> list[MorselResult]:
+    def job_share(self, job: str | None = None, weight: float | None = None) -> JobShare:
+        """The account for work of `job`; a weight without a job makes a job of its own, once per call of this."""
+        return self._shares.share(job, weight)
+
+    @overload
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: Literal[True] = True,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> list[MorselResult]: ...
+
+    @overload
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: Literal[False],
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> Iterator[MorselResult]: ...
+
+    def execute_morsels(
+        self,
+        morsels: Iterable[Morsel],
+        fn_or_expression: FunctionOrExpression,
+        *,
+        ordered: bool = True,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> list[MorselResult] | Iterator[MorselResult]:
         """Runs every morsel through the operator and waits; the results are in the order given.
 
-        The first error skips the call's other morsels and is raised as itself, with a note that names the slot, morsel
-        and partition.
+        With `ordered=False` it returns at once, and gives the results as they come; dropping the iterator skips what
+        has not started. The first error skips the call's other morsels and is raised as itself, with a note that names
+        the slot, morsel and partition. Jobs share the slots' time by weight: see `job_share`.
         """
+        share = self._shares.share(job, weight)
         run = MorselRun(native_operator(fn_or_expression))
         sources = []
         for morsel in morsels:
             add_morsel(run, morsel)
             sources.append(morsel.source)
-        run.execute(self._pool_here())
-        return [
-            MorselResult(
-                batch=batch,
-                morsel_id=morsel_id,
-                slot_id=slot_id,
-                source=source,
-                queue_us=queue_us,
-                run_us=run_us,
-            )
-            for morsel_id, (source, (batch, slot_id, queue_us, run_us)) in enumerate(
-                zip(sources, run.outcomes(), strict=True)
-            )
-        ]
+        if not ordered:
+            run.list_ended()
+            run.submit(self._pool_here(), None, share.job, share.weight)
+            return _as_they_end(run, sources)
+        run.execute(self._pool_here(), None, share.job, share.weight)
+        return [_result(run, morsel_id, source) for morsel_id, source in enumerate(sources)]
 
-    def enqueue_morsel(self, morsel: Morsel, operator: FunctionOrExpression) -> Future[MorselResult]:
+    def enqueue_morsel(
+        self,
+        morsel: Morsel,
+        operator: FunctionOrExpression,
+        *,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> Future[MorselResult]:
         """Queues one morsel; its `morsel_id` counts the morsels that this manager has enqueued."""
+        share = self._shares.share(job, weight)
         run = MorselRun(native_operator(operator))
         add_morsel(run, morsel)
         future = MorselFuture(run, next(self._enqueued), morsel.source)
-        run.submit(self._pool_here(), future.settle)
+        run.submit(self._pool_here(), future.settle, share.job, share.weight)
         return future
 
-    def call_in_slot(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> Future[T]:
+    def call_in_slot(
+        self,
+        function: Callable[[], T],
+        *,
+        source: MorselSource = MorselSource.LOCAL,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> Future[T]:
         """Calls `function()` once in a slot, counted as one morsel."""
         if not callable(function):
             raise UsageError(f"a {type(function).__qualname__} cannot be called in a slot; give a function")
-        return call_in_pool(self._pool_here(), function, source)
+        return call_in_pool(self._pool_here(), function, source, self._shares.share(job, weight))
 
     def run_operator(
         self,
@@ -155,12 +200,15 @@ class TaskSlotManager:
         morsel_bytes: MorselBytes = "auto",
         source: MorselSource = MorselSource.LOCAL,
         cancel: threading.Event | None = None,
+        job: str | None = None,
+        weight: float | None = None,
     ) -> list[pa.RecordBatch | None]:
         """Runs the batches through the operator, cut into morsels, and waits: one answer per morsel, rows in order.
 
         When `cancel` is set the morsels that have not started are skipped and JobCancelled is raised.
         """
-        run = SizedRun(self._sizers.attach(native_operator(operator), operator), morsel_bytes, source)
+        share = self._shares.share(job, weight)
+        run = SizedRun(self._sizers.attach(native_operator(operator), operator), morsel_bytes, source, share)
         run.execute(self._pool_here(), batches, cancel)
         return run.answers
 
@@ -196,6 +244,19 @@ class TaskSlotManager:
                 "make a TaskSlotManager of its own, or start processes by spawn"
             )
         return self._pool
+
+
+def _result(run: MorselRun, morsel_id: int, source: MorselSource) -> MorselResult:
+    batch, slot_id, queue_us, run_us = run.outcome(morsel_id)
+    return MorselResult(
+        batch=batch, morsel_id=morsel_id, slot_id=slot_id, source=source, queue_us=queue_us, run_us=run_us
+    )
+
+
+def _as_they_end(run: MorselRun, sources: Sequence[MorselSource]) -> Iterator[MorselResult]:
+    while (morsel_id := run.next_ended()) is not None:
+        yield _result(run, morsel_id, sources[morsel_id])
+    run.raise_failure()
 
 
 def _check_count(name: str, value: int, *, at_least: int, at_most: int = SLOTS_MAX) -> None:

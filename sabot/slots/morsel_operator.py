@@ -21,11 +21,18 @@ AHEAD_PER_SLOT = 2
 
 class MorselOperator:
     """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" learns from each batch how
-    large the next ones should be, so that one takes about a millisecond, and some where Python is called.
+    large the next ones should be, so that one takes about a millisecond, and some where Python is called. With a
+    `weight` and no `job` it is a job of its own.
     """
 
     def __init__(
-        self, fn_or_expression: FunctionOrExpression, *, manager: TaskSlotManager, morsel_bytes: MorselBytes = "auto"
+        self,
+        fn_or_expression: FunctionOrExpression,
+        *,
+        manager: TaskSlotManager,
+        morsel_bytes: MorselBytes = "auto",
+        job: str | None = None,
+        weight: float | None = None,
     ) -> None:
         if not isinstance(manager, TaskSlotManager):
             raise UsageError(f"manager is a {type(manager).__qualname__}; give a TaskSlotManager")
@@ -33,6 +40,7 @@ class MorselOperator:
         self._manager = manager
         check_morsel_bytes(morsel_bytes)
         self._morsel_bytes = morsel_bytes
+        self._share = manager.job_share(job, weight)
 
     @property
     def native_operator(self) -> Operator:
@@ -42,7 +50,7 @@ class MorselOperator:
         """The batch's rows after the operator, in order. Where it gave None for every morsel: no rows, of the batch's
         own schema, since no other is known.
         """
-        run = SizedRun(self._native_operator, self._morsel_bytes, MorselSource.LOCAL)
+        run = SizedRun(self._native_operator, self._morsel_bytes, MorselSource.LOCAL, self._share)
         run.execute(self._manager.native_pool, [batch])
         answer = self._joined(run.answers)
         return batch.slice(0, 0) if answer is None else answer
@@ -75,7 +83,7 @@ class MorselOperator:
     def _start(self, batch: pa.RecordBatch) -> MorselRun:
         run = MorselRun(self._native_operator)
         add_slices(run, batch, self._size_for(batch), MorselSource.LOCAL)
-        run.submit(self._manager.native_pool)
+        run.submit(self._manager.native_pool, None, self._share.job, self._share.weight)
         return run
 
     def _size_for(self, batch: pa.RecordBatch) -> int:

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import pyarrow as pa
 
 from sabot.native._native import MorselRun, Operator, SlotPool
+from sabot.slots.job_share import JobShare
 from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, batch_bytes, check_batch, check_morsel_bytes
 from sabot.slots.morsel_sizer import MorselSizer, share_of_slot
 from sabot.slots.operators import FunctionOrExpression
@@ -50,10 +51,11 @@ class SizedRun:
     until the size is about right; the rest goes out in one run.
     """
 
-    def __init__(self, operator: Operator, morsel_bytes: MorselBytes, source: MorselSource) -> None:
+    def __init__(self, operator: Operator, morsel_bytes: MorselBytes, source: MorselSource, share: JobShare) -> None:
         self._operator = operator
         self._size = check_morsel_bytes(morsel_bytes)
         self._source = source
+        self._share = share
         self.answers: list[pa.RecordBatch | None] = []
         self.morsels = 0
         self.skipped = 0
@@ -110,7 +112,7 @@ class SizedRun:
 
     def _execute(self, run: MorselRun, pool: SlotPool, cancel: threading.Event | None) -> None:
         try:
-            run.execute(pool, cancel)
+            run.execute(pool, cancel, self._share.job, self._share.weight)
         finally:
             if run.accepted:
                 self.accepted = True

@@ -97,6 +97,7 @@ def test_timeline_is_written_as_parquet(run: Run, agent: AgentProcess, tmp_path:
     assert result.stderr.startswith(f"{table.num_rows} morsels written to ")
     assert {"slot", "job", "operator", "start", "end", "gil_wait"} <= set(table.column_names)
     assert "filter" in table["operator"].to_pylist()
+    assert all(job for job in table["job"].to_pylist())
 
 
 def test_timeline_that_cannot_be_written_is_the_users_fault(run: Run, agent: AgentProcess, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class PlainServer(fl.FlightServerBase):
         self.batch_sizes: list[int] = []
         self.acknowledge: Any = lambda rows, content_sum: MARK.pack(b"SBTR", 1, 0, rows, content_sum)
         self.refusal = ""
+        self.incarnation = 7
         self.parts: dict[str, tuple[pa.Schema, list[pa.RecordBatch]]] = {}
         self.tamper: Any = lambda batch, metadata: (batch, metadata)
 
@@ -46,6 +47,10 @@ class PlainServer(fl.FlightServerBase):
         answer = self.acknowledge(rows, sum(map(sum_of, batches)) % 2**64)
         if answer is not None:
             writer.write(pa.py_buffer(answer))
+
+    def do_action(self, context: Any, action: Any) -> list[bytes]:
+        assert action.type == "ping"
+        return [struct.pack("<4sHQ", b"SBTP", 1, self.incarnation)]
 
     def do_get(self, context: Any, ticket: Any) -> fl.GeneratorStream:
         if ticket.ticket.decode() not in self.parts:

@@ -107,9 +107,9 @@ def test_flights_job_over_containers_gives_the_answer_of_duckdb(cluster: tuple[P
 
     rows = [tuple(row.values()) for row in facts["answer"]]
     expected = duckdb_answer(data)
-    assert len(rows) == len(expected)
+    assert [row[:3] for row in rows] == [row[:3] for row in expected]
     for row, other in zip(rows, expected, strict=True):
-        assert row == pytest.approx(other, rel=1e-9)
+        assert row[3:] == pytest.approx(other[3:], rel=1e-9)
     assert facts["lost"] == facts["doubled"] == 0
     assert facts["rows_in"] == facts["rows_out"] > 0
     assert facts["wire_bytes"] > 0

@@ -8,19 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
-import grpc
 import pyarrow as pa
 import pytest
 
 import sabot
 from sabot.client.agent_process import LocalAgent
+from sabot.client.control import ControlClient
 from sabot.dataflow.dataset import Dataset
 from sabot.errors import PeerLost
-from sabot.wire.addresses import control_channel_options
-from sabot.wire.agent_pb2 import StatusRequest
-from sabot.wire.agent_pb2_grpc import AgentControlStub
 
 from .rows import make_table, write_files
 
@@ -80,8 +78,8 @@ def until(fact: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
 
 
 def is_free(agent: LocalAgent) -> bool:
-    with grpc.insecure_channel(agent.address, options=control_channel_options()) as channel:
-        status = AgentControlStub(channel).GetStatus(StatusRequest(), timeout=5)
+    with closing(ControlClient(agent.address, timeout_s=5)) as control:
+        status = control.get_status()
     return (status.jobs_running, status.tasks_running, status.stored_bytes) == (0, 0, 0)
 
 

@@ -6,19 +6,21 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
+import grpc
 import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from sabot.client.control import ControlClient
 from sabot.client.session import Session
 from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.planner import plan_job
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError, ShuffleIntegrityError, UsageError
+from sabot.wire.addresses import control_channel_options
 from sabot.wire.agent_pb2 import (
     EndJobRequest,
     JobEvent,
@@ -27,6 +29,7 @@ from sabot.wire.agent_pb2 import (
     RunTaskRequest,
     SubmitJobRequest,
 )
+from sabot.wire.agent_pb2_grpc import AgentControlStub
 from sabot.wire.convert import to_agent
 from sabot.wire.failure import from_failure
 from sabot.wire.versions import my_versions
@@ -124,26 +127,29 @@ def test_failed_write_leaves_the_folder_as_it_was(cluster: InProcessCluster, tmp
         data.write_dataset(str(tmp_path / "out"))
 
 
-def submitted(
-    cluster: InProcessCluster, data: Dataset, *, agent: int = 0
-) -> tuple[str, Callable[[], JobEvent], Callable[[], None]]:
-    """A job running: its id, a wait for its last event, and what closes its stream."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A job running; its stream is closed by whoever reads its end, or by `close`."""
+
+    job_id: str
+    call: Any
+    channel: grpc.Channel
+
+    def last_event(self) -> JobEvent:
+        with self.channel:
+            return list(self.call)[-1]
+
+    def close(self) -> None:
+        self.call.cancel()
+        self.channel.close()
+
+
+def submit(cluster: InProcessCluster, data: Dataset) -> Submitted:
     job_id = uuid.uuid4().hex
     packed = cloudpickle.dumps(plan_job(data._node, job_id=job_id))
-    control = ControlClient(cluster.agents[agent].member.control_address, timeout_s=10)
-    stream = control.submit_job(job_id, packed)
-
-    def last_event() -> JobEvent:
-        try:
-            return list(stream)[-1]
-        finally:
-            control.close()
-
-    def close() -> None:
-        stream.close()
-        control.close()
-
-    return job_id, last_event, close
+    request = SubmitJobRequest(job_id=job_id, plan=packed, versions=my_versions())
+    channel = grpc.insecure_channel(cluster.agents[0].member.control_address, options=control_channel_options())
+    return Submitted(job_id=job_id, call=AgentControlStub(channel).SubmitJob(request), channel=channel)
 
 
 def everyone_holds_nothing_but_what_slots_run(cluster: InProcessCluster) -> bool:
@@ -151,27 +157,25 @@ def everyone_holds_nothing_but_what_slots_run(cluster: InProcessCluster) -> bool
 
 
 def test_client_that_goes_away_cancels_the_job_everywhere(cluster: InProcessCluster, tmp_path: Path) -> None:
-    _, _, close = submitted(
-        cluster, files(cluster, tmp_path).repartition("v").map_batches(held_up, schema=make_table(0).schema)
-    )
+    job = submit(cluster, files(cluster, tmp_path).repartition("v").map_batches(held_up, schema=make_table(0).schema))
     assert STARTED.wait(20)
-    close()
+    job.close()
     cluster.wait_until(lambda: everyone_holds_nothing_but_what_slots_run(cluster))
     GO_ON.set()
 
 
 def test_release_of_a_running_job_cancels_it(cluster: InProcessCluster, tmp_path: Path) -> None:
     data = files(cluster, tmp_path).map_batches(held_up, schema=make_table(0).schema)
-    job_id, last_event, _ = submitted(cluster, data)
+    job = submit(cluster, data)
     assert STARTED.wait(20)
-    cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job_id)))
-    assert isinstance(from_failure(last_event().failed), JobCancelled)
+    cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job.job_id)))
+    assert isinstance(from_failure(job.last_event().failed), JobCancelled)
     GO_ON.set()
 
 
 def test_draining_agent_finishes_its_task_and_takes_no_more(cluster: InProcessCluster, tmp_path: Path) -> None:
     data = files(cluster, tmp_path)
-    job_id, last_event, _ = submitted(cluster, data.map_batches(held_up, schema=data.schema))
+    job = submit(cluster, data.map_batches(held_up, schema=data.schema))
     assert STARTED.wait(20)
     other = cluster.agents[1].driver
     cluster.wait_until(lambda: other.tasks_running() == 2)  # all that it will be given
@@ -185,20 +189,20 @@ def test_draining_agent_finishes_its_task_and_takes_no_more(cluster: InProcessCl
         assert other.tasks_running() == 0
 
     cluster.on_loop(drain())
-    assert last_event().WhichOneof("event") == "finished"
-    cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job_id)))
-    error = from_failure(submitted(cluster, data)[1]().failed)
+    assert job.last_event().WhichOneof("event") == "finished"
+    cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job.job_id)))
+    error = from_failure(submit(cluster, data).last_event().failed)
     assert isinstance(error, PeerRefused) and error.facts["agent"] == "agent-1"
 
 
 def test_agent_gone_in_mid_job_is_named(cluster: InProcessCluster, tmp_path: Path) -> None:
     data = files(cluster, tmp_path)
-    _, last_event, _ = submitted(cluster, data.map_batches(held_up, schema=data.schema))
+    job = submit(cluster, data.map_batches(held_up, schema=data.schema))
     assert STARTED.wait(20)
     gone = cluster.agents.pop(1)
     cluster.wait_until(lambda: gone.driver.tasks_running() > 0)
     cluster.on_loop(gone.control.stop(None))
-    error = from_failure(last_event().failed)
+    error = from_failure(job.last_event().failed)
     GO_ON.set()
     cluster.on_loop(gone.stack.aclose())
     assert isinstance(error, PeerLost)
@@ -208,10 +212,10 @@ def test_agent_gone_in_mid_job_is_named(cluster: InProcessCluster, tmp_path: Pat
 def test_agent_whose_native_port_is_silent_is_lost_though_its_control_port_answers(tmp_path: Path) -> None:
     with InProcessCluster(2, slots=1, **{"jobs.peer_deadline_s": 0.5}) as cluster:
         data = files(cluster, tmp_path)
-        _, last_event, _ = submitted(cluster, data.map_batches(held_up, schema=data.schema))
+        job = submit(cluster, data.map_batches(held_up, schema=data.schema))
         assert STARTED.wait(20)
         cluster.agents[1].transport.close()
-        error = from_failure(last_event().failed)
+        error = from_failure(job.last_event().failed)
         GO_ON.set()
         assert isinstance(error, PeerLost) and error.facts["agent"] == "agent-1"
 
@@ -219,12 +223,12 @@ def test_agent_whose_native_port_is_silent_is_lost_though_its_control_port_answe
 def test_agent_that_misses_its_coordinator_frees_the_job(tmp_path: Path) -> None:
     with InProcessCluster(2, slots=1, **{"jobs.peer_deadline_s": 0.5}) as cluster:
         data = files(cluster, tmp_path)
-        _, last_event, _ = submitted(cluster, data.map_batches(held_up, schema=data.schema))
+        job = submit(cluster, data.map_batches(held_up, schema=data.schema))
         assert STARTED.wait(20)
         coordinator, other = cluster.agents
         cluster.on_loop(coordinator.control.stop(None))
-        with pytest.raises(SabotError):
-            last_event()
+        with pytest.raises(grpc.RpcError):
+            job.last_event()
         coordinator.transport.close()
         cluster.wait_until(lambda: other.driver.jobs_running() == 0)
         GO_ON.set()
@@ -257,17 +261,17 @@ def test_task_of_a_job_that_was_never_prepared_is_refused(cluster: InProcessClus
 
 def test_job_id_is_used_once_at_a_time(cluster: InProcessCluster, tmp_path: Path) -> None:
     data = files(cluster, tmp_path).map_batches(held_up, schema=make_table(0).schema)
-    job_id, last_event, _ = submitted(cluster, data)
+    job = submit(cluster, data)
     assert STARTED.wait(20)
     again = SubmitJobRequest(
-        job_id=job_id, plan=cloudpickle.dumps(plan_job(data._node, job_id=job_id)), versions=my_versions()
+        job_id=job.job_id, plan=cloudpickle.dumps(plan_job(data._node, job_id=job.job_id)), versions=my_versions()
     )
     with pytest.raises(UsageError, match="runs already"):
         cluster.on_loop(anext(cluster.agents[0].driver.submit(again)))
     GO_ON.set()
-    end = last_event()
+    end = job.last_event()
     assert end.WhichOneof("event") == "finished", end
-    cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job_id)))
+    cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job.job_id)))
 
 
 def test_plan_whose_functions_cannot_be_loaded_names_the_agent(cluster: InProcessCluster) -> None:

@@ -275,3 +275,17 @@ def test_processor_without_slots_is_a_usage_error(make_server: MakeServer) -> No
     server = make_server()
     with pytest.raises(UsageError, match="runs in slots"):
         server.start_shuffle("s", 1, [server.address], processor=lambda batch: batch)
+
+
+def test_rows_from_the_wire_are_aligned_for_their_types(make_transport: MakeTransport) -> None:
+    first, second = started(make_transport, 2)
+    batch = pa.record_batch({"text": ["odd", "lengths", "a"], "number": pa.array([1, 2, 3], pa.int64())})
+    for _ in range(5):
+        first.send_partition("s", 1, batch)
+    first.finish_shuffle("s")
+    second.finish_shuffle("s")
+    first.register_partition("r", 0, batch)
+    for reader in (second.receive_partition("s", 1), second.fetch_partition(first.address, "r", 0)):
+        for received in reader:
+            assert received["number"].buffers()[1].address % 8 == 0
+            assert received["text"].buffers()[1].address % 4 == 0

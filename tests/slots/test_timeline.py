@@ -199,3 +199,21 @@ def test_wait_for_the_gil_is_told(one_slot: TaskSlotManager) -> None:
         sys.setswitchinterval(interval_s)
     assert waited_us > 2_000
     assert max(row["gil_wait"] for row in one_slot.get_timeline().to_pylist()) > timedelta(milliseconds=1)
+
+
+def test_job_of_a_call_is_told(one_slot: TaskSlotManager, batch: pa.RecordBatch) -> None:
+    one_slot.execute_morsels([Morsel(batch)], double, job="j1")
+    one_slot.run_operator([batch], double, morsel_bytes=2**30, job="j2")
+    one_slot.call_in_slot(int, job="j3").result()
+    assert one_slot.get_timeline()["job"].to_pylist() == ["j1", "j2", "j3"]
+
+
+def test_timeline_and_counters_agree_on_what_was_stolen(batch: pa.RecordBatch) -> None:
+    with TaskSlotManager(2) as manager, ThreadPoolExecutor(2) as callers:
+        runs = [callers.submit(manager.execute_morsels, morsels_of(batch, 100), pc.field("a") > 3) for _ in range(4)]
+        for run in runs:
+            run.result()
+        stolen = manager.get_timeline()["stolen"].to_pylist()
+        counted = sum(slot["stolen_morsels"] for slot in manager.get_slot_stats())
+    assert len(stolen) == 2_000
+    assert sum(stolen) == counted

@@ -40,22 +40,29 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
         size_t index
         int slot_id
         size_t others
+    cdef enum class CNext "sabot::operators::MorselRun::Next":
+        kMorsel, kNotYet, kNone
     cdef cppclass CMorselRun "sabot::operators::MorselRun"(CRun):
         CMorselRun(shared_ptr[CSteps] steps) except +
         void Add(CMorsel morsel) except +
         void SetNames(CItemNames names)
+        void ListEnded()
+        void PutLargeFirst() except +
         void NotifyOnFinish(void (*on_finished)(void*) noexcept nogil, void* context)
-        cbool WaitFor(int64_t timeout_ms) noexcept
+        cbool WaitFor(int64_t timeout_us) noexcept
+        CNext WaitForNext(size_t nth, int64_t timeout_us, size_t* index) noexcept
+        size_t ended_approx()
         const CMorsel& morsel(size_t index)
         const CMorselOutcome& outcome(size_t index)
         size_t skipped()
         cbool failed()
         const CMorselFailure& failure()
 
-# How often a wait looks for signals and for its cancel.
+# How often a wait looks for signals and for its cancel, and how soon for the first time whether morsels end at all.
 cdef enum:
-    _WAIT_SLICE_MS = 50
-    _CANCEL_SLICE_MS = 5
+    _WAIT_SLICE_US = 50_000
+    _CANCEL_SLICE_US = 5_000
+    _FIRST_SLICE_US = 500
 
 
 cdef class _Function:
@@ -141,6 +148,8 @@ cdef class MorselRun:
     cdef size_t count
     cdef str name
     cdef public size_t first_morsel  # how many morsels of the same call are in runs before this one
+    cdef size_t ended_seen  # when a wait last looked
+    cdef size_t taken       # by next_ended
 
     def __cinit__(self, Operator operator not None):
         self.name = operator.name
@@ -182,27 +191,33 @@ cdef class MorselRun:
             if start >= rows:
                 return
 
-    def submit(self, SlotPool pool not None, on_finished=None, str job=""):
+    def submit(self, SlotPool pool not None, on_finished=None, str job="", double weight=1.0):
         """`on_finished()` is called once, in a slot or in the thread that cancels."""
+        cdef CJobShare share = _share_of(job, weight)
         cdef COutcome outcome
         if on_finished is not None:
             Py_INCREF(on_finished)  # the run's, until it has finished
             self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
         self.pool = pool.pool
         self.run.get().SetNames(pool.pool.get().logbook().Name(job.encode(), self.name.encode()))
+        self.run.get().PutLargeFirst()
         with nogil:
-            outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run)
+            outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run, share)
         if outcome != COutcome.kAccepted:
             if on_finished is not None:
                 Py_DECREF(on_finished)
             _accept(outcome, f"cannot run {self.count} morsels")
         self.accepted = True
 
-    def execute(self, SlotPool pool not None, cancel=None, str job=""):
+    def execute(self, SlotPool pool not None, cancel=None, str job="", double weight=1.0):
         """Submits, waits, and raises what went wrong; an interrupt cannot come between."""
-        self.submit(pool, None, job)
+        self.submit(pool, None, job, weight)
         self.wait(cancel)
         self.raise_failure()
+
+    def list_ended(self):
+        """For next_ended; before submit."""
+        self.run.get().ListEnded()
 
     def cancel(self):
         """Skips the morsels that have not started; returns at once."""
@@ -217,23 +232,55 @@ cdef class MorselRun:
 
     def wait(self, cancel=None):
         """Until every morsel has run or was skipped. A signal, or `cancel.is_set()`, skips those that have not started."""
-        cdef int64_t slice_ms = _WAIT_SLICE_MS if cancel is None else _CANCEL_SLICE_MS
+        cdef int64_t slice_us = _FIRST_SLICE_US
         cdef cbool finished = False
         try:
             while not finished:
                 if cancel is not None and not self.cancelled and cancel.is_set():
                     self.cancel()
                 with nogil:
-                    finished = self.run.get().WaitFor(slice_ms)
+                    finished = self.run.get().WaitFor(slice_us)
+                slice_us = _WAIT_SLICE_US if cancel is None else _CANCEL_SLICE_US
                 if not finished:
-                    PyErr_CheckSignals()
+                    self._look()
         except BaseException:
             self.cancel()
             while not finished:
                 with nogil:
-                    finished = self.run.get().WaitFor(_WAIT_SLICE_MS)
+                    finished = self.run.get().WaitFor(_WAIT_SLICE_US)
                 PyErr_CheckSignals()
             raise
+
+    def next_ended(self):
+        """Waits for the next morsel to end, in whatever order; its index, or None after the last one that ran. A signal
+        cancels the run."""
+        cdef int64_t slice_us = _FIRST_SLICE_US
+        cdef size_t index = 0
+        cdef CNext found = CNext.kNotYet
+        try:
+            while found == CNext.kNotYet:
+                with nogil:
+                    found = self.run.get().WaitForNext(self.taken, slice_us, &index)
+                slice_us = _WAIT_SLICE_US
+                if found == CNext.kNotYet:
+                    self._look()
+        except BaseException:
+            self.cancel()
+            raise
+        if found == CNext.kNone:
+            return None
+        self.taken += 1
+        return index
+
+    cdef int _look(self) except -1:
+        # While no morsel ends, whatever it waits for may be another of them: let other slots have them.
+        cdef size_t ended = self.run.get().ended_approx()
+        if ended == self.ended_seen:
+            with nogil:
+                self.pool.get().Widen(<shared_ptr[CRun]>self.run)
+        self.ended_seen = ended
+        PyErr_CheckSignals()
+        return 0
 
     def raise_failure(self):
         """What the first failed morsel raised, as itself; or what stopped the run. To be called after its end."""
@@ -265,13 +312,13 @@ cdef class MorselRun:
 
     def outcomes(self):
         """A list of (batch or None, slot_id, queue_us, run_us), in the order in which the morsels were added."""
-        cdef const CMorselOutcome* outcome
         cdef size_t i
-        found = []
-        for i in range(self.count):
-            outcome = &self.run.get().outcome(i)
-            found.append((self._rows(i), outcome.slot_id, outcome.queue_us, outcome.run_us))
-        return found
+        return [self.outcome(i) for i in range(self.count)]
+
+    def outcome(self, size_t index):
+        """One of them; of a morsel that has ended."""
+        cdef const CMorselOutcome* outcome = &self.run.get().outcome(index)
+        return self._rows(index), outcome.slot_id, outcome.queue_us, outcome.run_us
 
     def costs(self):
         """A list of (bytes, run_us, gil_wait_us) of the morsels that ran. To be called after the end."""

@@ -1,5 +1,5 @@
-# The native halves of the shuffle: NativeServer (store, published batches, Flight server), NativeClient (outboxes, pulls,
-# pings) and NativeSender (one attempt). Waits run in slices so that Ctrl-C is heard.
+# The native halves of the shuffle: NativeServer (store, published batches, Flight server) and NativeClient (outboxes,
+# pulls, pings); NativeSender is in shuffle_sender.pxi. Waits run in slices so that Ctrl-C is heard.
 
 include "shuffle_types.pxi"
 
@@ -86,6 +86,13 @@ cdef class NativeServer:
         self.server = move(deref(made))
         self.agent = _bytes(f"{advertise_host}:{self.port}")
 
+    def __dealloc__(self):
+        # Without the GIL: threads that end here, and rows that Python owns, may need it to go.
+        with nogil:
+            self.server.reset()
+            self.store.reset()
+            self.published.reset()
+
     @property
     def port(self):
         return self.server.get().port()
@@ -111,6 +118,8 @@ cdef class NativeServer:
         spec.book.dedupe = dedupe
         spec.book.check_manifests = check_manifests
         if schema is not None:
+            if not isinstance(schema, pyarrow.Schema):
+                raise _errors.UsageError(f"schema must be a pyarrow.Schema, not {type(schema).__name__}.")
             spec.schema = pyarrow_unwrap_schema(schema)
         if processor is not None:
             holder = _Processing()
@@ -186,6 +195,8 @@ cdef class NativeServer:
 
     def publish(self, str name, int64_t index, batches, schema):
         """Keeps batches for pull; (ticket, rows, content sum)."""
+        if not isinstance(schema, pyarrow.Schema):
+            raise _errors.UsageError(f"schema must be a pyarrow.Schema, not {type(schema).__name__}.")
         cdef vector[shared_ptr[CRecordBatch]] unwrapped = _unwrap_batches(batches)
         cdef shared_ptr[CSchema] c_schema = pyarrow_unwrap_schema(schema)
         cdef string name_bytes = _bytes(name)
@@ -213,7 +224,8 @@ cdef class NativeServer:
         with nogil:
             self.store.get().EndPrefix(prefix_bytes)
             self.published.get().DropPrefix(prefix_bytes)
-        for shuffle_id in [name for name in self.processing_of if name == prefix or name.startswith(prefix + "/")]:
+        below = prefix + "/"
+        for shuffle_id in [name for name in list(self.processing_of) if name == prefix or name.startswith(below)]:
             del self.processing_of[shuffle_id]
 
     def stats(self):
@@ -254,6 +266,10 @@ cdef class NativeClient:
         options.stream_timeout_s = stream_timeout_s
         self.client.reset(new CDataClient(options))
 
+    def __dealloc__(self):
+        with nogil:  # the links' threads may need the GIL to let go of rows that Python owns
+            self.client.reset()
+
     def fetch(self, str address, str ticket, double timeout_s):
         """What `ticket` names at `address`, audited: (schema, batches)."""
         cdef string address_bytes = _bytes(address)
@@ -284,109 +300,7 @@ cdef class NativeClient:
             self.client.get().Close()
 
 
-cdef class NativeSender:
-    """One attempt's rows on their way to the owners."""
-
-    cdef shared_ptr[CAttemptSender] sender
-    cdef object server  # kept alive: the sender points into both
-    cdef object client
-    cdef ScatterOptions scatter
-    cdef object schema
-
-    def __init__(self, NativeClient client, NativeServer server, *, str shuffle_id, uint64_t incarnation, int task,
-                 int attempt, owners, int my_owner, int num_partitions, schema=None, keys=(), bint by_hash=False,
-                 bint round_robin=False, int64_t chunk_bytes_max=4 << 20):
-        cdef CSenderOptions options
-        options.shuffle_id = _bytes(shuffle_id)
-        options.incarnation = incarnation
-        options.attempt.task = task
-        options.attempt.attempt = attempt
-        for owner in owners:
-            options.owners.push_back(_bytes(owner))
-        options.my_owner = my_owner
-        options.layout.by_hash = by_hash
-        for key in keys:
-            column = schema.get_field_index(key)
-            options.layout.key_columns.push_back(column)
-            self.scatter.key_columns.push_back(column)
-        if schema is not None:
-            options.schema = pyarrow_unwrap_schema(schema)
-            self.scatter.sum_column = task % max(1, len(schema))
-        self.scatter.partitioning = Partitioning.kRoundRobin if round_robin else Partitioning.kHash
-        self.scatter.num_partitions = num_partitions
-        for partition in range(num_partitions):
-            self.scatter.owner_of.push_back(partition % len(owners))
-        self.scatter.first_row = task
-        self.scatter.chunk_bytes_max = chunk_bytes_max
-        self.schema = schema
-        self.server = server
-        self.client = client
-        cdef CChunkStore* store = NULL
-        if server is not None:
-            store = server.store.get()
-        self.sender = MakeSender(options, store, client.client.get())
-
-    def scatter_and_send(self, batches, SlotPool slot_pool=None):
-        """Partitions the rows in a slot and hands them to their owners' outboxes."""
-        cdef vector[shared_ptr[CRecordBatch]] unwrapped = _unwrap_batches(batches)
-        cdef CSlotPool* pool = _pool_of(slot_pool)
-        with nogil:
-            check(ScatterAndSend(unwrapped, self.scatter, self.sender, pool))
-
-    def send(self, batch, int partition, int owner, int sum_column):
-        """Hands the rows to `owner`'s outbox as they are, as rows of `partition`."""
-        cdef vector[ScatteredChunk] chunks
-        cdef ScatteredChunk chunk
-        cdef Extent extent
-        cdef vector[uint64_t] no_keys
-        cdef CResult[uint64_t] summed
-        chunk.owner = owner
-        chunk.batch = pyarrow_unwrap_batch(batch)
-        extent.partition = partition
-        extent.rows = batch.num_rows
-        extent.content_sum = 0
-        with nogil:
-            if chunk.batch.get().num_columns() > 0:
-                no_keys.resize(chunk.batch.get().num_rows())
-                summed = ContentSum(no_keys.data(), chunk.batch.get().column(sum_column).get()[0])
-                check(summed.status())
-                extent.content_sum = deref(summed)
-            chunk.extents.push_back(extent)
-            chunks.push_back(chunk)
-            check(self.sender.get().Send(chunks))
-
-    def finish(self):
-        with nogil:
-            check(self.sender.get().Finish())
-
-    def wait_confirmed(self, double timeout_s):
-        """False where an owner had not confirmed at the deadline."""
-        cdef CResult[cbool] confirmed
-        cdef double slice_s
-        deadline = _time.monotonic() + timeout_s
-        while True:
-            slice_s = min(_WAIT_SLICE_S, max(0.0, deadline - _time.monotonic()))
-            with nogil:
-                confirmed = WaitConfirmedFor(self.sender.get(), slice_s)
-            check(confirmed.status())
-            if deref(confirmed):
-                return True
-            PyErr_CheckSignals()
-            if _time.monotonic() >= deadline:
-                return False
-
-    def abort(self):
-        self.sender.get().Abort()
-
-    def owners_waited_for(self):
-        cdef vector[string] owners = self.sender.get().OwnersWaitedFor()
-        return [owners[i].decode() for i in range(owners.size())]
-
-    def summary(self):
-        """([(partition, rows, content sum)], rows, bytes to other agents, bytes kept here)."""
-        cdef CSendSummary summary = self.sender.get().summary()
-        sums = [(entry.first, entry.second.rows, entry.second.content_sum) for entry in summary.sums]
-        return sums, summary.rows, summary.wire_bytes, summary.local_bytes
+include "shuffle_sender.pxi"
 
 
 def ticket_of(str name, int64_t index, *, bint shuffle=False):

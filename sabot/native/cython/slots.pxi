@@ -8,6 +8,10 @@ cdef extern from "sabot/native/slots/run.h" namespace "sabot::slots" nogil:
         kLocal, kNetwork
     cdef cppclass CRun "sabot::slots::Run":
         size_t item_count() noexcept
+    cdef cppclass CJobShare "sabot::slots::JobShare":
+        string id
+        double weight
+        cbool valid()
 
 include "logbook.pxi"
 
@@ -29,11 +33,15 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         int num_slots
         size_t queue_capacity
         size_t timeline_morsels
+        cbool fair
+        cbool steal
+        cbool wake
     cdef cppclass CSlotPool "sabot::slots::SlotPool":
         @staticmethod
         unique_ptr[CSlotPool] Make(CSlotPoolOptions options)
-        COutcome Submit(shared_ptr[CRun] run)
+        COutcome Submit(shared_ptr[CRun] run, const CJobShare& share)
         void Cancel(const shared_ptr[CRun]& run)
+        void Widen(const shared_ptr[CRun]& run)
         COutcome AddSlots(int count)
         COutcome RemoveSlots(int count)
         COutcome Shutdown(cbool drain)
@@ -86,17 +94,29 @@ cdef int _accept(COutcome outcome, str what) except -1:
     raise _errors.UsageError(f"{what}: out of range, or called from inside a slot, which would wait for itself")
 
 
+cdef CJobShare _share_of(str job, double weight) except *:
+    cdef CJobShare share
+    share.id = job.encode()
+    share.weight = weight
+    if not share.valid():
+        raise _errors.UsageError(f"the weight of a job is {weight}; give a number from 0.001 to 1,000,000")
+    return share
+
+
 cdef class SlotPool:
-    """Native slots. `pool` is what other native code submits to."""
+    """Native slots. `pool` is what other native code submits to. `fair` and `steal` are switched off only by tests."""
 
     cdef shared_ptr[CSlotPool] pool
     cdef object __weakref__
 
-    def __cinit__(self, int num_slots, size_t queue_capacity=4096, *, size_t timeline_morsels=0):
+    def __cinit__(self, int num_slots, size_t queue_capacity=4096, *, size_t timeline_morsels=0, bint fair=True,
+                  bint steal=True):
         cdef CSlotPoolOptions options
         options.num_slots = num_slots
         options.queue_capacity = queue_capacity
         options.timeline_morsels = timeline_morsels
+        options.fair = fair
+        options.steal = steal
         cdef unique_ptr[CSlotPool] made
         with nogil:
             made = CSlotPool.Make(options)
@@ -153,8 +173,9 @@ cdef class SlotPool:
             outcome = self.pool.get().Shutdown(drain)
         _accept(outcome, "cannot shut the slots down")
 
-    def call(self, function, on_finished, bint network, str job="", *, str name=""):
+    def call(self, function, on_finished, bint network, str job="", double weight=1.0, *, str name=""):
         """Runs `function()` once in a slot, then `on_finished(ran, result, exception)`; not `ran` means skipped."""
+        cdef CJobShare share = _share_of(job, weight)
         cdef _SlotCall call = _SlotCall.__new__(_SlotCall)
         call.function = function
         call.on_finished = on_finished
@@ -168,7 +189,7 @@ cdef class SlotPool:
         cdef COutcome outcome
         Py_INCREF(call)  # the run's, until it has finished
         with nogil:
-            outcome = self.pool.get().Submit(run)
+            outcome = self.pool.get().Submit(run, share)
         if outcome != COutcome.kAccepted:
             Py_DECREF(call)
             _accept(outcome, "cannot run the call")

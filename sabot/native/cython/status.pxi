@@ -25,6 +25,8 @@ _CLASS_OF_CODE = {
 # A native message ends with its facts: "... (shuffle=s, partition=3, agent=127.0.0.1:8816)".
 _FACTS = _re.compile(r"\(((?:\w+=[^,()]*)(?:, \w+=[^,()]*)*)\)$")
 
+_NUMBERS = {"partition", "task", "attempt", "sequence"}  # an id is a text, though it may look like a number
+
 
 def _facts_of(str message):
     found = _FACTS.search(message)
@@ -33,7 +35,9 @@ def _facts_of(str message):
     facts = {}
     for pair in found.group(1).split(", "):
         name, _, value = pair.partition("=")
-        facts[name] = int(value) if value.isdigit() else value
+        if name in ("self", "message"):  # out of an odd id: no fact of ours, and a parameter of the exception
+            continue
+        facts[name] = int(value) if name in _NUMBERS and value.isdecimal() else value
     return facts
 
 

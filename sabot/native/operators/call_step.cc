@@ -23,6 +23,8 @@ class CallStep final : public Step {
                          std::make_shared<PythonException>(std::move(owned)));
   }
 
+  bool takes_gil() const override { return true; }
+
  private:
   const PythonHooks hooks_;
   const std::shared_ptr<void> function_;

@@ -3,6 +3,7 @@
 
 #include <arrow/status.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -30,6 +31,7 @@ struct MorselOutcome {
   int64_t queue_us = 0;
   int64_t run_us = 0;
   int64_t gil_wait_us = 0;  // part of run_us
+  bool failed = false;
 };
 
 struct MorselFailure {
@@ -46,7 +48,7 @@ using Steps = std::vector<std::unique_ptr<Step>>;
 /// that have not started. Everything that the accessors give is set once `finished`, and constant from then on.
 class MorselRun final : public slots::Run {
  public:
-  explicit MorselRun(std::shared_ptr<const Steps> steps) : steps_(std::move(steps)) {}
+  explicit MorselRun(std::shared_ptr<const Steps> steps);
 
   /// Before Submit only. The slice must lie within the batch.
   void Add(Morsel morsel);
@@ -58,14 +60,30 @@ class MorselRun final : public slots::Run {
     context_ = context;
   }
 
+  /// Before Submit only: keeps a list of the morsels as they end well, for WaitForNext.
+  void ListEnded() { lists_ended_ = true; }
+  /// Before Submit only, after the last Add: morsels far larger than most are run first, since one that came last would
+  /// keep one slot busy while the others are idle.
+  void PutLargeFirst();
+
   size_t item_count() const noexcept override { return morsels_.size(); }
-  slots::Source source_of(size_t index) const noexcept override { return morsels_[index].source; }
-  void RunItem(size_t index, int slot_id, int64_t queue_us) noexcept override;
-  void SkipItem(size_t index) noexcept override;
+  slots::Source source_of(size_t item) const noexcept override { return morsels_[IndexOf(item)].source; }
+  bool starts_narrow() const noexcept override { return takes_gil_; }
+  void RunItem(size_t item, int slot_id, int64_t queue_us) noexcept override;
+  void ItemCounted(size_t item) noexcept override;
+  void SkipItem(size_t item) noexcept override;
   void Finished() noexcept override;
 
-  /// Waits up to `timeout_ms`; whether the run has finished.
-  bool WaitFor(int64_t timeout_ms) noexcept;
+  /// Waits up to `timeout_us`; whether the run has finished.
+  bool WaitFor(int64_t timeout_us) noexcept;
+
+  enum class Next { kMorsel, kNotYet, kNone };
+  /// Waits up to `timeout_us` for the `nth` morsel to end. `*index` is its place in the order of Add. kNone: the run
+  /// has finished, and no more than `nth` morsels ended well.
+  Next WaitForNext(size_t nth, int64_t timeout_us, size_t* index) noexcept;
+
+  /// How many morsels have run; it may be stale, and stays 0 where none takes the GIL.
+  size_t ended_approx() const noexcept { return ended_count_.load(std::memory_order_relaxed); }  // relaxed: an estimate
 
   const Morsel& morsel(size_t index) const noexcept { return morsels_[index]; }
   const MorselOutcome& outcome(size_t index) const noexcept { return outcomes_[index]; }
@@ -74,23 +92,29 @@ class MorselRun final : public slots::Run {
   const MorselFailure& failure() const noexcept { return failure_; }
 
  private:
+  size_t IndexOf(size_t item) const noexcept { return order_.empty() ? item : order_[item]; }
   arrow::Result<Rows> RunSteps(Rows rows) const;
   void Fail(size_t index, int slot_id, arrow::Status status);
 
   const std::shared_ptr<const Steps> steps_;
+  const bool takes_gil_;
+  bool lists_ended_ = false;
   std::vector<Morsel> morsels_;          // each touched by the one slot that runs it
   std::vector<MorselOutcome> outcomes_;  // the same
   slots::ItemNames names_;
   const arrow::RecordBatch* sized_batch_ = nullptr;  // the last one that Add has seen; compared only
   int64_t sized_bytes_ = 0;
+  std::vector<size_t> order_;  // which morsel an item is; empty: as added
+  std::atomic<size_t> ended_count_{0};
   void (*on_finished_)(void*) = nullptr;
   void* context_ = nullptr;
 
   std::mutex mutex_;
   std::condition_variable ended_;
-  bool finished_ = false;  // guarded by mutex_
-  size_t skipped_ = 0;     // guarded by mutex_ until finished
-  MorselFailure failure_;  // guarded by mutex_ until finished
+  std::vector<size_t> list_;  // guarded by mutex_; the morsels that have ended, where they are listed
+  bool finished_ = false;     // guarded by mutex_
+  size_t skipped_ = 0;        // guarded by mutex_ until finished
+  MorselFailure failure_;     // guarded by mutex_ until finished
 };
 
 }  // namespace sabot::operators

@@ -21,6 +21,7 @@ class Step {
   virtual ~Step() = default;
   /// `rows` is not null.
   virtual arrow::Result<Rows> Run(const Rows& rows) const = 0;
+  virtual bool takes_gil() const { return false; }
 };
 
 /// Keeps the rows for which `expression` is true; null drops a row. Not boolean: TypeError when it meets a schema.

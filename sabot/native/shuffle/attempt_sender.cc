@@ -26,7 +26,12 @@ AttemptSender::PerOwner& AttemptSender::OwnerLocked(int32_t owner) {
 }
 
 arrow::Status AttemptSender::Send(const std::vector<rows::ScatteredChunk>& chunks) {
-  for (const rows::ScatteredChunk& chunk : chunks) ARROW_RETURN_NOT_OK(SendChunk(chunk));
+  for (const rows::ScatteredChunk& chunk : chunks) {
+    arrow::Status status = SendChunk(chunk);
+    if (status.ok()) continue;
+    if (&chunk != chunks.data()) NoteFailure(status);
+    return status;
+  }
   return arrow::Status::OK();
 }
 
@@ -57,13 +62,27 @@ arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
     }
     (local ? summary_.local_bytes : summary_.wire_bytes) += bytes;
   }
+  if (arrow::Status status = HandOver(header, chunk, local); !status.ok()) {
+    NoteFailure(status);  // it is numbered: without it the attempt cannot be whole, and again it would be twice
+    return status;
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status AttemptSender::HandOver(const ChunkHeader& header, const rows::ScatteredChunk& chunk, bool local) {
   if (local) return store_->Put(header, chunk.batch, slots::Source::kLocal).status();
   ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[static_cast<size_t>(chunk.owner)]));
-  link->Enqueue({EncodeHeader(header), chunk.batch, chunk.batch->schema(), shared_from_this()});
+  link->Enqueue({EncodeHeader(header), AckFor(header), chunk.batch, chunk.batch->schema(), shared_from_this()});
   return arrow::Status::OK();
 }
 
 arrow::Status AttemptSender::Finish() {
+  const arrow::Status status = SendManifests();
+  if (!status.ok()) NoteFailure(status);
+  return status;
+}
+
+arrow::Status AttemptSender::SendManifests() {
   std::vector<ChunkHeader> manifests;
   std::shared_ptr<arrow::Schema> schema;
   {
@@ -92,7 +111,7 @@ arrow::Status AttemptSender::Finish() {
       changed_.notify_all();
     } else {
       ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[i]));
-      link->Enqueue({EncodeHeader(manifests[i]), nullptr, stream_schema, shared_from_this()});
+      link->Enqueue({EncodeHeader(manifests[i]), AckFor(manifests[i]), nullptr, stream_schema, shared_from_this()});
     }
   }
   return arrow::Status::OK();

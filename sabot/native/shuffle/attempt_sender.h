@@ -42,7 +42,8 @@ class AttemptSender : public DeliveryListener, public std::enable_shared_from_th
   AttemptSender(Options options, ChunkStore* store, LinkTo link_to)
       : options_(std::move(options)), store_(store), link_to_(std::move(link_to)) {}
 
-  /// Checksums the chunks and hands each to its owner's outbox, or to the store where the owner is this agent.
+  /// Checksums the chunks and hands each to its owner's outbox, or to the store where the owner is this agent. Once a
+  /// part of the rows has gone, a failure is the attempt's: what was sent cannot be taken back to be sent again.
   arrow::Status Send(const std::vector<rows::ScatteredChunk>& chunks);
   /// No more rows: sends a manifest to every owner.
   arrow::Status Finish();
@@ -68,6 +69,8 @@ class AttemptSender : public DeliveryListener, public std::enable_shared_from_th
 
   ChunkHeader NewHeader() const;
   arrow::Status SendChunk(const rows::ScatteredChunk& chunk);
+  arrow::Status HandOver(const ChunkHeader& header, const rows::ScatteredChunk& chunk, bool local);
+  arrow::Status SendManifests();
   void NoteFailure(const arrow::Status& status);
   PerOwner& OwnerLocked(int32_t owner);
 

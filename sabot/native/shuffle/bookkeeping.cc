@@ -1,5 +1,6 @@
 #include "sabot/native/shuffle/bookkeeping.h"
 
+#include <unordered_set>
 #include <utility>
 
 namespace sabot::shuffle {
@@ -36,6 +37,43 @@ arrow::Status Bookkeeping::CheckExtents(const ChunkHeader& header) const {
   return arrow::Status::OK();
 }
 
+arrow::Status Bookkeeping::CheckRows(const ChunkHeader& header, int64_t batch_rows) const {
+  uint64_t extent_rows = 0;
+  bool beyond = false;
+  std::unordered_set<int32_t> partitions;
+  for (const rows::Extent& extent : header.extents) {
+    extent_rows += static_cast<uint64_t>(extent.rows);
+    beyond = beyond || extent.rows > batch_rows;  // so that no sum can wrap round to the right one
+    if (!partitions.insert(extent.partition).second) {
+      return MakeStatus(Code::kIntegrity, "A chunk names a partition twice" + Facts(header, extent.partition));
+    }
+  }
+  if (!beyond && extent_rows == static_cast<uint64_t>(batch_rows)) return arrow::Status::OK();
+  return MakeStatus(Code::kIntegrity, "A chunk has " + std::to_string(batch_rows) + " rows where its header says " +
+                                          std::to_string(extent_rows) + Facts(header, -1));
+}
+
+arrow::Status Bookkeeping::CheckTask(const ChunkHeader& header) const {
+  const bool plain = header.task >= kFirstPlainTask;
+  if (options_.sender_count == 0) {
+    if (!plain) return arrow::Status::OK();
+    return MakeStatus(Code::kPeerRefused,
+                      "A shuffle of a job takes rows from its tasks only. Upload them with "
+                      "[\"sabot\", \"publish\", name, index]" +
+                          Facts(header, -1));
+  }
+  if (!plain && header.task >= static_cast<uint32_t>(options_.sender_count)) {
+    return MakeStatus(Code::kPeerRefused, "A sender is none of the shuffle's " + std::to_string(options_.sender_count) +
+                                              ". Start it with the same agents everywhere" + Facts(header, -1));
+  }
+  for (auto other = attempts_.lower_bound({header.task, 0}); other != attempts_.end(); ++other) {
+    if (other->first.task != header.task) break;
+    if (other->first.attempt == header.attempt) continue;
+    return MakeStatus(Code::kPeerRefused, "Another attempt of the same sender is here" + Facts(header, -1));
+  }
+  return arrow::Status::OK();
+}
+
 arrow::Status Bookkeeping::CheckSender(const ChunkHeader& header, const Attempt& attempt) const {
   if (attempt.incarnation == header.incarnation) return arrow::Status::OK();
   return MakeStatus(Code::kPeerRefused,
@@ -43,14 +81,9 @@ arrow::Status Bookkeeping::CheckSender(const ChunkHeader& header, const Attempt&
 }
 
 Judgement Bookkeeping::OfferChunk(const ChunkHeader& header, int64_t batch_rows) {
+  if (arrow::Status status = CheckTask(header); !status.ok()) return Refused(std::move(status));
   if (arrow::Status status = CheckExtents(header); !status.ok()) return Refused(std::move(status));
-  int64_t extent_rows = 0;
-  for (const rows::Extent& extent : header.extents) extent_rows += extent.rows;
-  if (extent_rows != batch_rows) {
-    return Refused(MakeStatus(Code::kIntegrity, "A chunk has " + std::to_string(batch_rows) +
-                                                    " rows where its header says " + std::to_string(extent_rows) +
-                                                    Facts(header, -1)));
-  }
+  if (arrow::Status status = CheckRows(header, batch_rows); !status.ok()) return Refused(std::move(status));
   if (layout_ && *layout_ != header.layout) {
     return Refused(MakeStatus(Code::kPeerRefused,
                               "A chunk was partitioned by other keys than the chunks before it" + Facts(header, -1)));
@@ -104,6 +137,7 @@ arrow::Status Bookkeeping::CheckManifest(const ChunkHeader& header, const Attemp
 }
 
 Judgement Bookkeeping::OfferManifest(const ChunkHeader& header) {
+  if (arrow::Status status = CheckTask(header); !status.ok()) return Refused(std::move(status));
   if (arrow::Status status = CheckExtents(header); !status.ok()) return Refused(std::move(status));
   auto [found, fresh] = attempts_.try_emplace(AttemptKey{header.task, header.attempt});
   Attempt& attempt = found->second;
@@ -122,7 +156,12 @@ Judgement Bookkeeping::OfferManifest(const ChunkHeader& header) {
 
 arrow::Result<PartitionSum> Bookkeeping::Promised(int32_t partition, const std::vector<AttemptKey>& attempts) const {
   PartitionSum total;
+  std::unordered_set<uint32_t> tasks;
   for (const AttemptKey& key : attempts) {
+    if (!tasks.insert(key.task).second) {
+      return MakeStatus(Code::kUsage, "A partition was asked for with task " + std::to_string(key.task) +
+                                          " named twice. Name one attempt of each task.");
+    }
     const auto found = attempts_.find(key);
     if (found == attempts_.end() || !found->second.confirmed) {
       ChunkHeader header;
@@ -147,13 +186,8 @@ std::vector<AttemptKey> Bookkeeping::ConfirmedAttempts() const {
 }
 
 bool Bookkeeping::SendersFinished() const {
-  int32_t finished = 0;
-  uint32_t last_task = kFirstPlainTask;
-  for (const auto& [key, attempt] : attempts_) {
-    if (!attempt.confirmed || key.task >= kFirstPlainTask || key.task == last_task) continue;
-    last_task = key.task;
-    ++finished;
-  }
+  int32_t finished = 0;  // CheckTask lets in one attempt of each sender, and plain writers
+  for (const auto& [key, attempt] : attempts_) finished += attempt.confirmed && key.task < kFirstPlainTask ? 1 : 0;
   return finished >= options_.sender_count;
 }
 

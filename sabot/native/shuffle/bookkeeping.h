@@ -30,7 +30,8 @@ struct PartitionSum {
   uint64_t content_sum = 0;
 
   void Add(int64_t more_rows, uint64_t more_sum) {
-    rows += more_rows;
+    // Unsigned: a manifest's numbers are a stranger's, and may add up to anything.
+    rows = static_cast<int64_t>(static_cast<uint64_t>(rows) + static_cast<uint64_t>(more_rows));
     content_sum += more_sum;
   }
   bool operator==(const PartitionSum&) const = default;
@@ -64,7 +65,7 @@ class Bookkeeping {
   Judgement OfferManifest(const ChunkHeader& header);
 
   /// The sums that the manifests of `attempts` promise for `partition`, added up; kPeerLost naming the first task whose
-  /// manifest is not in.
+  /// manifest is not in, kUsage where two are of one task.
   arrow::Result<PartitionSum> Promised(int32_t partition, const std::vector<AttemptKey>& attempts) const;
 
   /// Every attempt whose manifest has been accepted, in order of task and attempt.
@@ -86,6 +87,9 @@ class Bookkeeping {
   };
 
   arrow::Status CheckExtents(const ChunkHeader& header) const;
+  arrow::Status CheckRows(const ChunkHeader& header, int64_t batch_rows) const;
+  /// Where senders are counted, a task beyond them or a second attempt of one would make a partition look complete.
+  arrow::Status CheckTask(const ChunkHeader& header) const;
   arrow::Status CheckSender(const ChunkHeader& header, const Attempt& attempt) const;
   arrow::Status CheckManifest(const ChunkHeader& header, const Attempt& attempt) const;
   std::string Facts(const ChunkHeader& header, int32_t partition) const;

@@ -108,9 +108,18 @@ arrow::Result<ChunkHeader> DecodeHeader(std::string_view bytes) {
   return header;
 }
 
+Ack AckFor(const ChunkHeader& header) {
+  Ack ack;
+  ack.kind = header.kind;
+  ack.task = header.task;
+  ack.attempt = header.attempt;
+  ack.sequence = header.sequence;
+  return ack;
+}
+
 std::string EncodeAck(const Ack& ack) {
   ByteWriter out;
-  const std::string_view message = std::string_view(ack.message).substr(0, kAckMessageBytesMax);
+  const std::string message = ShortMessage(ack.message, kAckMessageBytesMax);
   out.PutBytes(kAckMagic);
   out.Put(kProtocolVersion);
   out.Put(static_cast<uint8_t>(ack.kind));
@@ -136,8 +145,9 @@ arrow::Result<Ack> DecodeAck(std::string_view bytes) {
                      in.Get(&repeated) && in.Get(&ack.code) && in.Get(&ack.task) && in.Get(&ack.attempt) &&
                      in.Get(&ack.sequence) && in.Get(&message_bytes) && in.GetBytes(message_bytes, &message) &&
                      in.left() == 0;
-  if (!whole) return Malformed("acknowledgement");
-  ack.kind = static_cast<MessageKind>(kind);
+  const bool known = ack.code >= 0 && ack.code <= static_cast<int32_t>(Code::kUnhashableKey);
+  if (!whole || !known) return Malformed("acknowledgement");
+  ack.kind = static_cast<MessageKind>(kind);  // compared with what was sent, which is never another kind
   ack.repeated = repeated != 0;
   ack.message = message;
   return ack;

@@ -60,6 +60,9 @@ struct Ack {
   std::string message;  // for people, where code is not 0
 };
 
+/// The acknowledgement that says of the message with this header that all is well.
+Ack AckFor(const ChunkHeader& header);
+
 std::string EncodeAck(const Ack& ack);
 arrow::Result<Ack> DecodeAck(std::string_view bytes);
 

@@ -10,9 +10,6 @@
 namespace sabot::shuffle {
 namespace {
 
-// Ended shuffles are remembered so that what comes late is refused at once; beyond these it waits out its deadline.
-constexpr size_t kEndedRememberedMax = 4096;
-
 void AddBuffers(const arrow::ArrayData& data, std::set<const void*>* seen, int64_t* bytes) {
   for (const auto& buffer : data.buffers) {
     if (buffer == nullptr) continue;
@@ -41,10 +38,6 @@ void AppendPieces(const ChunkHeader& header, const std::shared_ptr<arrow::Record
 
 }  // namespace
 
-bool IsBelow(const std::string& name, const std::string& prefix) {
-  return name == prefix || (name.size() > prefix.size() && name.starts_with(prefix) && name[prefix.size()] == '/');
-}
-
 int64_t RetainedBytes(const arrow::RecordBatch& batch) {
   std::set<const void*> seen;
   int64_t bytes = 0;
@@ -55,7 +48,7 @@ int64_t RetainedBytes(const arrow::RecordBatch& batch) {
 arrow::Status ChunkStore::Open(Spec spec) {
   std::lock_guard lock(mutex_);
   const std::string id = spec.book.shuffle_id;
-  if (EndedLocked(id)) {
+  if (ended_.Contains(id)) {
     return MakeStatus(Code::kUsage, "Shuffle " + id + " has ended on this agent. Start another one under a new id.");
   }
   const auto found = shuffles_.find(id);
@@ -67,7 +60,8 @@ arrow::Status ChunkStore::Open(Spec spec) {
   }
   const Bookkeeping::Options& open = found->second->book.options();
   const bool same = open.num_partitions == spec.book.num_partitions && open.owner_count == spec.book.owner_count &&
-                    open.my_owner == spec.book.my_owner && !spec.arrival && !found->second->arrival;
+                    open.my_owner == spec.book.my_owner && open.sender_count == spec.book.sender_count &&
+                    !spec.arrival && !found->second->arrival;
   if (same) return arrow::Status::OK();
   return MakeStatus(
       Code::kUsage,
@@ -76,7 +70,7 @@ arrow::Status ChunkStore::Open(Spec spec) {
 
 arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
-  const auto settled = [&] { return closed_ || EndedLocked(shuffle_id) || shuffles_.contains(shuffle_id); };
+  const auto settled = [&] { return closed_ || ended_.Contains(shuffle_id) || shuffles_.contains(shuffle_id); };
   const bool in_time = changed_.wait_until(lock, deadline, settled);
   if (!in_time || closed_) {
     return MakeStatus(Code::kPeerRefused, "Shuffle " + shuffle_id + " is not known to this agent" +
@@ -89,20 +83,15 @@ arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_po
 arrow::Result<std::shared_ptr<ChunkStore::Shuffle>> ChunkStore::FindLocked(const std::string& shuffle_id) {
   const auto found = shuffles_.find(shuffle_id);
   if (found != shuffles_.end()) return found->second;
-  const std::string why = EndedLocked(shuffle_id) ? " has ended" : " is not known; start it first";
+  const std::string why = ended_.Contains(shuffle_id) ? " has ended" : " is not known; start it first";
   return MakeStatus(Code::kPeerRefused, "Shuffle " + shuffle_id + why + " on this agent.");
 }
 
-arrow::Status ChunkStore::AdoptSchemaLocked(Shuffle* shuffle, const std::shared_ptr<arrow::Schema>& schema) {
-  if (schema == nullptr) return arrow::Status::OK();
-  if (shuffle->schema == nullptr) {
-    shuffle->schema = schema;
-    return arrow::Status::OK();
-  }
-  if (shuffle->schema->Equals(*schema, /*check_metadata=*/false)) return arrow::Status::OK();
-  return MakeStatus(Code::kUsage, "Rows of another schema were sent into shuffle " +
-                                      shuffle->book.options().shuffle_id + ": it has {" + shuffle->schema->ToString() +
-                                      "}, these have {" + schema->ToString() + "}. Cast them to one schema.");
+arrow::Status ChunkStore::CheckSchema(const Shuffle& shuffle, const arrow::Schema& schema) {
+  if (shuffle.schema == nullptr || shuffle.schema->Equals(schema, /*check_metadata=*/false)) return arrow::Status::OK();
+  return MakeStatus(Code::kUsage, "Rows of another schema were sent into shuffle " + shuffle.book.options().shuffle_id +
+                                      ": it has {" + shuffle.schema->ToString() + "}, these have {" +
+                                      schema.ToString() + "}. Cast them to one schema.");
 }
 
 arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<arrow::RecordBatch> batch,
@@ -112,7 +101,7 @@ arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<a
   {
     std::lock_guard lock(mutex_);
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(header.shuffle_id));
-    ARROW_RETURN_NOT_OK(AdoptSchemaLocked(shuffle.get(), batch->schema()));
+    ARROW_RETURN_NOT_OK(CheckSchema(*shuffle, *batch->schema()));
     if (source == slots::Source::kNetwork) {
       ++stats_.chunks_received;
       stats_.bytes_received += bytes;
@@ -123,6 +112,7 @@ arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<a
       ++stats_.chunks_repeated;
       return true;
     }
+    if (shuffle->schema == nullptr) shuffle->schema = batch->schema();
     const auto index = static_cast<uint32_t>(shuffle->chunks.size());
     shuffle->chunks.push_back({header, batch, source, bytes});
     for (const rows::Extent& extent : header.extents) {
@@ -144,9 +134,10 @@ arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<a
 arrow::Result<bool> ChunkStore::PutManifest(const ChunkHeader& header, std::shared_ptr<arrow::Schema> schema) {
   std::lock_guard lock(mutex_);
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(header.shuffle_id));
-  if (header.has_schema) ARROW_RETURN_NOT_OK(AdoptSchemaLocked(shuffle.get(), schema));
+  if (header.has_schema) ARROW_RETURN_NOT_OK(CheckSchema(*shuffle, *schema));
   Judgement judgement = shuffle->book.OfferManifest(header);
   if (judgement.verdict == Verdict::kRefused) return judgement.status;
+  if (header.has_schema && shuffle->schema == nullptr) shuffle->schema = std::move(schema);
   changed_.notify_all();
   return judgement.verdict == Verdict::kRepeated;
 }
@@ -155,13 +146,17 @@ arrow::Result<bool> ChunkStore::WaitSenders(const std::string& shuffle_id, Clock
   std::unique_lock lock(mutex_);
   while (true) {
     if (closed_) return MakeStatus(Code::kCancelled, "The agent is shutting down while a partition was awaited.");
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
-    if (shuffle->book.options().sender_count == 0) {
-      return MakeStatus(Code::kUsage, "Shuffle " + shuffle_id +
-                                          " belongs to a job and is read by its tasks only. Read the "
-                                          "job's result instead.");
+    {
+      // Not held over the wait: the last to let go of a shuffle frees its rows, which may need the GIL, while those who
+      // have the GIL may wait for our lock.
+      ARROW_ASSIGN_OR_RAISE(const std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+      if (shuffle->book.options().sender_count == 0) {
+        return MakeStatus(Code::kUsage, "Shuffle " + shuffle_id +
+                                            " belongs to a job and is read by its tasks only. Read the "
+                                            "job's result instead.");
+      }
+      if (shuffle->book.SendersFinished()) return true;
     }
-    if (shuffle->book.SendersFinished()) return true;
     if (changed_.wait_until(lock, deadline) == std::cv_status::timeout) return false;
   }
 }
@@ -178,6 +173,11 @@ arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id,
   {
     std::lock_guard lock(mutex_);
     ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+    if (!shuffle->book.Owns(partition) && !shuffle->chunks_of.contains(partition)) {
+      return MakeStatus(Code::kUsage, "Partition " + std::to_string(partition) + " of shuffle " + shuffle_id +
+                                          " is not held by this agent. Ask the agent that owns it (agent=" +
+                                          shuffle->book.options().agent + ")");
+    }
     ARROW_ASSIGN_OR_RAISE(contents.promised, shuffle->book.Promised(partition, attempts));
     contents.schema = shuffle->schema;
     contents.layout = shuffle->book.layout().value_or(Layout{});
@@ -203,28 +203,11 @@ arrow::Result<bool> ChunkStore::Holds(const std::string& shuffle_id, int32_t par
   return shuffle->book.Owns(partition) || shuffle->chunks_of.contains(partition);
 }
 
-bool ChunkStore::EndedLocked(const std::string& shuffle_id) const {
-  for (size_t length = shuffle_id.size(); length != std::string::npos; length = shuffle_id.rfind('/', length - 1)) {
-    if (ended_.contains(shuffle_id.substr(0, length))) return true;
-    if (length == 0) break;
-  }
-  return false;
-}
-
-void ChunkStore::RememberEndedLocked(const std::string& shuffle_id) {
-  if (!ended_.insert(shuffle_id).second) return;
-  ended_order_.push_back(shuffle_id);
-  if (ended_order_.size() > kEndedRememberedMax) {
-    ended_.erase(ended_order_.front());
-    ended_order_.pop_front();
-  }
-}
-
 void ChunkStore::EndPrefix(const std::string& prefix) {
   std::vector<std::shared_ptr<Shuffle>> freed;  // freed outside the lock: gigabytes take their time
   {
     std::lock_guard lock(mutex_);
-    RememberEndedLocked(prefix);
+    ended_.Remember(prefix);
     for (auto entry = shuffles_.begin(); entry != shuffles_.end();) {
       if (!IsBelow(entry->first, prefix)) {
         ++entry;
@@ -235,7 +218,7 @@ void ChunkStore::EndPrefix(const std::string& prefix) {
         --stats_.stored_chunks;
       }
       --stats_.shuffles;
-      RememberEndedLocked(entry->first);
+      ended_.Remember(entry->first);
       freed.push_back(std::move(entry->second));
       entry = shuffles_.erase(entry);
     }

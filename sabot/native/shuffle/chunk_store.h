@@ -5,23 +5,31 @@
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "sabot/native/shuffle/bookkeeping.h"
+#include "sabot/native/shuffle/ended_names.h"
 #include "sabot/native/slots/run.h"
 
 namespace sabot::shuffle {
 
 using Clock = std::chrono::steady_clock;
+
+/// Seconds as users give them: no number, or less than none, is none; beyond 30 years is 30 years.
+inline double BoundedSeconds(double seconds) { return seconds > 0 ? std::min(seconds, 1e9) : 0; }
+
+inline Clock::time_point DeadlineIn(double seconds) {
+  return Clock::now() +
+         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(BoundedSeconds(seconds)));
+}
 
 /// Consecutive rows of one partition in one stored chunk.
 struct Piece {
@@ -73,7 +81,8 @@ class ChunkStore {
   arrow::Result<bool> WaitSenders(const std::string& shuffle_id, Clock::time_point deadline);
   arrow::Result<std::vector<AttemptKey>> ConfirmedAttempts(const std::string& shuffle_id);
 
-  /// The rows of `partition` that `attempts` sent, in order of task and sequence. Nothing else is ever given.
+  /// The rows of `partition` that `attempts` sent, in order of task and sequence. Nothing else is ever given. kUsage
+  /// where the partition is not held here: its rows lie elsewhere, and none would be a wrong answer.
   arrow::Result<PartitionContents> Take(const std::string& shuffle_id, int32_t partition,
                                         const std::vector<AttemptKey>& attempts);
   /// True where rows of `partition` came here or it is ours by the owner table.
@@ -102,22 +111,15 @@ class ChunkStore {
   };
 
   arrow::Result<std::shared_ptr<Shuffle>> FindLocked(const std::string& shuffle_id);
-  arrow::Status AdoptSchemaLocked(Shuffle* shuffle, const std::shared_ptr<arrow::Schema>& schema);
-  /// The shuffle, or a name above it ("job" above "job/3"), has been ended.
-  bool EndedLocked(const std::string& shuffle_id) const;
-  void RememberEndedLocked(const std::string& shuffle_id);
+  static arrow::Status CheckSchema(const Shuffle& shuffle, const arrow::Schema& schema);
 
   mutable std::mutex mutex_;  // guards all below; a leaf: nothing is called under it
   std::condition_variable changed_;
   std::unordered_map<std::string, std::shared_ptr<Shuffle>> shuffles_;
-  std::unordered_set<std::string> ended_;
-  std::deque<std::string> ended_order_;
+  EndedNames ended_;
   StoreStats stats_;
   bool closed_ = false;
 };
-
-/// "shuffle" is "prefix" or lies below it.
-bool IsBelow(const std::string& name, const std::string& prefix);
 
 /// What a batch keeps alive: whole buffers, each counted once. A slice of a large parent is not small.
 int64_t RetainedBytes(const arrow::RecordBatch& batch);

@@ -5,6 +5,7 @@
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/chunk_store.h"
 #include "sabot/native/shuffle/ping.h"
+#include "sabot/native/shuffle/received_batch.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -23,7 +24,7 @@ arrow::Status Lost(const std::string& address, double timeout_s, const arrow::St
 
 flight::FlightCallOptions WithDeadline(double timeout_s) {
   flight::FlightCallOptions call;
-  call.timeout = flight::TimeoutDuration(timeout_s);
+  call.timeout = flight::TimeoutDuration(BoundedSeconds(timeout_s));
   return call;
 }
 
@@ -39,17 +40,17 @@ arrow::Result<std::shared_ptr<Published>> ReadMarked(flight::FlightStreamReader*
       return MakeStatus(Code::kPeerRefused, "Agent " + address + " sent a batch without its mark: it is not Sabot's.");
     }
     ARROW_ASSIGN_OR_RAISE(mark, DecodeReadMark(std::string_view(*message.app_metadata)));
-    ARROW_RETURN_NOT_OK(message.data->ValidateFull());
-    part->rows += message.data->num_rows();
-    if (message.data->num_columns() > 0) {
-      const std::vector<uint64_t> no_keys(static_cast<size_t>(message.data->num_rows()), 0);
-      ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *message.data->column(0)));
+    ARROW_ASSIGN_OR_RAISE(auto batch, AlignAndValidate(message.data));
+    part->rows += batch->num_rows();
+    if (batch->num_columns() > 0) {
+      const std::vector<uint64_t> no_keys(static_cast<size_t>(batch->num_rows()), 0);
+      ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *batch->column(0)));
       part->content_sum += sum;
     }
     if (mark.rows != static_cast<uint64_t>(part->rows) || mark.content_sum != part->content_sum) {
       return MakeStatus(Code::kIntegrity, "Rows were lost or changed while being fetched (agent=" + address + ")");
     }
-    if (message.data->num_rows() > 0) part->batches.push_back(message.data);
+    if (batch->num_rows() > 0) part->batches.push_back(std::move(batch));
   }
   if (mark.last) return part;
   return MakeStatus(Code::kPeerLost,
@@ -71,12 +72,14 @@ arrow::Result<std::pair<std::string, int>> SplitAddress(const std::string& addre
 DataClient::~DataClient() { Close(); }
 
 void DataClient::Close() {
+  decltype(clients_) clients;  // last to go: the links use them
   decltype(links_) links;
   decltype(ending_) ending;
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
     links.swap(links_);
+    clients.swap(clients_);
     ending.swap(ending_);
   }
   for (auto& [key, link] : links) link->Stop();
@@ -91,21 +94,25 @@ arrow::Result<std::shared_ptr<flight::FlightClient>> DataClient::Connect(const s
   ARROW_ASSIGN_OR_RAISE(const auto parts, SplitAddress(address));
   ARROW_ASSIGN_OR_RAISE(const auto location, flight::Location::ForGrpcTcp(parts.first, parts.second));
   flight::FlightClientOptions options = flight::FlightClientOptions::Defaults();
-  options.generic_options = {{"grpc.enable_http_proxy", 0}};
+  // An agent that is back is found within a second, however long it was away.
+  options.generic_options = {{"grpc.enable_http_proxy", 0}, {"grpc.max_reconnect_backoff_ms", 1000}};
   ARROW_ASSIGN_OR_RAISE(auto client, flight::FlightClient::Connect(location, options));
   return clients_.emplace(address, std::move(client)).first->second;
 }
 
 arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& shuffle_id, const std::string& address) {
-  ARROW_ASSIGN_OR_RAISE(auto client, Connect(address));
+  ARROW_RETURN_NOT_OK(SplitAddress(address).status());
   std::lock_guard lock(mutex_);
   if (closed_) return MakeStatus(Code::kCancelled, "The shuffle client is closed.");
+  if (ended_.Contains(shuffle_id)) {
+    return MakeStatus(Code::kCancelled, "Shuffle " + shuffle_id + " was ended while it was being sent.");
+  }
   std::shared_ptr<PeerLink>& link = links_[{shuffle_id, address}];
   if (link == nullptr) {
     PeerLink::Options options;
     options.peer = address;
     options.stream_timeout_s = options_.stream_timeout_s;
-    link = std::make_shared<PeerLink>(std::move(client), options);
+    link = std::make_shared<PeerLink>([this, address] { return Connect(address); }, options);
   }
   return link;
 }
@@ -117,6 +124,7 @@ void DataClient::ForgetEndedLocked() {
 void DataClient::EndPrefix(const std::string& prefix) {
   std::lock_guard lock(mutex_);
   ForgetEndedLocked();
+  ended_.Remember(prefix);
   for (auto entry = links_.begin(); entry != links_.end();) {
     if (!IsBelow(entry->first.first, prefix)) {
       ++entry;

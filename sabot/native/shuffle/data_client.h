@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "sabot/native/shuffle/ended_names.h"
 #include "sabot/native/shuffle/peer_link.h"
 #include "sabot/native/shuffle/published_store.h"
 
@@ -25,7 +26,8 @@ class DataClient {
   /// Ends every link; waits up to a stream's deadline for those at frozen peers.
   ~DataClient();
 
-  /// The link to `address` for `shuffle_id`, opened at first use. kUsage where the address is no host:port.
+  /// The link to `address` for `shuffle_id`, opened at first use. kUsage where the address is no host:port, kCancelled
+  /// where the shuffle has been ended: a link opened then would stay for good.
   arrow::Result<std::shared_ptr<PeerLink>> LinkTo(const std::string& shuffle_id, const std::string& address);
   /// Ends the links of the shuffles named `prefix` or below "prefix/"; returns at once.
   void EndPrefix(const std::string& prefix);
@@ -45,6 +47,7 @@ class DataClient {
   std::mutex mutex_;  // guards all below; a leaf
   std::map<std::string, std::shared_ptr<arrow::flight::FlightClient>> clients_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;
+  EndedNames ended_;
   std::vector<std::shared_ptr<PeerLink>> ending_;  // stopped, their threads not yet done
   bool closed_ = false;
 };

@@ -2,13 +2,12 @@
 
 #include <arrow/array.h>
 
-#include <algorithm>
-
 #include "sabot/native/rows/checksum.h"
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/marked_stream.h"
 #include "sabot/native/shuffle/partition_audit.h"
 #include "sabot/native/shuffle/ping.h"
+#include "sabot/native/shuffle/received_batch.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -18,24 +17,8 @@ namespace flight = arrow::flight;
 
 namespace {
 
-Clock::time_point After(double seconds) {
-  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-}
-
 arrow::Status WriteAck(flight::FlightMetadataWriter* writer, const Ack& ack) {
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeAck(ack)));
-}
-
-bool HasViews(const arrow::DataType& type) {
-  const auto id = type.id();
-  if (id == arrow::Type::STRING_VIEW || id == arrow::Type::BINARY_VIEW) return true;
-  return std::ranges::any_of(type.fields(), [](const auto& field) { return HasViews(*field->type()); });
-}
-
-/// Enough for the checksum to stay inside the buffers whatever the bytes say; a view may point anywhere.
-arrow::Status ValidateForChecksum(const arrow::RecordBatch& batch) {
-  const bool views = std::ranges::any_of(batch.schema()->fields(), [](const auto& f) { return HasViews(*f->type()); });
-  return views ? batch.ValidateFull() : batch.Validate();
 }
 
 /// Rows of a plain writer, whose last message must say how many there were.
@@ -46,9 +29,9 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
     const bool ended = message.data == nullptr && message.app_metadata == nullptr;
     if (message.data != nullptr) {
-      ARROW_RETURN_NOT_OK(message.data->ValidateFull());
-      row_count += static_cast<uint64_t>(message.data->num_rows());
-      batches.push_back(std::move(message.data));
+      ARROW_ASSIGN_OR_RAISE(auto batch, AlignAndValidate(std::move(message.data)));
+      row_count += static_cast<uint64_t>(batch->num_rows());
+      batches.push_back(std::move(batch));
     }
     if (message.app_metadata != nullptr) {
       ARROW_ASSIGN_OR_RAISE(const uint64_t announced, DecodeEnd(std::string_view(*message.app_metadata)));
@@ -113,11 +96,7 @@ arrow::Status FlightServer::ReceiveChunks(flight::FlightMessageReader* reader, f
     const std::string_view bytes =
         message.app_metadata == nullptr ? std::string_view() : std::string_view(*message.app_metadata);
     ARROW_ASSIGN_OR_RAISE(const ChunkHeader header, DecodeHeader(bytes));
-    Ack ack;
-    ack.kind = header.kind;
-    ack.task = header.task;
-    ack.attempt = header.attempt;
-    ack.sequence = header.sequence;
+    Ack ack = AckFor(header);
     const arrow::Result<bool> stored = ReceiveOne(header, message, schema);
     if (stored.ok()) {
       ack.repeated = *stored;
@@ -137,17 +116,17 @@ arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const fl
   if ((header.kind == MessageKind::kChunk) != (message.data != nullptr)) {
     return MakeStatus(Code::kPeerRefused, "A chunk came without rows, or a manifest with them" + facts);
   }
-  ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, After(options_.open_wait_s)));
+  ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
-  ARROW_RETURN_NOT_OK(ValidateForChecksum(*message.data));
+  ARROW_ASSIGN_OR_RAISE(const auto batch, AlignAndValidate(message.data));
   if (options_.verify_checksums) {
-    ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*message.data));
+    ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*batch));
     if (checksum != header.checksum) {
       return MakeStatus(Code::kIntegrity, "Chunk " + std::to_string(header.sequence) +
                                               " was changed on its way: its checksum does not fit" + facts);
     }
   }
-  return store_->Put(header, message.data, slots::Source::kNetwork);
+  return store_->Put(header, batch, slots::Source::kNetwork);
 }
 
 arrow::Status FlightServer::ReceiveUpload(const std::string& name, const std::string& index,
@@ -165,7 +144,7 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
                                              flight::FlightMessageReader* reader,
                                              flight::FlightMetadataWriter* writer) {
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(partition, "partition"));
-  ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, After(options_.open_wait_s)));
+  ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, DeadlineIn(options_.open_wait_s)));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
   ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
   ChunkHeader header;
@@ -199,7 +178,7 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
 
 arrow::Result<std::shared_ptr<const Published>> FlightServer::ReadShuffle(const std::string& shuffle_id,
                                                                           int32_t partition) {
-  ARROW_ASSIGN_OR_RAISE(const bool finished, store_->WaitSenders(shuffle_id, After(options_.open_wait_s)));
+  ARROW_ASSIGN_OR_RAISE(const bool finished, store_->WaitSenders(shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (!finished) {
     return MakeStatus(Code::kPeerLost, "Partition " + std::to_string(partition) + " of shuffle " + shuffle_id +
                                            " is not complete: not every sender has finished. Ask again later.");

@@ -1,15 +1,19 @@
 #include "sabot/native/shuffle/peer_link.h"
 
+#include <pthread.h>
+
+#include <tuple>
 #include <utility>
 
+#include "sabot/native/shuffle/chunk_store.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
 
 namespace flight = arrow::flight;
 
-PeerLink::PeerLink(std::shared_ptr<flight::FlightClient> client, Options options)
-    : client_(std::move(client)), options_(std::move(options)), thread_([this] { Loop(); }) {}
+PeerLink::PeerLink(Connect connect, Options options)
+    : connect_(std::move(connect)), options_(std::move(options)), thread_([this] { Loop(); }) {}
 
 PeerLink::~PeerLink() { Stop(); }
 
@@ -50,6 +54,7 @@ bool PeerLink::Next(Outgoing* message, bool stream_open) {
 }
 
 void PeerLink::Loop() {
+  (void)pthread_setname_np(pthread_self(), "shuffle-link");  // else it, and gRPC's threads, go by its maker's: a slot's
   while (true) {
     Outgoing message;
     arrow::Status status;
@@ -94,8 +99,9 @@ arrow::Status PeerLink::Deliver(Outgoing message) {
 
 arrow::Status PeerLink::OpenStream(const std::shared_ptr<arrow::Schema>& schema) {
   flight::FlightCallOptions call;
-  call.timeout = flight::TimeoutDuration(options_.stream_timeout_s);
-  auto opened = client_->DoPut(call, flight::FlightDescriptor::Path({"sabot", "chunks"}), schema);
+  call.timeout = flight::TimeoutDuration(BoundedSeconds(options_.stream_timeout_s));
+  ARROW_ASSIGN_OR_RAISE(const auto client, connect_());
+  auto opened = client->DoPut(call, flight::FlightDescriptor::Path({"sabot", "chunks"}), schema);
   if (!opened.ok()) return Explain(opened.status());
   stream_ = std::make_unique<Stream>(
       Stream{std::move(opened->writer), std::move(opened->reader), std::chrono::steady_clock::now()});
@@ -108,6 +114,14 @@ arrow::Status PeerLink::ReadAck() {
   if (!read.ok()) return Explain(read);
   if (bytes == nullptr) return Explain(arrow::Status::IOError("the stream ended before the acknowledgement"));
   ARROW_ASSIGN_OR_RAISE(const Ack ack, DecodeAck(bytes->ToString()));
+  const Ack& awaited = unacknowledged_.front().awaited;
+  if (std::tie(ack.kind, ack.task, ack.attempt, ack.sequence) !=
+      std::tie(awaited.kind, awaited.task, awaited.attempt, awaited.sequence)) {
+    return MakeStatus(Code::kPeerRefused, "Agent " + options_.peer +
+                                              " acknowledged another message than it was sent. Run the same Sabot on "
+                                              "every agent (address=" +
+                                              options_.peer + ")");
+  }
   Outgoing answered = std::move(unacknowledged_.front());
   unacknowledged_.pop_front();
   answered.listener->Acknowledged(options_.peer, ack);

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,6 +29,7 @@ class DeliveryListener {
 /// A chunk, or a manifest where `batch` is null.
 struct Outgoing {
   std::string header;
+  Ack awaited;  // what confirms it
   std::shared_ptr<arrow::RecordBatch> batch;
   std::shared_ptr<arrow::Schema> schema;
   std::shared_ptr<DeliveryListener> listener;
@@ -42,7 +44,10 @@ class PeerLink {
     size_t window_chunks = 2;        // unacknowledged at most: gRPC swallows tens of MB per stream that no one counts
   };
 
-  PeerLink(std::shared_ptr<arrow::flight::FlightClient> client, Options options);
+  /// Called on the link's thread, so that a slot that needs a link does not connect itself.
+  using Connect = std::function<arrow::Result<std::shared_ptr<arrow::flight::FlightClient>>()>;
+
+  PeerLink(Connect connect, Options options);
   /// Lets go of what is not sent and joins the thread, which takes up to the stream's deadline at a frozen peer.
   ~PeerLink();
 
@@ -69,7 +74,7 @@ class PeerLink {
   arrow::Status Explain(const arrow::Status& symptom);
   void Fail(const arrow::Status& status);
 
-  const std::shared_ptr<arrow::flight::FlightClient> client_;
+  const Connect connect_;
   const Options options_;
 
   std::mutex mutex_;  // guards queue_, stopping_, failure_; a leaf

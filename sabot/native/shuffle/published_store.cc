@@ -4,6 +4,7 @@
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/chunk_store.h"
+#include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -23,6 +24,10 @@ std::vector<std::shared_ptr<arrow::RecordBatch>> CutToSize(const std::shared_ptr
 arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
     const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
     const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches, int64_t batch_bytes_max) {
+  if (name.empty() || name.size() > kNameBytesMax) {
+    return MakeStatus(Code::kUsage, "A published name is a text of 1 to " + std::to_string(kNameBytesMax) + " bytes.");
+  }
+  ARROW_RETURN_NOT_OK(DecodeNumber(std::to_string(index), "index").status());
   auto part = std::make_shared<Published>();
   part->schema = std::move(schema);
   part->published_at = std::chrono::steady_clock::now();

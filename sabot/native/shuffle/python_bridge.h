@@ -44,10 +44,6 @@ inline ChunkStore::Arrival ArrivalOf(const std::shared_ptr<Processing>& processi
   return [processing](const std::vector<Piece>& pieces) { processing->Arrive(pieces); };
 }
 
-inline Clock::time_point DeadlineIn(double timeout_s) {
-  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s));
-}
-
 inline arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ProcessedResults(
     const std::shared_ptr<Processing>& processing, const PartitionContents& contents, double timeout_s) {
   return processing->Results(contents.pieces, DeadlineIn(timeout_s));

@@ -68,7 +68,7 @@ arrow::Result<TicketParts> DecodeTicket(std::string_view text) {
   const size_t colon = rest.rfind(':');
   if (colon == std::string_view::npos || !PercentDecode(rest.substr(0, colon), &parts.name)) return NoTicket(text);
   const auto index = DecodeNumber(rest.substr(colon + 1), "index");
-  if (!index.ok()) return NoTicket(text);
+  if (!index.ok() || parts.name.size() > kNameBytesMax) return NoTicket(text);
   parts.index = *index;
   return parts;
 }

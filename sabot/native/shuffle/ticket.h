@@ -9,6 +9,8 @@
 
 namespace sabot::shuffle {
 
+inline constexpr size_t kNameBytesMax = 512;  // of published names, as of shuffle ids
+
 enum class TicketKind { kPublished, kShuffle };
 
 struct TicketParts {

@@ -116,8 +116,24 @@ TEST(Bookkeeping, SecondAttemptOfATaskDoesNotStandForAnotherTask) {
   EXPECT_EQ(book.OfferManifest(ManifestOf({}, 0)).verdict, Verdict::kStore);
   ChunkHeader again = ManifestOf({}, 0);
   again.attempt = 1;
-  EXPECT_EQ(book.OfferManifest(again).verdict, Verdict::kStore);
+  EXPECT_EQ(CodeOf(book.OfferManifest(again).status), Code::kPeerRefused);
   EXPECT_FALSE(book.SendersFinished());
+}
+
+TEST(Bookkeeping, TaskBeyondTheSendersDoesNotStandForOne) {
+  Bookkeeping book = MakeBook(/*sender_count=*/2);
+  EXPECT_EQ(book.OfferManifest(ManifestOf({}, 0)).verdict, Verdict::kStore);
+  EXPECT_EQ(CodeOf(book.OfferManifest(ManifestOf({}, 2)).status), Code::kPeerRefused);
+  EXPECT_FALSE(book.SendersFinished());
+}
+
+TEST(Bookkeeping, RowCountsThatWrapRoundAreRefused) {
+  Bookkeeping book = MakeBook();
+  const ChunkHeader chunk = Chunk(0, 0, {{0, INT64_MAX, 0}, {1, INT64_MAX, 0}, {2, 5, 0}});
+  EXPECT_EQ(CodeOf(book.OfferChunk(chunk, 3).status), Code::kIntegrity);
+  ChunkHeader manifest = ManifestOf({}, 0);
+  manifest.extents = {{0, INT64_MAX, 0}, {0, INT64_MAX, 0}};
+  EXPECT_EQ(CodeOf(book.OfferManifest(manifest).status), Code::kIntegrity);
 }
 
 TEST(ChunkHeader, ComesBackAsItWasEncoded) {

@@ -29,6 +29,10 @@ class CountingRun final : public Run {
     ran_[index].fetch_add(1);
     if (fail_at_ == static_cast<int64_t>(index)) SkipRest();
   }
+  bool starts_narrow() const noexcept override { return narrow; }
+  void ItemCounted(size_t index) noexcept override {
+    if (on_counted) on_counted(index);
+  }
   void SkipItem(size_t index) noexcept override { skipped_[index].fetch_add(1); }
   void Finished() noexcept override {
     if (on_finished) on_finished();
@@ -51,6 +55,8 @@ class CountingRun final : public Run {
   }
 
   std::function<void()> on_finished;
+  std::function<void(size_t)> on_counted;
+  bool narrow = false;
 
  private:
   static size_t Sum(const std::vector<std::atomic<int>>& counts) {

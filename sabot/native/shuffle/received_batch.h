@@ -1,0 +1,22 @@
+// What is done to every batch that came over the wire before anything reads it.
+#pragma once
+
+#include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/util/align_util.h>
+
+#include <memory>
+#include <utility>
+
+namespace sabot::shuffle {
+
+/// The batch with its values aligned for their types, which gRPC does not do and Acero needs; fully validated, although
+/// a checksum may follow: a stranger's checksum may fit offsets that point anywhere.
+inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> AlignAndValidate(std::shared_ptr<arrow::RecordBatch> batch) {
+  ARROW_ASSIGN_OR_RAISE(auto aligned, arrow::util::EnsureAlignment(std::move(batch), arrow::util::kValueAlignment,
+                                                                   arrow::default_memory_pool()));
+  ARROW_RETURN_NOT_OK(aligned->ValidateFull());
+  return aligned;
+}
+
+}  // namespace sabot::shuffle
