@@ -1,7 +1,9 @@
-"""How fast morsels go through the slots: 50,000 rows of two int64 in 64 KiB morsels, next to a ThreadPoolExecutor.
+"""How fast morsels go through the slots, and how fairly: next to a ThreadPoolExecutor, oneTBB and other queues.
 
-Prints its machine, versions, seed and noise, and ratios of things measured alternately in the same run.
-`python benchmarks/slots.py [--rounds N] [--seed N]`.
+Prints its machine, versions, seed and noise, and ratios of things measured alternately in the same run; for the native
+part it builds benchmarks/native (peers that are not installed are named). `--soak S` runs everything at random for S
+seconds instead, and fails where an answer is missing, wrong or leaves something behind.
+`python benchmarks/slots.py [--rounds N] [--seed N] [--soak S]`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import platform
 import random
 import secrets
 import statistics
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +24,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from slots_soak import soak
 
 from sabot.slots import Morsel, MorselExecutor, Pipeline, TaskSlotManager
 
@@ -56,11 +62,96 @@ def cpu_name() -> str:
     return platform.machine()
 
 
+def print_native(rounds: int) -> None:
+    """Builds the native benchmark, runs it and prints its facts with their ratios."""
+    root = Path(__file__).resolve().parent.parent
+    build = root / "build" / "benchmarks"
+    cmake = str(Path(sys.executable).with_name("cmake"))
+    configure = [cmake, "-S", str(root), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release", "-DSABOT_BENCHMARKS=ON"]
+    configure.append(f"-DPython_EXECUTABLE={sys.executable}")
+    for command in (configure, [cmake, "--build", str(build), "--target", "slots_bench"]):
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
+        if built.returncode:
+            print(f"native part not measured: {' '.join(command)} failed\n{built.stdout[-2000:]}{built.stderr[-2000:]}")
+            return
+    binary = next(build.rglob("slots_bench"))
+    facts: dict[str, float] = {}
+    for line in subprocess.run([binary, str(rounds)], capture_output=True, text=True, check=True).stdout.splitlines():
+        name, _, rest = line.partition("\t")
+        value, _, unit = rest.partition(" ")
+        if value == "missing":
+            print(f"  {name:28} not installed ({unit})")
+            continue
+        facts[name] = float(value)
+    for name, value in facts.items():
+        kind, _, threads = name.rpartition("/")
+        peer = facts.get(f"{'queue/ring' if kind.startswith('queue') else 'item/one run'}/{threads}")
+        ratio = f", ours takes {peer / value:.2f} x that" if peer and not kind.endswith(("ring", "one run")) else ""
+        print(f"  {name:28} {value:8.1f} ns{ratio}")
+
+
+def print_sharing(seconds: float) -> None:
+    """Slot time of two jobs of weight 1 and 3, the light one with 50 times the morsels; and a skewed set's makespan."""
+    used = {"light": 0.0, "heavy": 0.0}
+    stop = time.perf_counter() + seconds
+    rows = pa.record_batch({"a": [1]})
+
+    def work(name: str, work_s: float) -> Callable[[pa.RecordBatch], None]:
+        def spin(_: pa.RecordBatch) -> None:
+            start = time.perf_counter()
+            if start > stop:
+                return
+            while time.perf_counter() - start < work_s:
+                pass
+            used[name] += time.perf_counter() - start
+
+        return spin
+
+    with TaskSlotManager(num_slots=1) as manager:
+        morsels = [Morsel(rows)] * 200_000
+        calls = [
+            threading.Thread(target=manager.execute_morsels, args=(morsels, work(name, work_s)), kwargs=share)
+            for name, work_s, share in (
+                ("light", 0.005, {"job": "light", "weight": 1}),
+                ("heavy", 0.0001, {"job": "heavy", "weight": 3}),
+            )
+        ]
+        for call in calls:
+            call.start()
+        for call in calls:
+            call.join()
+    total = sum(used.values())
+    print(f"weights 1 and 3, morsels of 5 and 0.1 ms: {used['light'] / total:.1%} and {used['heavy'] / total:.1%}")
+
+    # A slot cannot know what a function will take, only how many rows it is given; each row is 0.1 ms of sleep here.
+    numbers = pa.record_batch({"a": pa.array(range(1_000))})
+    skewed = [Morsel(numbers, 0, 1_000 if place == 150 else 10) for place in range(200)]
+    with TaskSlotManager(num_slots=2) as manager:
+        start = time.perf_counter()
+        results = manager.execute_morsels(skewed, lambda part: time.sleep(part.num_rows / 10_000))
+        took = time.perf_counter() - start
+    ideal = sum(result.run_us for result in results) / 2e6  # a sleep lasts longer than asked
+    print(f"200 morsels, one of them 100 times the others, on 2 slots: {took / ideal:.2f} x the ideal")
+
+
+def print_idle() -> None:
+    """What 16 slots use while they have nothing to do."""
+    with TaskSlotManager(num_slots=16):
+        before, start = time.process_time(), time.perf_counter()
+        time.sleep(1.0)
+        used = time.process_time() - before
+        print(f"16 idle slots: {used / (time.perf_counter() - start):.3%} of a core")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument("--soak", type=float, metavar="S", help="seconds")
     options = parser.parse_args()
+    if options.soak:
+        soak(options.soak, options.seed)
+        return
     rng = random.Random(options.seed)
     batch = pa.record_batch({name: pa.array([rng.getrandbits(20) for _ in range(ROWS)], pa.int64()) for name in "ab"})
     starts = range(0, ROWS, MORSEL_ROWS)
@@ -105,6 +196,10 @@ def main() -> None:
     for name, seconds in timed_tiny.items():
         median = statistics.median(seconds)
         print(f"  {name:24} {median / len(many) * 1e6:7.2f} us a morsel, {base / median:.2f} x ThreadPoolExecutor")
+    print_sharing(seconds=1.0)
+    print_idle()
+    print("native, medians:")
+    print_native(max(7, options.rounds // 50))
 
 
 if __name__ == "__main__":

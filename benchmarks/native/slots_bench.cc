@@ -1,6 +1,6 @@
 // Times the native scheduler next to its peers, alternately in one process: the ring against moodycamel's queue and a
 // deque under a mutex, items that do nothing through the pool against oneTBB's task_group, and how long a parked slot
-// takes to wake. One line per fact: `name value unit`; `name missing reason` where a peer is not installed.
+// takes to wake. One line per fact: `name<tab>value unit`; `name<tab>missing reason` where a peer is not installed.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -50,7 +50,7 @@ class Table {
   void Print(const char* unit) {
     for (auto& [name, values] : values_) {
       std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-      std::printf("%s %.1f %s\n", name.c_str(), values[values.size() / 2], unit);
+      std::printf("%s\t%.1f %s\n", name.c_str(), values[values.size() / 2], unit);
     }
     values_.clear();
   }
@@ -147,7 +147,7 @@ void Queues(int rounds) {
   }
   table.Print("ns");
 #ifndef SABOT_HAVE_CONCURRENTQUEUE
-  std::puts("queue/moodycamel missing Debian: apt-get install libconcurrentqueue-dev");
+  std::puts("queue/moodycamel\tmissing Debian: apt-get install libconcurrentqueue-dev");
 #endif
 }
 
@@ -158,20 +158,20 @@ void Items(int rounds) {
     const auto pool = SlotPool::Make({.num_slots = slots});
     const std::string suffix = Suffix(slots);
     for (int round = 0; round < rounds; ++round) {
-      table.Add("item/pool, one run" + suffix, NanosecondsOf([&] {
-                                                 auto run = std::make_shared<Nothing>(kItems);
-                                                 pool->Submit(run);
-                                                 run->Wait();
-                                               }) / kItems);
-      table.Add("item/pool, a run each" + suffix, NanosecondsOf([&] {
-                                                    std::vector<std::shared_ptr<Nothing>> runs;
-                                                    runs.reserve(kItems);
-                                                    for (int i = 0; i < kItems; ++i) {
-                                                      runs.push_back(std::make_shared<Nothing>(1));
-                                                      pool->Submit(runs.back());
-                                                    }
-                                                    for (auto& run : runs) run->Wait();
-                                                  }) / kItems);
+      table.Add("item/one run" + suffix, NanosecondsOf([&] {
+                                           auto run = std::make_shared<Nothing>(kItems);
+                                           pool->Submit(run);
+                                           run->Wait();
+                                         }) / kItems);
+      table.Add("item/a run each" + suffix, NanosecondsOf([&] {
+                                              std::vector<std::shared_ptr<Nothing>> runs;
+                                              runs.reserve(kItems);
+                                              for (int i = 0; i < kItems; ++i) {
+                                                runs.push_back(std::make_shared<Nothing>(1));
+                                                pool->Submit(runs.back());
+                                              }
+                                              for (auto& run : runs) run->Wait();
+                                            }) / kItems);
 #ifdef SABOT_HAVE_TBB
       tbb::task_arena arena(slots);
       table.Add("item/oneTBB task_group" + suffix, NanosecondsOf([&] {
@@ -186,7 +186,7 @@ void Items(int rounds) {
   }
   table.Print("ns");
 #ifndef SABOT_HAVE_TBB
-  std::puts("item/oneTBB missing Debian: apt-get install libtbb-dev");
+  std::puts("item/oneTBB\tmissing Debian: apt-get install libtbb-dev");
 #endif
 }
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from sabot.agent.autoscaling import autoscale
 from sabot.agent.context import AgentContext
 from sabot.agent.control import ControlServer, ControlService, Jobs
 from sabot.agent.http import HttpServer
@@ -27,6 +28,7 @@ from sabot.agent.ports import check_port
 from sabot.agent.state_dir import StateDir
 from sabot.config import Config, default_state_dir
 from sabot.errors import PeerError
+from sabot.slots.autoscale import Autoscaler
 from sabot.wire.addresses import format_address
 from sabot.wire.member import Member
 
@@ -129,6 +131,10 @@ class Daemon:
         self._state_dir.write(membership.me)
         await self._set_serving(control, True)
         self._say_ready(membership.me, context.task_slot_manager.get_num_slots())
+        if span := self.config.slots.autoscale:
+            scaler = Autoscaler(slots_min=span.min, slots_max=span.max)
+            scaling = autoscale(context, scaler, lambda slots: peers.carry_out(membership.on_slots(slots)))
+            opened.push_async_callback(_cancelled, asyncio.ensure_future(scaling))
         await self._stopping.wait()
         return await self._drain(control, membership, peers, jobs)
 
@@ -213,6 +219,13 @@ class Daemon:
 
 
 INSECURE_ADVICE = "without --insecure only this machine can"
+
+
+async def _cancelled(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    [error] = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(error, Exception):
+        log.error("autoscale stopped error=%r", error)
 
 
 async def _incarnation_at(context: AgentContext, flight_address: str) -> int | None:

@@ -58,6 +58,7 @@ class JobDriver:
         self._membership = membership
         self._config = config.jobs
         me = membership.me
+        context.task_slot_manager.execute_nursery()
         runner = TaskRunner(
             agent_id=me.agent_id,
             slots=context.task_slot_manager,
@@ -65,6 +66,7 @@ class JobDriver:
             limits=TaskLimits(
                 morsel_bytes=config.slots.morsel_bytes,
                 scatter_bytes_max=config.shuffle.scatter_bytes_max,
+                worker_memory_bytes=config.slots.worker_memory_bytes,
             ),
         )
         self._state = JobState(

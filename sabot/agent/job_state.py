@@ -22,6 +22,7 @@ from sabot.dataflow.execution import wire_schema
 from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, shuffle_id
 from sabot.errors import JobCancelled, PeerRefused, UsageError
 from sabot.shuffle.transport import ShuffleTransport
+from sabot.slots.workers import WorkerPool
 from sabot.wire.agent_pb2 import RunTaskReply, RunTaskRequest
 
 TASK_THREADS_MAX = 64
@@ -35,9 +36,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class HeldJob:
-    """A prepared job. `watch` ends it when its coordinator is lost."""
+    """A prepared job. `watch` ends it when its coordinator is lost; `workers` run its functions and end with it."""
 
     plan: JobPlan
+    workers: WorkerPool | None = None
     flags: set[threading.Event] = field(default_factory=set)
     watch: asyncio.Task[None] | None = None
 
@@ -90,7 +92,7 @@ class JobState:
         if held is not None:
             return held
         self._check_not_ended(plan.job_id)
-        held = self._jobs[plan.job_id] = HeldJob(plan)
+        held = self._jobs[plan.job_id] = HeldJob(plan, self._runner.workers_for(plan))
         await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners))
         if self._jobs.get(plan.job_id) is not held:
             await self._drop(plan.job_id)
@@ -109,7 +111,7 @@ class JobState:
             )
         cancelled = threading.Event()
         held.flags.add(cancelled)
-        task = _task_of(request, held.plan, cancelled)
+        task = _task_of(request, held, cancelled)
         future = asyncio.get_running_loop().run_in_executor(self._tasks, self._runner.run, task)
         self._running.add(future)
         future.add_done_callback(lambda _: self._task_ended(request.job_id, held, cancelled, future))
@@ -127,6 +129,8 @@ class JobState:
                 held.watch.cancel()
             for flag in held.flags:
                 flag.set()
+            if held.workers is not None:
+                held.workers.close()
         if keep_result and held is not None:
             self._kept.start(job_id, self._result_lease_s)
             plan = held.plan
@@ -214,10 +218,10 @@ def load_plan(packed: bytes, agent_id: str) -> JobPlan:
     return plan
 
 
-def _task_of(request: RunTaskRequest, plan: JobPlan, cancelled: threading.Event) -> Task:
+def _task_of(request: RunTaskRequest, held: HeldJob, cancelled: threading.Event) -> Task:
     return Task(
-        plan=plan,
-        stage=next(stage for stage in plan.stages if stage.stage_id == request.stage_id),
+        plan=held.plan,
+        stage=next(stage for stage in held.plan.stages if stage.stage_id == request.stage_id),
         task=request.task,
         attempt=request.attempt,
         split=pickle.loads(request.split),
@@ -225,4 +229,5 @@ def _task_of(request: RunTaskRequest, plan: JobPlan, cancelled: threading.Event)
             InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts)) for given in request.inputs
         ),
         cancelled=cancelled,
+        workers=held.workers,
     )

@@ -40,8 +40,9 @@ from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import TaskSlotManager
 from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
+from sabot.slots.workers import WorkerLimits, WorkerPool
 from sabot.wire.agent_pb2 import RunTaskReply
-from sabot.wire.failure import to_failure
+from sabot.wire.failure import CarriedFailure, to_failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class Task:
     split: Split
     inputs: tuple[InputAttempts, ...]
     cancelled: threading.Event
+    workers: WorkerPool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,7 @@ class TaskLimits:
 
     morsel_bytes: MorselBytes
     scatter_bytes_max: int
+    worker_memory_bytes: int = 4 * 1024**3
     wait_s_max: float = 300.0
 
 
@@ -79,6 +82,17 @@ class TaskRunner:
         self._slots = slots
         self._transport = transport
         self._limits = limits
+
+    def workers_for(self, plan: JobPlan) -> WorkerPool | None:
+        """Workers for the job's functions, where it has any; they are to be closed with the job."""
+        if not plan.needs_workers:
+            return None
+        return self._slots.worker_pool(
+            job=plan.job_id,
+            limits=WorkerLimits(memory_bytes_max=self._limits.worker_memory_bytes),
+            py_modules=plan.py_modules,
+            open_failure=CarriedFailure,
+        )
 
     def run(self, task: Task) -> RunTaskReply:
         """Blocks until the attempt has ended; never raises, for a SystemExit of a user's function is not ours."""
@@ -106,7 +120,7 @@ class TaskRunner:
         reply = RunTaskReply()
         output = self._open_output(task, calls)
         try:
-            for batches in self._steps(task.stage, given, calls):
+            for batches in self._steps(task.stage, given, calls, task.workers):
                 reply.rows_out += sum(batch.num_rows for batch in batches)
                 output.write(batches)
                 calls.check_cancelled()
@@ -148,7 +162,9 @@ class TaskRunner:
             case WriteOutput():
                 return FileWriter(stage.output, calls, stage.schema, job_id=job_id, task=task.task)
 
-    def _steps(self, stage: Stage, given: TaskInput, calls: SlotCalls) -> Iterator[list[pa.RecordBatch]]:
+    def _steps(
+        self, stage: Stage, given: TaskInput, calls: SlotCalls, workers: WorkerPool | None
+    ) -> Iterator[list[pa.RecordBatch]]:
         """The rows after all steps, batch by batch where no step needs the whole table."""
         steps = segments(stage.steps)
         if isinstance(stage.input, ShuffleInput) and len(stage.input.stage_ids) > 1:
@@ -163,7 +179,7 @@ class TaskRunner:
             schema = given.schema
         for step in steps:
             if isinstance(step, MorselSegment):
-                stream = self._morsels(step, stream, given, calls)
+                stream = self._morsels(step, stream, given, calls, workers)
                 schema = schema_after(step, schema)
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
@@ -173,9 +189,14 @@ class TaskRunner:
         return stream
 
     def _morsels(
-        self, segment: MorselSegment, stream: Iterator[list[pa.RecordBatch]], given: TaskInput, calls: SlotCalls
+        self,
+        segment: MorselSegment,
+        stream: Iterator[list[pa.RecordBatch]],
+        given: TaskInput,
+        calls: SlotCalls,
+        workers: WorkerPool | None,
     ) -> Iterator[list[pa.RecordBatch]]:
-        pipeline = Pipeline(pipeline_steps(segment.steps))
+        pipeline = Pipeline(pipeline_steps(segment.steps), workers=workers)
         for batches in stream:
             yield calls.run_morsels(batches, pipeline, source=given.source)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from sabot.client.agent_process import LocalAgent
-from sabot.client.connect import connect
+from sabot.client.connect import Modules, connect
 from sabot.client.control import ControlClient
 from sabot.client.session import Session
 from sabot.errors import PeerLost, UsageError
@@ -89,11 +89,13 @@ class LocalCluster:
         finally:
             control.close()
 
-    def connect(self, agent: int = 0, *, timeout_s: float = 10.0, progress: bool | None = None) -> Session:
+    def connect(
+        self, agent: int = 0, *, timeout_s: float = 10.0, progress: bool | None = None, py_modules: Modules = ()
+    ) -> Session:
         """A session through `agents[agent]`; it is closed with the cluster at the latest."""
         if not self.agents:
             raise UsageError("the cluster does not run; use it in a with block: with sabot.LocalCluster() as cluster")
-        session = connect(self.agents[agent].address, timeout_s=timeout_s, progress=progress)
+        session = connect(self.agents[agent].address, timeout_s=timeout_s, progress=progress, py_modules=py_modules)
         self._sessions.add(session)
         return session
 

@@ -35,6 +35,7 @@ from sabot.errors import LimitReached, PeerError, UsageError
 from sabot.wire import agent_pb2
 from sabot.wire.addresses import MESSAGE_BYTES_MAX
 from sabot.wire.member import Member
+from sabot.wire.py_modules import PyModules
 
 _PING_TIMEOUT_S = 1.0
 
@@ -44,10 +45,18 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 class Session:
     """Made by `sabot.connect`; a context manager. Datasets and results made by it work until it is closed."""
 
-    def __init__(self, control: ControlClient, agent: Member, *, progress: bool | None = None) -> None:
+    def __init__(
+        self,
+        control: ControlClient,
+        agent: Member,
+        *,
+        progress: bool | None = None,
+        py_modules: PyModules | None = None,
+    ) -> None:
         self.agent = agent
         self._control = control
         self._progress = progress
+        self._py_modules = py_modules
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._releaser = Releaser(control.release_job)
         self._closed = False
@@ -94,6 +103,8 @@ class Session:
         if output is not None:
             output = replace(output, folder=absolute_paths(output.folder, Path.cwd())[0])
         plan = plan_job(root, job_id=job_id, output=output)
+        if plan.needs_workers:
+            plan = replace(plan, py_modules=self._py_modules)
         tables = tables_of(root)
         packed = self._pack(plan)  # before the upload, so that what cannot be sent fails at once
         if tables:

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from sabot.config.keys import (
     Key,
+    Span,
     addresses,
     boolean,
     byte_size,
@@ -26,6 +27,7 @@ from sabot.config.keys import (
     name,
     path,
     seconds,
+    span,
     text,
 )
 from sabot.config.yaml_file import read_yaml
@@ -57,8 +59,10 @@ class SlotsSection:
     """The slots of this agent."""
 
     count: int = integer(0, 0, 1024)
+    autoscale: Span | None = span(1, 1024)
     morsel_bytes: int | Literal["auto"] = byte_size_or_auto("auto", 1024, 1024 * MiB)
     timeline_morsels: int = integer(4096, 0, 1024 * 1024)
+    worker_memory_bytes: int = byte_size(4096 * MiB, 64 * MiB, 1024 * 1024 * MiB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sabot.errors import UsageError
 from sabot.wire.addresses import parse_address
 
-Kind = Literal["integer", "seconds", "bytes", "boolean", "text", "name", "path", "addresses", "choice"]
+Kind = Literal["integer", "seconds", "bytes", "boolean", "text", "name", "path", "addresses", "choice", "span"]
 Reading = tuple[Any, str | None]
 
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|KiB|MiB|GiB)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_SPAN = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """From `min` to `max`, both included."""
+
+    min: int
+    max: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +50,18 @@ class Key:
             return (None, None) if self.default is None else (None, f"must be {self.wanted}, not empty")
         if self.auto and value == "auto":
             return "auto", None
-        if self.kind in ("integer", "seconds", "bytes"):
-            return self._read_number(value, is_text)
-        if self.kind == "boolean":
-            return self._read_boolean(value, is_text)
-        if self.kind == "addresses":
-            return self._read_addresses(value, is_text)
-        return self._read_text(value)
+        match self.kind:
+            case "integer" | "seconds" | "bytes":
+                reading = self._read_number(value, is_text)
+            case "boolean":
+                reading = self._read_boolean(value, is_text)
+            case "addresses":
+                reading = self._read_addresses(value, is_text)
+            case "span":
+                reading = self._read_span(value)
+            case _:
+                reading = self._read_text(value)
+        return reading
 
     @property
     def wanted(self) -> str:
@@ -61,6 +76,7 @@ class Key:
             "path": "a path",
             "addresses": "a list of HOST:PORT",
             "choice": f"one of {', '.join(self.choices)}",
+            "span": f"{{min: A, max: B}} or A-B, with {self.low:g} <= A <= B <= {self.high:g}",
         }
         return ("auto or " if self.auto else "") + spoken[self.kind]
 
@@ -95,6 +111,18 @@ class Key:
             except UsageError as error:
                 return None, error.message
         return tuple(items), None
+
+    def _read_span(self, value: Any) -> Reading:
+        low = high = None
+        if isinstance(value, str) and (match := _SPAN.fullmatch(value.strip())):
+            low, high = int(match[1]), int(match[2])
+        elif isinstance(value, Mapping) and set(value) == {"min", "max"}:
+            low, high = value["min"], value["max"]
+        if any(isinstance(end, bool) or not isinstance(end, int) for end in (low, high)):
+            return None, f"must be {self.wanted}, not {value!r}"
+        if not self.low <= low <= high <= self.high:  # type: ignore[operator]  # both are int here
+            return None, f"must be {self.wanted}, not {value!r}"
+        return Span(min=low, max=high), None  # type: ignore[arg-type]  # as above
 
     def _read_text(self, value: Any) -> Reading:
         if not isinstance(value, str) or not value:
@@ -139,6 +167,10 @@ def path(default: str | None) -> Any:
 
 def addresses(default: tuple[str, ...]) -> Any:
     return _field(Key(kind="addresses", default=default))
+
+
+def span(low: int, high: int) -> Any:
+    return _field(Key(kind="span", default=None, low=low, high=high))
 
 
 def choice(default: str, *choices: str) -> Any:

@@ -100,18 +100,29 @@ class Dataset:
         return self._project(old, new, what="rename_columns")
 
     def map_batches(
-        self, fn: Callable[[pa.RecordBatch], pa.RecordBatch | None], schema: pa.Schema | None = None
+        self,
+        fn: Callable[[pa.RecordBatch], pa.RecordBatch | None],
+        schema: pa.Schema | None = None,
+        *,
+        processes: bool = True,
+        timeout_s: float | None = None,
     ) -> Dataset:
         """What `fn` returns for each RecordBatch; None for no rows.
 
-        `fn` runs on the agents, on batches of any size. Without `schema` it is also called here, with a batch without
-        rows, to learn what columns it returns.
+        `fn` runs on the agents, on batches of any size, in worker processes of this job; `timeout_s` bounds one call.
+        `processes=False` runs it in the agents themselves, which saves a copy of each batch; it may then crash them.
+        Without `schema` it is also called here, with a batch without rows, to learn what columns it returns.
         """
         if not callable(fn):
             raise UsageError(f"map_batches: takes a function of a pyarrow.RecordBatch, not {type(fn).__name__}")
         if schema is not None and not isinstance(schema, pa.Schema):
             raise UsageError(f"map_batches: schema= takes a pyarrow.Schema, not {type(schema).__name__}")
-        return Dataset(self._session, MapBatchesNode(child=self._node, function=fn, declared=schema))
+        if timeout_s is not None and (not isinstance(timeout_s, int | float) or not timeout_s > 0):
+            raise UsageError(f"map_batches: timeout_s is a number of seconds above 0, or None, not {timeout_s!r}")
+        if timeout_s is not None and not processes:
+            raise UsageError("map_batches: timeout_s needs processes=True; a call inside the agent cannot be stopped")
+        node = MapBatchesNode(child=self._node, function=fn, declared=schema, processes=processes, timeout_s=timeout_s)
+        return Dataset(self._session, node)
 
     def join(  # noqa: PLR0917 - as pyarrow.Table.join
         self,

@@ -6,13 +6,14 @@ schema.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sabot.dataflow.checked_function import CheckedFunction
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.expressions import project_schema, project_table
 from sabot.dataflow.joining import join_tables
@@ -29,7 +30,8 @@ from sabot.dataflow.stage import (
     TableStep,
 )
 from sabot.dataflow.wire_form import from_wire, to_wire, wire_schema
-from sabot.errors import InternalError, UsageError
+from sabot.errors import InternalError
+from sabot.wire.packed_function import pack_function
 
 __all__ = [
     "CheckedFunction",
@@ -90,44 +92,12 @@ def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:
             case Project():
                 pipeline.append(("project", list(step.names), list(step.expressions)))
             case MapBatches():
-                pipeline.append(("call", CheckedFunction(step.function, step.schema, step.name)))
+                checked = CheckedFunction(step.function, step.schema, step.name)
+                if step.processes:
+                    pipeline.append(("worker", pack_function(checked, step.name), step.timeout_s))
+                else:
+                    pipeline.append(("call", checked))
     return pipeline
-
-
-class CheckedFunction:
-    """A user's function of a RecordBatch, whose answer is checked against the declared schema."""
-
-    def __init__(
-        self, function: Callable[[pa.RecordBatch], pa.RecordBatch | None], schema: pa.Schema, name: str
-    ) -> None:
-        self.function = function
-        self.schema = plain_schema(schema)
-        self.name = name
-
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
-        answer = self.function(batch)
-        if answer is None:
-            return None
-        if not isinstance(answer, pa.RecordBatch):
-            raise UsageError(
-                f"map_batches: {self.name} returned {_described(answer)}; it must return a pyarrow.RecordBatch or None"
-            )
-        if not plain_schema(answer.schema).equals(self.schema):
-            raise UsageError(
-                f"map_batches: {self.name} returned columns ({_columns(answer.schema)}), "
-                f"but was to return ({_columns(self.schema)}); return those, or pass schema= as it returns"
-            )
-        return pa.RecordBatch.from_arrays(answer.columns, schema=self.schema)
-
-
-def _described(answer: object) -> str:
-    kind = type(answer)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"a {name}" + (" (use table.combine_chunks().to_batches()[0])" if isinstance(answer, pa.Table) else "")
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name}: {field.type}" for field in schema)
 
 
 def apply_table_step(step: TableStep, tables: Sequence[pa.Table]) -> pa.Table:

@@ -111,6 +111,8 @@ class MapBatchesNode(_OneInput):
 
     function: Callable[[pa.RecordBatch], pa.RecordBatch | None]
     declared: pa.Schema | None
+    processes: bool = True
+    timeout_s: float | None = None
 
     @property
     def name(self) -> str:

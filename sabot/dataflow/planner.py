@@ -114,7 +114,13 @@ class _Planner:
                 step = Project(names=node.names, expressions=node.expressions)
                 return self.stage_of(node.child).then(step, schema=node.schema)
             case MapBatchesNode():
-                call = MapBatches(function=node.function, schema=node.schema, name=node.name)
+                call = MapBatches(
+                    function=node.function,
+                    schema=node.schema,
+                    name=node.name,
+                    processes=node.processes,
+                    timeout_s=node.timeout_s,
+                )
                 return self.stage_of(node.child).then(call, schema=node.schema)
             case JoinNode():
                 return self._join(node)

@@ -13,6 +13,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sabot.wire.packed_function import PackedFunction, pack_function
+from sabot.wire.py_modules import PyModules
+
 JoinType = Literal["inner", "left outer"]
 Order = Literal["ascending", "descending"]
 SortKey = tuple[str, Order] | tuple[str, Order, Literal["at_start", "at_end"]]
@@ -72,11 +75,30 @@ class Project:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapBatches:
-    """Calls the user's function with each RecordBatch; its answer must have `schema`. Runs per morsel."""
+    """Calls the user's function with each RecordBatch; its answer must have `schema`. Runs per morsel.
 
-    function: Callable[[pa.RecordBatch], pa.RecordBatch | None]
+    With `processes` it is called in workers, at most `timeout_s` for a morsel, and travels packed: only they open it.
+    """
+
+    function: Callable[[pa.RecordBatch], pa.RecordBatch | None] | PackedFunction
     schema: pa.Schema
     name: str
+    processes: bool = False
+    timeout_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        function = pack_function(self.function, self.name) if self.processes else self.function
+        return _restore_map_batches, (function, self.schema, self.name, self.processes, self.timeout_s)
+
+
+def _restore_map_batches(
+    function: Callable[[pa.RecordBatch], pa.RecordBatch | None] | PackedFunction,
+    schema: pa.Schema,
+    name: str,
+    processes: bool,
+    timeout_s: float | None,
+) -> MapBatches:
+    return MapBatches(function=function, schema=schema, name=name, processes=processes, timeout_s=timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +223,12 @@ class JobPlan:
     job_id: str
     stages: tuple[Stage, ...]
     uploads: dict[str, tuple[TablePiece, ...]] = field(default_factory=dict)
+    py_modules: PyModules | None = None
+
+    @property
+    def needs_workers(self) -> bool:
+        """Whether a function of the user's is to be called in worker processes."""
+        return any(isinstance(step, MapBatches) and step.processes for stage in self.stages for step in stage.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

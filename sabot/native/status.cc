@@ -55,7 +55,7 @@ std::optional<WireParts> FindWireParts(std::string_view text) {
   int32_t code = 0;
   const auto parsed = std::from_chars(digits, text.data() + text.size(), code);
   if (parsed.ec != std::errc() || parsed.ptr == text.data() + text.size() || *parsed.ptr != ']') return std::nullopt;
-  if (code <= 0 || code > static_cast<int32_t>(Code::kUnhashableKey)) return std::nullopt;
+  if (code <= 0 || code > static_cast<int32_t>(Code::kTaskFailed)) return std::nullopt;
   const size_t start = static_cast<size_t>(parsed.ptr + 1 - text.data());
   const size_t close = text.find(kClose, start);
   const size_t length = close == std::string_view::npos ? std::string_view::npos : close - start;

@@ -21,6 +21,7 @@ enum class Code : int32_t {
   kCancelled = 6,      // JobCancelled
   kInternal = 7,       // InternalError
   kUnhashableKey = 8,  // UsageError: a key type that cannot be partitioned by
+  kTaskFailed = 9,     // TaskFailed
 };
 
 /// A Status that keeps `code` as its detail; `message` is complete, for the user.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import MorselRun, SlotPool
+from sabot.native._native import MorselRun, SlotPool, WorkerPools
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
@@ -27,8 +27,11 @@ from sabot.slots.morsel import (
     MorselSource,
     add_morsel,
 )
-from sabot.slots.operators import FunctionOrExpression, native_operator
+from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
 from sabot.slots.sized_run import SizedRun, Sizers
+from sabot.slots.workers import Nursery, WorkerLimits, WorkerPool
+from sabot.slots.workers.pool import open_failure
+from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
     from sabot.native._native import OperatorStats, SlotStats
@@ -62,7 +65,9 @@ class TaskSlotManager:
         self._enqueued = itertools.count()
         self._sizers = Sizers()
         self._shares = JobShares()
-        weakref.finalize(self, _close, self._pool, self._pid)
+        self._nursery = Nursery()
+        self._worker_pools = WorkerPools()
+        weakref.finalize(self, _close, self._pool, self._pid, self._nursery, self._worker_pools)
 
     @property
     def native_pool(self) -> SlotPool:
@@ -122,6 +127,8 @@ class TaskSlotManager:
         ordered: Literal[True] = True,
         job: str | None = None,
         weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
     ) -> list[MorselResult]: ...
 
     @overload
@@ -133,6 +140,8 @@ class TaskSlotManager:
         ordered: Literal[False],
         job: str | None = None,
         weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
     ) -> Iterator[MorselResult]: ...
 
     def execute_morsels(
@@ -143,15 +152,24 @@ class TaskSlotManager:
         ordered: bool = True,
         job: str | None = None,
         weight: float | None = None,
+        processes: bool = False,
+        timeout_s: float | None = None,
     ) -> list[MorselResult] | Iterator[MorselResult]:
         """Runs every morsel through the operator and waits; the results are in the order given.
 
         With `ordered=False` it returns at once, and gives the results as they come; dropping the iterator skips what
         has not started. The first error skips the call's other morsels and is raised as itself, with a note that names
-        the slot, morsel and partition. Jobs share the slots' time by weight: see `job_share`.
+        the slot, morsel and partition. Jobs share the slots' time by weight: see `job_share`. With `processes` a
+        function runs in worker processes that end with this call (a MorselOperator keeps its own): TaskFailed where it
+        kills its process, LimitReached after `timeout_s` on one morsel.
         """
         share = self._shares.share(job, weight)
-        run = MorselRun(native_operator(fn_or_expression))
+        workers = self.worker_pool(job=job or "local") if processes else None
+        if workers is None:
+            check_no_timeout(timeout_s)
+            run = MorselRun(native_operator(fn_or_expression))
+        else:
+            run = MorselRun(operator_in_processes(fn_or_expression, workers, timeout_s))
         sources = []
         for morsel in morsels:
             add_morsel(run, morsel)
@@ -159,9 +177,37 @@ class TaskSlotManager:
         if not ordered:
             run.list_ended()
             run.submit(self._pool_here(), None, share.job, share.weight)
-            return _as_they_end(run, sources)
-        run.execute(self._pool_here(), None, share.job, share.weight)
+            return _as_they_end(run, sources, workers)
+        try:
+            run.execute(self._pool_here(), None, share.job, share.weight)
+        finally:
+            if workers is not None:
+                workers.close()
         return [_result(run, morsel_id, source) for morsel_id, source in enumerate(sources)]
+
+    def worker_pool(
+        self,
+        *,
+        job: str = "local",
+        limits: WorkerLimits | None = None,
+        py_modules: PyModules | None = None,
+        open_failure: Callable[[bytes], BaseException] = open_failure,
+    ) -> WorkerPool:
+        """Worker processes for the functions of one job; they end with it, or with the slots."""
+        self._pool_here()
+        pool = WorkerPool(self._nursery, job=job, limits=limits, py_modules=py_modules, open_failure=open_failure)
+        self._worker_pools.add(pool.native)
+        return pool
+
+    def execute_nursery(self) -> None:
+        """Starts the process that will fork the workers, so that it is older than what the slots will hold."""
+        self._pool_here()
+        self._nursery.execute()
+
+    @property
+    def nursery_pid(self) -> int | None:
+        """The process that forks the workers, once there is one."""
+        return self._nursery.pid
 
     def enqueue_morsel(
         self,
@@ -225,9 +271,15 @@ class TaskSlotManager:
     def shutdown(self, *, drain: bool = True) -> None:
         """Takes no more work and ends the slots, after what is queued, or with `drain=False` after what runs.
 
-        Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing.
+        Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing. With `drain=False` workers are
+        killed in mid-call.
         """
-        self._pool_here().shutdown(drain)
+        pool = self._pool_here()
+        if not drain and not pool.on_slot_thread():
+            self._worker_pools.close()
+        pool.shutdown(drain)
+        self._worker_pools.close()
+        self._nursery.close()
 
     def __enter__(self) -> TaskSlotManager:
         return self
@@ -253,10 +305,14 @@ def _result(run: MorselRun, morsel_id: int, source: MorselSource) -> MorselResul
     )
 
 
-def _as_they_end(run: MorselRun, sources: Sequence[MorselSource]) -> Iterator[MorselResult]:
-    while (morsel_id := run.next_ended()) is not None:
-        yield _result(run, morsel_id, sources[morsel_id])
-    run.raise_failure()
+def _as_they_end(run: MorselRun, sources: Sequence[MorselSource], workers: WorkerPool | None) -> Iterator[MorselResult]:
+    try:
+        while (morsel_id := run.next_ended()) is not None:
+            yield _result(run, morsel_id, sources[morsel_id])
+        run.raise_failure()
+    finally:
+        if workers is not None:
+            workers.close()
 
 
 def _check_count(name: str, value: int, *, at_least: int, at_most: int = SLOTS_MAX) -> None:
@@ -264,12 +320,18 @@ def _check_count(name: str, value: int, *, at_least: int, at_most: int = SLOTS_M
         raise UsageError(f"{name} is {value!r}; give an integer from {at_least} to {at_most}")
 
 
-def _close(pool: SlotPool, pid: int) -> None:
+def _close(pool: SlotPool, pid: int, nursery: Nursery, worker_pools: WorkerPools) -> None:
     if os.getpid() != pid:
         return  # the slots are the parent's
+
+    def shut_down() -> None:
+        worker_pools.close()
+        pool.shutdown(False)
+        nursery.close()
+
     if pool.on_slot_thread():
         # A slot dropped the manager's last reference. It cannot wait for itself, but a thread can, and exit waits for
         # that thread.
-        threading.Thread(target=pool.shutdown, args=(False,), name="sabot-close").start()
+        threading.Thread(target=shut_down, name="sabot-close").start()
     else:
-        pool.shutdown(False)
+        shut_down()

@@ -12,8 +12,9 @@ from sabot.native._native import MorselRun, Operator
 from sabot.slots.manager import TaskSlotManager
 from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, batch_bytes, check_batch, check_morsel_bytes
 from sabot.slots.morsel_sizer import share_of_slot
-from sabot.slots.operators import FunctionOrExpression, native_operator
+from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
 from sabot.slots.sized_run import SizedRun, sizer_of
+from sabot.slots.workers import WorkerPool
 
 # How many morsels per slot a stream is ahead of its reader: one running, one ready.
 AHEAD_PER_SLOT = 2
@@ -21,8 +22,10 @@ AHEAD_PER_SLOT = 2
 
 class MorselOperator:
     """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" learns from each batch how
-    large the next ones should be, so that one takes about a millisecond, and some where Python is called. With a
-    `weight` and no `job` it is a job of its own.
+    large the next ones should be, so that one takes about a millisecond, and some where Python is called.
+
+    With `processes` a function runs in worker processes of its own, one for each slot, that live as long as this object
+    and the slots; `timeout_s` then bounds its time on one morsel. With a `weight` and no `job` it is a job of its own.
     """
 
     def __init__(
@@ -31,16 +34,28 @@ class MorselOperator:
         *,
         manager: TaskSlotManager,
         morsel_bytes: MorselBytes = "auto",
+        processes: bool = False,
+        timeout_s: float | None = None,
         job: str | None = None,
         weight: float | None = None,
     ) -> None:
         if not isinstance(manager, TaskSlotManager):
             raise UsageError(f"manager is a {type(manager).__qualname__}; give a TaskSlotManager")
-        self._native_operator = native_operator(fn_or_expression)
+        self._workers = manager.worker_pool() if processes else None
+        if self._workers is not None:
+            self._native_operator = operator_in_processes(fn_or_expression, self._workers, timeout_s)
+        else:
+            check_no_timeout(timeout_s)
+            self._native_operator = native_operator(fn_or_expression)
         self._manager = manager
         check_morsel_bytes(morsel_bytes)
         self._morsel_bytes = morsel_bytes
         self._share = manager.job_share(job, weight)
+
+    @property
+    def workers(self) -> WorkerPool | None:
+        """Its worker processes, with `processes`."""
+        return self._workers
 
     @property
     def native_operator(self) -> Operator:

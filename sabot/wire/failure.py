@@ -6,6 +6,7 @@ small enough. Who receives it gets the exception, or a TaskFailed with the text 
 
 from __future__ import annotations
 
+import io
 import pickle
 import traceback
 from typing import Any
@@ -19,11 +20,22 @@ from sabot.wire.agent_pb2 import Failure
 FAILURE_BYTES_MAX = 1 << 20
 """What a failure may measure on the wire; gRPC's trailing metadata needs far less, see `bytes_max`."""
 
+
+class CarriedFailure(Exception):
+    """A failure that came from a worker and is passed on unopened: what it holds is the user's and not run here."""
+
+    def __init__(self, packed: bytes) -> None:
+        super().__init__("a failure of a worker, not opened here")
+        self.packed = packed
+
+
 _CUT = "\n[... cut ...]\n"
 
 
 def to_failure(error: BaseException, *, bytes_max: int = FAILURE_BYTES_MAX) -> Failure:
     """Pack `error`; what does not fit into `bytes_max` is left out: first the traceback, then the exception itself."""
+    if isinstance(error, CarriedFailure):
+        return _with_notes_added(error)
     failure = Failure(type=_type_name(error), message=_cut(_text_of(error), bytes_max // 8))
     exception = _pickle_exception(error)
     notes = [_cut(str(note), bytes_max // 8) for note in getattr(error, "__notes__", [])]
@@ -38,7 +50,12 @@ def to_failure(error: BaseException, *, bytes_max: int = FAILURE_BYTES_MAX) -> F
 
 def from_failure(failure: Failure) -> BaseException:
     """The exception that `failure` carries, with its notes and, where it was not Sabot's own, its remote traceback."""
-    exception, notes, trace = pickle.loads(failure.pickled) if failure.pickled else (b"", [], "")
+    exception, notes, trace = b"", [], ""
+    if failure.pickled:
+        parts = io.BytesIO(failure.pickled)
+        exception, notes, trace = pickle.load(parts)
+        while parts.tell() < len(failure.pickled):
+            notes = [*notes, *pickle.load(parts)]
     error = _unpickle_exception(exception) or _from_text(failure)
     present = list(getattr(error, "__notes__", []))
     for note in notes:
@@ -47,6 +64,18 @@ def from_failure(failure: Failure) -> BaseException:
     if trace:
         error.add_note(trace)
     return error
+
+
+def _with_notes_added(carried: CarriedFailure) -> Failure:
+    """The failure that is carried; the notes made on its way stand behind its own, as a pickle of their own."""
+    try:
+        failure = Failure.FromString(carried.packed)
+    except Exception:
+        return Failure(type="sabot.errors.TaskFailed", message="what the worker sent of its failure cannot be read")
+    notes = list(getattr(carried, "__notes__", []))
+    if notes and failure.pickled:
+        failure.pickled += pickle.dumps(notes)
+    return failure
 
 
 def _type_name(error: BaseException) -> str:

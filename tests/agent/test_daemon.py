@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 import urllib.request
 from pathlib import Path
 
@@ -101,6 +102,16 @@ def test_changed_slots_are_known_to_all(agents: Agents) -> None:
     b = agents.start("b", "--join", a.control)
     b.call("SetSlots", agent_pb2.SetSlotsRequest(num_slots=3))
     assert [member.slots for member in a.members()] == [1, 3]
+
+
+def test_autoscaled_slots_are_known_to_all(agents: Agents) -> None:
+    a = agents.start("a")
+    b = agents.start("b", "--join", a.control, environment={"SABOT_SLOTS_AUTOSCALE": "2-3"})
+    deadline = time.monotonic() + 20
+    while [member.slots for member in a.members()] != [1, 2]:
+        assert time.monotonic() < deadline
+    b.signal(signal.SIGTERM)
+    assert b.wait() == 0
 
 
 def test_agent_that_stops_leaves_the_others(agents: Agents) -> None:

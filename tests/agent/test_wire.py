@@ -150,7 +150,7 @@ def test_large_failure_fits_into_the_metadata() -> None:
 
 
 def test_generated_code_is_that_of_the_proto_file(tmp_path: Path) -> None:
-    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed (pip install 'sabot[dev]')")
+    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed (pip install 'sabot[test]')")
     made = tmp_path / "descriptors"
     command = ("-m", "grpc_tools.protoc", "-I", ".", f"--descriptor_set_out={made}", "sabot/wire/agent.proto")
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)

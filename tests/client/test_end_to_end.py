@@ -130,15 +130,29 @@ def test_a_million_rows_are_shuffled_and_every_one_accounted_for(session: Sessio
         assert result.to_table().sort_by("id") == ids
 
 
-def test_map_batches_runs_the_function_on_the_agents(session: Session, cluster: LocalCluster) -> None:
-    def with_pid(batch: pa.RecordBatch) -> pa.RecordBatch:
+@pytest.mark.parametrize("processes", [True, False])
+def test_map_batches_runs_the_function_on_the_agents(session: Session, cluster: LocalCluster, processes: bool) -> None:
+    def with_place(batch: pa.RecordBatch) -> pa.RecordBatch:
         import os
 
-        return pa.record_batch({"id": batch["id"], "pid": pa.array([os.getpid()] * batch.num_rows, pa.int64())})
+        import psutil
 
-    table = session.from_table(ORDERS).map_batches(with_pid).to_table()
+        agents = [parent for parent in psutil.Process().parents() if "sabot.client.leash" in str(parent.cmdline())]
+        place = "worker" if agents else "agent"
+        agent = agents[0].pid if agents else os.getpid()
+        rows = batch.num_rows
+        return pa.record_batch(
+            {
+                "id": batch["id"],
+                "pid": pa.array([agent] * rows, pa.int64()),
+                "place": pa.array([place] * rows, pa.string()),
+            }
+        )
+
+    table = session.from_table(ORDERS).map_batches(with_place, processes=processes).to_table()
     assert table["id"].to_pylist() == list(range(ROWS))
     assert set(table["pid"].to_pylist()) == {agent.pid for agent in cluster.agents}
+    assert set(table["place"].to_pylist()) == {"worker" if processes else "agent"}
 
 
 def test_the_exception_of_a_function_arrives_as_itself_with_its_place(session: Session, orders: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sabot.config import KEYS, Config, default_state_dir, environment_name, load_config
+from sabot.config.keys import Span
 from sabot.errors import ConfigError
 
 SHOWN = Path(__file__).parents[2] / "configs" / "agent.yaml"
@@ -57,8 +58,10 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "agent.join": (["a:1", "[::1]:2"], "a:1, [::1]:2", ("a:1", "[::1]:2")),
     "agent.drain_s": (1, "1", 1.0),
     "slots.count": (3, "3", 3),
+    "slots.autoscale": ({"min": 2, "max": 8}, "2-8", Span(min=2, max=8)),
     "slots.morsel_bytes": ("64 KiB", "64 KiB", 65536),
     "slots.timeline_morsels": (0, "0", 0),
+    "slots.worker_memory_bytes": ("1 GiB", "1 GiB", 1 << 30),
     "shuffle.open_wait_s": (0.5, "0.5", 0.5),
     "shuffle.stream_timeout_s": (60, "60", 60.0),
     "shuffle.chunk_bytes_max": ("1.5 MiB", "1572864", 1572864),
@@ -125,6 +128,10 @@ FAULTS: list[tuple[str, Any, list[str]]] = [
     ("agent.drain_s", float("nan"), ["agent.drain_s", "seconds"]),
     ("agent.drain_s", float("inf"), ["agent.drain_s", "seconds"]),
     ("slots.count", 5000, ["slots.count", "0 to 1024"]),
+    ("slots.autoscale", {"min": 3, "max": 2}, ["slots.autoscale", "A <= B"]),
+    ("slots.autoscale", {"min": 1}, ["slots.autoscale", "{min: A, max: B}"]),
+    ("slots.autoscale", {"min": 1, "max": 2000}, ["slots.autoscale", "1024"]),
+    ("slots.autoscale", "2 to 8", ["slots.autoscale", "A-B"]),
     ("slots.morsel_bytes", "64 KB", ["slots.morsel_bytes", "64 KiB"]),
     ("slots.morsel_bytes", 10, ["slots.morsel_bytes", "1 KiB"]),
     ("slots.morsel_bytes", "0.3 B", ["slots.morsel_bytes", "bytes"]),

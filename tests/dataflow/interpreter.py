@@ -175,6 +175,8 @@ class _Interpreter:
 
 def _step(kind: str, arguments: Sequence[Any], batch: pa.RecordBatch) -> pa.RecordBatch | None:
     match kind:
+        case "worker":
+            return arguments[0].load()(batch)
         case "filter":
             answer = pa.table(batch).filter(arguments[0])
         case "project":

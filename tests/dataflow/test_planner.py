@@ -28,6 +28,7 @@ from sabot.dataflow.stage import (
     shuffle_id,
 )
 from sabot.errors import UsageError
+from sabot.wire.packed_function import PackedFunction
 from tests.dataflow.interpreter import InterpreterSession
 
 SESSION = InterpreterSession()
@@ -161,7 +162,8 @@ def test_a_plan_with_lambdas_expressions_and_options_survives_cloudpickle() -> N
     filter_step, call = travelled.stages[0].steps[:2]
     assert isinstance(filter_step, Filter) and isinstance(call, MapBatches)
     assert filter_step.expression.equals(plan.stages[0].steps[0].expression)
-    assert call.function(pa.record_batch({"x": [1.0]}))["n"].to_pylist() == [8.0]
+    assert isinstance(call.function, PackedFunction)
+    assert call.function.load()(pa.record_batch({"x": [1.0]}))["n"].to_pylist() == [8.0]
     assert travelled.stages[1].steps == plan.stages[1].steps
 
 

@@ -157,7 +157,10 @@ def everyone_holds_nothing_but_what_slots_run(cluster: InProcessCluster) -> bool
 
 
 def test_client_that_goes_away_cancels_the_job_everywhere(cluster: InProcessCluster, tmp_path: Path) -> None:
-    job = submit(cluster, files(cluster, tmp_path).repartition("v").map_batches(held_up, schema=make_table(0).schema))
+    job = submit(
+        cluster,
+        files(cluster, tmp_path).repartition("v").map_batches(held_up, schema=make_table(0).schema, processes=False),
+    )
     assert STARTED.wait(20)
     job.close()
     cluster.wait_until(lambda: everyone_holds_nothing_but_what_slots_run(cluster))
@@ -165,7 +168,7 @@ def test_client_that_goes_away_cancels_the_job_everywhere(cluster: InProcessClus
 
 
 def test_release_of_a_running_job_cancels_it(cluster: InProcessCluster, tmp_path: Path) -> None:
-    data = files(cluster, tmp_path).map_batches(held_up, schema=make_table(0).schema)
+    data = files(cluster, tmp_path).map_batches(held_up, schema=make_table(0).schema, processes=False)
     job = submit(cluster, data)
     assert STARTED.wait(20)
     cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job.job_id)))
@@ -175,7 +178,7 @@ def test_release_of_a_running_job_cancels_it(cluster: InProcessCluster, tmp_path
 
 def test_draining_agent_finishes_its_task_and_takes_no_more(cluster: InProcessCluster, tmp_path: Path) -> None:
     data = files(cluster, tmp_path)
-    job = submit(cluster, data.map_batches(held_up, schema=data.schema))
+    job = submit(cluster, data.map_batches(held_up, schema=data.schema, processes=False))
     assert STARTED.wait(20)
     other = cluster.agents[1].driver
     cluster.wait_until(lambda: other.tasks_running() == 2)  # all that it will be given
@@ -197,7 +200,7 @@ def test_draining_agent_finishes_its_task_and_takes_no_more(cluster: InProcessCl
 
 def test_agent_gone_in_mid_job_is_named(cluster: InProcessCluster, tmp_path: Path) -> None:
     data = files(cluster, tmp_path)
-    job = submit(cluster, data.map_batches(held_up, schema=data.schema))
+    job = submit(cluster, data.map_batches(held_up, schema=data.schema, processes=False))
     assert STARTED.wait(20)
     gone = cluster.agents.pop(1)
     cluster.wait_until(lambda: gone.driver.tasks_running() > 0)
@@ -212,7 +215,7 @@ def test_agent_gone_in_mid_job_is_named(cluster: InProcessCluster, tmp_path: Pat
 def test_agent_whose_native_port_is_silent_is_lost_though_its_control_port_answers(tmp_path: Path) -> None:
     with InProcessCluster(2, slots=1, **{"jobs.peer_deadline_s": 0.5}) as cluster:
         data = files(cluster, tmp_path)
-        job = submit(cluster, data.map_batches(held_up, schema=data.schema))
+        job = submit(cluster, data.map_batches(held_up, schema=data.schema, processes=False))
         assert STARTED.wait(20)
         cluster.agents[1].transport.close()
         error = from_failure(job.last_event().failed)
@@ -223,7 +226,7 @@ def test_agent_whose_native_port_is_silent_is_lost_though_its_control_port_answe
 def test_agent_that_misses_its_coordinator_frees_the_job(tmp_path: Path) -> None:
     with InProcessCluster(2, slots=1, **{"jobs.peer_deadline_s": 0.5}) as cluster:
         data = files(cluster, tmp_path)
-        job = submit(cluster, data.map_batches(held_up, schema=data.schema))
+        job = submit(cluster, data.map_batches(held_up, schema=data.schema, processes=False))
         assert STARTED.wait(20)
         coordinator, other = cluster.agents
         cluster.on_loop(coordinator.control.stop(None))
@@ -260,7 +263,7 @@ def test_task_of_a_job_that_was_never_prepared_is_refused(cluster: InProcessClus
 
 
 def test_job_id_is_used_once_at_a_time(cluster: InProcessCluster, tmp_path: Path) -> None:
-    data = files(cluster, tmp_path).map_batches(held_up, schema=make_table(0).schema)
+    data = files(cluster, tmp_path).map_batches(held_up, schema=make_table(0).schema, processes=False)
     job = submit(cluster, data)
     assert STARTED.wait(20)
     again = SubmitJobRequest(

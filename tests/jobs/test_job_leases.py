@@ -70,7 +70,7 @@ def test_upload_without_a_job_goes_when_its_lease_ends_and_other_names_stay() ->
 def test_upload_of_a_running_job_outlives_its_lease(tmp_path: Path) -> None:
     with InProcessCluster(1, **{"jobs.upload_lease_s": 1}) as cluster:
         data = cluster.connect().from_table(make_table(100))
-        answer = data.map_batches(wait_for_the_lease, schema=pa.schema([("v", pa.int64())])).to_table()
+        answer = data.map_batches(wait_for_the_lease, schema=pa.schema([("v", pa.int64())]), processes=False).to_table()
         assert answer.num_rows == 100
 
 

@@ -147,7 +147,7 @@ def test_failed_task_keeps_nothing_alive(tmp_path: Path, cluster: InProcessClust
     table = make_table(100)
     data = cluster.connect().read_parquet(write_files(tmp_path / "t", table))
     with pytest.raises(LookupError):
-        data.map_batches(explodes_with_cargo, schema=data.schema).to_table()
+        data.map_batches(explodes_with_cargo, schema=data.schema, processes=False).to_table()
     cluster.wait_until(lambda: all(agent.driver.tasks_running() == 0 for agent in cluster.agents))
     gc.collect()
     assert not CARGO

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
 
+from sabot.errors import TaskFailed
 from sabot.slots import MorselExecutor, MorselOperator, Pipeline, TaskSlotManager
 from sabot.slots.morsel_sizer import (
     FIRST_MORSEL_BYTES,
@@ -148,6 +150,24 @@ def test_auto_of_a_batch_without_rows_sees_its_schema(manager: TaskSlotManager) 
     assert answer is not None
     assert answer.schema == empty.schema
     assert manager.run_operator([], keep) == []
+
+
+def test_failure_in_a_worker_names_the_morsel_of_the_call(one_slot: TaskSlotManager) -> None:
+    batch = pa.record_batch({"a": pa.array(range(1_000_000), pa.int64())})
+
+    def die_at_the_end(rows: pa.RecordBatch) -> pa.RecordBatch:
+        if rows["a"][-1].as_py() == 999_999:
+            os._exit(3)
+        return rows
+
+    workers = one_slot.worker_pool()
+    with pytest.raises(TaskFailed, match="exit code 3") as caught:
+        one_slot.run_operator([batch], Pipeline([("worker", die_at_the_end, None)], workers=workers))
+    workers.close()
+    morsels = len(one_slot.get_timeline())
+    assert morsels > 1
+    assert caught.value.facts["morsel"] == morsels - 1
+    assert f"morsel={morsels - 1} " in caught.value.__notes__[0]
 
 
 def test_error_in_a_later_run_names_the_morsel_of_the_call(one_slot: TaskSlotManager) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -158,3 +160,22 @@ def test_operator_is_accepted_where_a_function_is(manager: TaskSlotManager, batc
     result = manager.enqueue_morsel(Morsel(batch), operator).result(WAIT_S)
     assert result.batch is not None
     assert result.batch.num_rows == 3
+
+
+def test_exception_that_was_raised_lets_go_of_its_frames(batch: pa.RecordBatch) -> None:
+    class Held:
+        pass
+
+    def fail() -> weakref.ref[Held]:
+        held = Held()
+
+        def raising(rows: pa.RecordBatch) -> None:
+            raise ValueError("mine")
+
+        with TaskSlotManager(num_slots=1) as manager, pytest.raises(ValueError, match="mine"):
+            manager.execute_morsels([Morsel(batch)], raising)
+        return weakref.ref(held)
+
+    reference = fail()
+    gc.collect()
+    assert reference() is None

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from sabot.errors import UsageError
-from sabot.slots import Morsel, MorselSource, TaskSlotManager
+from sabot.slots import Morsel, MorselSource, Pipeline, TaskSlotManager
 from tests.slots.conftest import Gate, morsels_of
 
 COLUMNS = {
@@ -123,6 +123,36 @@ def test_timeline_is_read_whole_while_slots_write_it(batch: pa.RecordBatch) -> N
             manager.execute_morsels([Morsel(batch, 0, rows, partition_id=rows) for rows in range(200)], pc.field("a"))
         done.set()
         assert reader.result() > 0
+
+
+def test_morsels_in_worker_processes_are_told(one_slot: TaskSlotManager, batch: pa.RecordBatch) -> None:
+    def spin(rows: pa.RecordBatch) -> pa.RecordBatch:
+        end = time.perf_counter() + 0.003
+        while time.perf_counter() < end:
+            pass
+        return rows
+
+    results = one_slot.execute_morsels(morsels_of(batch, 25_000), spin, processes=True, job="j")
+    rows = one_slot.get_timeline().to_pylist()
+    assert [(row["operator"], row["job"], row["rows"], row["bytes"]) for row in rows] == [
+        ("test_morsels_in_worker_processes_are_told.<locals>.spin", "j", 25_000, 400_000)
+    ] * 2
+    # The slot has no use for the GIL while its worker runs the function; its own time is that of the wait.
+    assert {row["gil_wait"] for row in rows} == {timedelta(0)}
+    assert [row["end"] - row["start"] >= timedelta(milliseconds=3) for row in rows] == [True, True]
+    [slot] = one_slot.get_slot_stats()
+    assert (slot["gil_wait_us"], slot["busy_us"] >= 6_000) == (0, True)
+    [stats] = one_slot.get_operator_stats()
+    assert stats["morsels"] == 2
+    assert stats["run_us"] >= max(6_000, sum(result.run_us for result in results))
+
+
+def test_pipeline_is_named_by_its_functions(one_slot: TaskSlotManager, batch: pa.RecordBatch) -> None:
+    workers = one_slot.worker_pool()
+    steps = [("filter", pc.field("a") > 3), ("call", double), ("worker", double, None)]
+    one_slot.execute_morsels([Morsel(batch)], Pipeline(steps, workers=workers))
+    workers.close()
+    assert one_slot.get_timeline()["operator"].to_pylist() == ["filter -> double -> double"]
 
 
 def test_operators_are_told_apart(manager: TaskSlotManager, batch: pa.RecordBatch) -> None:

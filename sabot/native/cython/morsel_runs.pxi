@@ -18,6 +18,10 @@ cdef extern from "sabot/native/operators/step.h" namespace "sabot::operators" no
     CStepPtr MakeCall(CPythonHooks hooks, void* function)
     cdef void* PythonExceptionOf "sabot::operators::PythonException::Of"(const CStatus& status)
 
+cdef extern from "sabot/native/operators/worker_step.h" namespace "sabot::operators" nogil:
+    CStepPtr MakeWorkerCall(shared_ptr[CWorkerPool] pool, shared_ptr[const CFunction] function, CCallLimits limits)
+    cdef const CSealedMemory* WorkerFailureOf "sabot::operators::WorkerFailure::Of"(const CStatus& status)
+
 cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operators" nogil:
     cdef cppclass CSteps "sabot::operators::Steps":
         void push_back(CStepPtr step) except +
@@ -46,9 +50,11 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
         CMorselRun(shared_ptr[CSteps] steps) except +
         void Add(CMorsel morsel) except +
         void SetNames(CItemNames names)
+        void SetFirst(size_t morsel)
         void ListEnded()
         void PutLargeFirst() except +
         void NotifyOnFinish(void (*on_finished)(void*) noexcept nogil, void* context)
+        void Interrupt() noexcept
         cbool WaitFor(int64_t timeout_us) noexcept
         CNext WaitForNext(size_t nth, int64_t timeout_us, size_t* index) noexcept
         size_t ended_approx()
@@ -57,6 +63,7 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
         size_t skipped()
         cbool failed()
         const CMorselFailure& failure()
+        CStatus TakeFailureStatus() noexcept
 
 # How often a wait looks for signals and for its cancel, and how soon for the first time whether morsels end at all.
 cdef enum:
@@ -96,8 +103,9 @@ cdef class Operator:
 
     cdef shared_ptr[CSteps] steps
     cdef readonly str name
-    cdef readonly bint calls_python
+    cdef readonly bint calls_python  # here or in a worker process
     cdef public object sizer  # what sabot.slots has learnt of how large its morsels should be
+    cdef object open_failure
 
     def __cinit__(self, str name):
         self.steps = make_shared[CSteps]()
@@ -129,6 +137,14 @@ cdef class Operator:
         Py_INCREF(held)  # the step's, given back by _release
         self.steps.get().push_back(MakeCall(hooks, <void*>held))
 
+    def add_worker_call(self, NativeWorkerPool pool not None, WorkerFunction function not None, double timeout_s):
+        """`timeout_s` bounds one morsel; 0: nothing does."""
+        self.calls_python = True
+        cdef CCallLimits limits = pool.limits
+        limits.timeout = CMilliseconds(<int64_t>(timeout_s * 1000))
+        self.open_failure = pool.open_failure
+        self.steps.get().push_back(MakeWorkerCall(pool.pool, function.function, limits))
+
 
 cdef void _notify(void* context) noexcept with gil:
     callback = <object>context
@@ -144,6 +160,8 @@ cdef class MorselRun:
 
     cdef shared_ptr[CMorselRun] run
     cdef shared_ptr[CSlotPool] pool
+    cdef object open_failure
+    cdef object raised  # here, where the garbage collector sees the cycle through its traceback
     cdef readonly bint accepted, cancelled
     cdef size_t count
     cdef str name
@@ -154,11 +172,13 @@ cdef class MorselRun:
     def __cinit__(self, Operator operator not None):
         self.name = operator.name
         self.run = make_shared[CMorselRun](operator.steps)
+        self.open_failure = operator.open_failure
 
     def __dealloc__(self):
         with nogil:  # skipping may end the run, and letting go of the pool may end it: both may need the GIL elsewhere
             if self.pool.get() != NULL:
                 self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+                self.run.get().Interrupt()
             self.pool.reset()
 
     def __len__(self):
@@ -200,6 +220,7 @@ cdef class MorselRun:
             self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
         self.pool = pool.pool
         self.run.get().SetNames(pool.pool.get().logbook().Name(job.encode(), self.name.encode()))
+        self.run.get().SetFirst(self.first_morsel)
         self.run.get().PutLargeFirst()
         with nogil:
             outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run, share)
@@ -220,11 +241,12 @@ cdef class MorselRun:
         self.run.get().ListEnded()
 
     def cancel(self):
-        """Skips the morsels that have not started; returns at once."""
+        """Skips the morsels that have not started, and kills workers in mid-call; returns at once."""
         self.cancelled = True
         if self.pool.get() != NULL:
             with nogil:
                 self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+                self.run.get().Interrupt()
 
     def skipped(self):
         """How many morsels never ran. To be called after the end."""
@@ -286,8 +308,10 @@ cdef class MorselRun:
         """What the first failed morsel raised, as itself; or what stopped the run. To be called after its end."""
         cdef const CMorselFailure* failure
         if self.run.get().failed():
+            if self.raised is not None:
+                raise self.raised
             failure = &self.run.get().failure()
-            error = self._error_of(failure.status)
+            error = self.raised = self._error_of(self.run.get().TakeFailureStatus())
             note = (f"slot={failure.slot_id} morsel={self.first_morsel + failure.index} "
                     f"partition={self.run.get().morsel(failure.index).partition_id}")
             if failure.others:
@@ -305,6 +329,9 @@ cdef class MorselRun:
         cdef void* exception = PythonExceptionOf(status)
         if exception != NULL:
             return <object>exception
+        cdef const CSealedMemory* failure = WorkerFailureOf(status)
+        if failure != NULL:
+            return self.open_failure((<const char*>failure.data())[:failure.size()])
         try:
             check(status)
         except Exception as error:

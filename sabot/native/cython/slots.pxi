@@ -1,7 +1,7 @@
 # The slot pool's Python face: pools, and calls in their slots. What morsels run through is in morsel_runs.pxi.
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libcpp.memory cimport make_shared
+from libcpp.memory cimport make_shared, weak_ptr
 
 cdef extern from "sabot/native/slots/run.h" namespace "sabot::slots" nogil:
     cdef enum class CSource "sabot::slots::Source"(uint8_t):
@@ -222,4 +222,5 @@ cdef void _finish_slot_call(void* context) noexcept with gil:
         on_finished(False, None, None)
 
 
+include "workers.pxi"
 include "morsel_runs.pxi"

@@ -8,7 +8,7 @@ from sabot import errors as _errors
 
 cdef extern from "sabot/native/status.h" namespace "sabot" nogil:
     cdef enum class Code(int32_t):
-        kOther, kUsage, kPeerLost, kPeerRefused, kIntegrity, kLimit, kCancelled, kInternal, kUnhashableKey
+        kOther, kUsage, kPeerLost, kPeerRefused, kIntegrity, kLimit, kCancelled, kInternal, kUnhashableKey, kTaskFailed
     Code CodeOf(const CStatus& status)
     string PlainMessage(const CStatus& status)
 
@@ -21,11 +21,12 @@ _CLASS_OF_CODE = {
     <int32_t>Code.kCancelled: _errors.JobCancelled,
     <int32_t>Code.kInternal: _errors.InternalError,
     <int32_t>Code.kUnhashableKey: _errors.UsageError,
+    <int32_t>Code.kTaskFailed: _errors.TaskFailed,
 }
 # A native message ends with its facts: "... (shuffle=s, partition=3, agent=127.0.0.1:8816)".
 _FACTS = _re.compile(r"\(((?:\w+=[^,()]*)(?:, \w+=[^,()]*)*)\)$")
 
-_NUMBERS = {"partition", "task", "attempt", "sequence"}  # an id is a text, though it may look like a number
+_NUMBERS = {"partition", "task", "attempt", "sequence", "morsel", "exit_code", "signal", "timeout_ms"}  # an id is a text, though it may look like a number
 
 
 def _facts_of(str message):

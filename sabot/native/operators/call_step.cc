@@ -11,7 +11,7 @@ class CallStep final : public Step {
  public:
   CallStep(PythonHooks hooks, void* function) : hooks_(hooks), function_(function, hooks.release) {}
 
-  arrow::Result<Rows> Run(const Rows& rows) const override {
+  arrow::Result<Rows> Run(const Rows& rows, const Place& place) const override {
     slots::GilWait::Begin();
     hooks_.enter_slot();
     Rows result;

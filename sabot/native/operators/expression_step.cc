@@ -38,7 +38,7 @@ class ExpressionStep final : public Step {
   ExpressionStep(Meaning meaning, std::vector<std::string> names, std::vector<cp::Expression> expressions)
       : meaning_(meaning), names_(std::move(names)), expressions_(std::move(expressions)) {}
 
-  arrow::Result<Rows> Run(const Rows& rows) const override {
+  arrow::Result<Rows> Run(const Rows& rows, const Place& place) const override {
     ARROW_ASSIGN_OR_RAISE(auto bound, BoundTo(rows->schema()));
     cp::ExecContext context = SlotContext();
     return bound->filters ? Filter(*bound, rows, &context) : Project(*bound, rows, &context);

@@ -57,7 +57,8 @@ void MorselRun::RunItem(size_t item, int slot_id, int64_t queue_us) noexcept {
   const bool whole = morsel.start_row == 0 && morsel.num_rows == morsel.batch->num_rows();
   // Moved, so that a batch is let go of with its last morsel, not with the run.
   Rows batch = std::move(morsel.batch);
-  arrow::Result<Rows> result = RunSteps(whole ? std::move(batch) : batch->Slice(morsel.start_row, morsel.num_rows));
+  arrow::Result<Rows> result = RunSteps(whole ? std::move(batch) : batch->Slice(morsel.start_row, morsel.num_rows),
+                                        {slot_id, first_ + index, this, &interrupted_});
   MorselOutcome& outcome = outcomes_[index];
   outcome.slot_id = slot_id;
   outcome.queue_us = queue_us;
@@ -75,9 +76,9 @@ void MorselRun::RunItem(size_t item, int slot_id, int64_t queue_us) noexcept {
   outcome.run_us = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
 }
 
-arrow::Result<Rows> MorselRun::RunSteps(Rows rows) const {
+arrow::Result<Rows> MorselRun::RunSteps(Rows rows, const Place& place) const {
   for (const auto& step : *steps_) {
-    ARROW_ASSIGN_OR_RAISE(rows, step->Run(rows));
+    ARROW_ASSIGN_OR_RAISE(rows, step->Run(rows, place));
     if (rows == nullptr) break;
   }
   return rows;
@@ -90,9 +91,15 @@ void MorselRun::Fail(size_t index, int slot_id, arrow::Status status) {
       ++failure_.others;
       return;
     }
+    has_failed_ = true;
     failure_ = {std::move(status), index, slot_id, 0};
   }
   SkipRest();
+}
+
+void MorselRun::Interrupt() noexcept {
+  interrupted_.store(true, std::memory_order_release);  // a step that begins later acquires it
+  for (const auto& step : *steps_) step->Interrupt(this);
 }
 
 void MorselRun::ItemCounted(size_t item) noexcept {

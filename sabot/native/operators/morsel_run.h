@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "sabot/native/operators/step.h"
@@ -54,6 +55,8 @@ class MorselRun final : public slots::Run {
   void Add(Morsel morsel);
   /// Before Submit only: what the slots' logbook calls it.
   void SetNames(slots::ItemNames names) { names_ = names; }
+  /// Before Submit only: the number by which steps know its first morsel, where a call has several runs.
+  void SetFirst(size_t morsel) { first_ = morsel; }
   /// Before Submit only. `on_finished(context)` is called once, in the thread in which the run ends.
   void NotifyOnFinish(void (*on_finished)(void*), void* context) {
     on_finished_ = on_finished;
@@ -74,6 +77,9 @@ class MorselRun final : public slots::Run {
   void SkipItem(size_t item) noexcept override;
   void Finished() noexcept override;
 
+  /// Ends early what its morsels do in other processes, from any thread; morsels not started are not skipped by this.
+  void Interrupt() noexcept;
+
   /// Waits up to `timeout_us`; whether the run has finished.
   bool WaitFor(int64_t timeout_us) noexcept;
 
@@ -88,12 +94,14 @@ class MorselRun final : public slots::Run {
   const Morsel& morsel(size_t index) const noexcept { return morsels_[index]; }
   const MorselOutcome& outcome(size_t index) const noexcept { return outcomes_[index]; }
   size_t skipped() const noexcept { return skipped_; }
-  bool failed() const noexcept { return !failure_.status.ok(); }
+  bool failed() const noexcept { return has_failed_; }
   const MorselFailure& failure() const noexcept { return failure_; }
+  /// Gives the failure's status away, once: a Python exception in it refers to frames that refer to this run.
+  arrow::Status TakeFailureStatus() noexcept { return std::exchange(failure_.status, arrow::Status::OK()); }
 
  private:
   size_t IndexOf(size_t item) const noexcept { return order_.empty() ? item : order_[item]; }
-  arrow::Result<Rows> RunSteps(Rows rows) const;
+  arrow::Result<Rows> RunSteps(Rows rows, const Place& place) const;
   void Fail(size_t index, int slot_id, arrow::Status status);
 
   const std::shared_ptr<const Steps> steps_;
@@ -102,6 +110,7 @@ class MorselRun final : public slots::Run {
   std::vector<Morsel> morsels_;          // each touched by the one slot that runs it
   std::vector<MorselOutcome> outcomes_;  // the same
   slots::ItemNames names_;
+  size_t first_ = 0;
   const arrow::RecordBatch* sized_batch_ = nullptr;  // the last one that Add has seen; compared only
   int64_t sized_bytes_ = 0;
   std::vector<size_t> order_;  // which morsel an item is; empty: as added
@@ -109,11 +118,13 @@ class MorselRun final : public slots::Run {
   void (*on_finished_)(void*) = nullptr;
   void* context_ = nullptr;
 
+  std::atomic<bool> interrupted_{false};
   std::mutex mutex_;
   std::condition_variable ended_;
   std::vector<size_t> list_;  // guarded by mutex_; the morsels that have ended, where they are listed
   bool finished_ = false;     // guarded by mutex_
   size_t skipped_ = 0;        // guarded by mutex_ until finished
+  bool has_failed_ = false;   // guarded by mutex_ until finished
   MorselFailure failure_;     // guarded by mutex_ until finished
 };
 

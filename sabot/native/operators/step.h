@@ -6,6 +6,8 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include <atomic>
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,12 +17,23 @@ namespace sabot::operators {
 /// Null: no rows, and no schema either.
 using Rows = std::shared_ptr<arrow::RecordBatch>;
 
+/// Which morsel of which run a step works on, in which slot. `interrupted` (may be null) turns true, and Interrupt is
+/// called, when nobody wants the answer any more.
+struct Place {
+  int slot_id = 0;
+  size_t morsel = 0;
+  const void* run = nullptr;
+  const std::atomic<bool>* interrupted = nullptr;
+};
+
 /// Immutable to its callers and run by several slots at once. Works in the calling thread alone.
 class Step {
  public:
   virtual ~Step() = default;
   /// `rows` is not null.
-  virtual arrow::Result<Rows> Run(const Rows& rows) const = 0;
+  virtual arrow::Result<Rows> Run(const Rows& rows, const Place& place) const = 0;
+  /// Ends early what works for `run` elsewhere than in the slot's own thread.
+  virtual void Interrupt(const void* run) const noexcept {}
   virtual bool takes_gil() const { return false; }
 };
 

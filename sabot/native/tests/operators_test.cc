@@ -31,28 +31,28 @@ Rows Numbers(const std::vector<std::optional<int64_t>>& values) {
 cp::Expression GreaterThan(int64_t bound) { return cp::call("greater", {cp::field_ref("a"), cp::literal(bound)}); }
 
 TEST(Steps, FilterDropsWhereTheAnswerIsNull) {
-  const auto kept = MakeFilter(GreaterThan(1))->Run(Numbers({1, 2, std::nullopt, 3})).ValueOrDie();
+  const auto kept = MakeFilter(GreaterThan(1))->Run(Numbers({1, 2, std::nullopt, 3}), {}).ValueOrDie();
   EXPECT_TRUE(kept->Equals(*Numbers({2, 3})));
 }
 
 TEST(Steps, FilterByALiteralKeepsAllOrNothing) {
   const Rows rows = Numbers({1, 2});
-  EXPECT_TRUE(MakeFilter(cp::literal(true))->Run(rows).ValueOrDie()->Equals(*rows));
-  EXPECT_EQ(MakeFilter(cp::literal(false))->Run(rows).ValueOrDie()->num_rows(), 0);
+  EXPECT_TRUE(MakeFilter(cp::literal(true))->Run(rows, {}).ValueOrDie()->Equals(*rows));
+  EXPECT_EQ(MakeFilter(cp::literal(false))->Run(rows, {}).ValueOrDie()->num_rows(), 0);
 }
 
 TEST(Steps, FilterThatIsNotBooleanIsATypeError) {
-  EXPECT_TRUE(MakeFilter(cp::field_ref("a"))->Run(Numbers({1})).status().IsTypeError());
+  EXPECT_TRUE(MakeFilter(cp::field_ref("a"))->Run(Numbers({1}), {}).status().IsTypeError());
 }
 
 TEST(Steps, AggregateInAnExpressionIsRefused) {
   const auto sum = cp::call("sum", {cp::field_ref("a")});
-  EXPECT_FALSE(MakeProject({"s"}, {sum})->Run(Numbers({1})).ok());
+  EXPECT_FALSE(MakeProject({"s"}, {sum})->Run(Numbers({1}), {}).ok());
 }
 
 TEST(Steps, ProjectBroadcastsLiterals) {
   const auto step = MakeProject({"x", "one"}, {cp::field_ref("a"), cp::literal(int64_t{1})});
-  const auto rows = step->Run(Numbers({5, std::nullopt})).ValueOrDie();
+  const auto rows = step->Run(Numbers({5, std::nullopt}), {}).ValueOrDie();
   EXPECT_TRUE(rows->ValidateFull().ok());
   EXPECT_EQ(rows->schema()->field_names(), (std::vector<std::string>{"x", "one"}));
   EXPECT_TRUE(rows->column(1)->Equals(*Numbers({1, 1})->column(0)));
@@ -86,9 +86,9 @@ TEST(Steps, CallGivesBackEveryReference) {
   Fake fake{7};
   {
     const auto step = MakeCall(kFakeHooks, &fake);
-    const auto failed = step->Run(Numbers({7})).status();
+    const auto failed = step->Run(Numbers({7}), {}).status();
     EXPECT_EQ(PythonException::Of(failed), &fake);
-    EXPECT_EQ(step->Run(Numbers({0})).ValueOrDie(), nullptr);
+    EXPECT_EQ(step->Run(Numbers({0}), {}).ValueOrDie(), nullptr);
     EXPECT_EQ(PythonException::Of(arrow::Status::Invalid("another")), nullptr);
     EXPECT_EQ(fake.held, 2);
     EXPECT_EQ(entered.load(), 2);
