@@ -214,9 +214,9 @@ def test_wait_for_the_gil_is_told(one_slot: TaskSlotManager) -> None:
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(1_000)  # this thread keeps the GIL until it waits
     try:
-        for _ in range(20):  # the system may put the slot aside just before it asks for the GIL
+        for _ in range(200):  # the slot may be done before this thread has the GIL again, or come late to ask for it
             future = one_slot.call_in_slot(int)
-            while not one_slot.get_slot_stats()[0]["busy"]:
+            while not (one_slot.get_slot_stats()[0]["busy"] or future.done()):
                 pass
             end = time.perf_counter() + 0.005
             while time.perf_counter() < end:
