@@ -17,13 +17,33 @@ class SlotStats(TypedDict):
     network_morsels: int
     stolen_morsels: int
     total_processing_time_us: int
+    idle_us: int
+    busy_us: int
+    gil_wait_us: int
+
+class OperatorStats(TypedDict):
+    operator: str
+    morsels: int
+    queue_us: int
+    run_us: int
+    queue_counts: list[int]
+    run_counts: list[int]
+    bounds_us: tuple[float, ...]
+
+HISTOGRAM_BOUNDS_US: tuple[float, ...]
 
 class _Event(Protocol):
     def is_set(self) -> bool: ...
 
 class SlotPool:
     def __init__(
-        self, num_slots: int, queue_capacity: int = 4096, *, fair: bool = True, steal: bool = True
+        self,
+        num_slots: int,
+        queue_capacity: int = 4096,
+        *,
+        timeline_morsels: int = 0,
+        fair: bool = True,
+        steal: bool = True,
     ) -> None: ...
     def num_slots(self) -> int: ...
     def available_slots(self) -> int: ...
@@ -31,6 +51,8 @@ class SlotPool:
     def queue_depth(self) -> int: ...
     def on_slot_thread(self) -> bool: ...
     def stats(self) -> list[SlotStats]: ...
+    def operator_stats(self) -> list[OperatorStats]: ...
+    def timeline(self, morsels_max: int) -> pa.RecordBatch: ...
     def add_slots(self, count: int) -> None: ...
     def remove_slots(self, count: int) -> None: ...
     given_up: bool
@@ -43,6 +65,8 @@ class SlotPool:
         network: bool,
         job: str = "",
         weight: float = 1.0,
+        *,
+        name: str = "",
     ) -> None: ...
 
 def run_declaration(
@@ -57,6 +81,8 @@ def run_declaration(
 
 class Operator:
     name: str
+    calls_python: bool
+    sizer: Any
     def __init__(self, name: str) -> None: ...
     def add_filter(self, expression: pc.Expression) -> None: ...
     def add_project(self, names: Sequence[str], expressions: Sequence[pc.Expression]) -> None: ...
@@ -89,6 +115,7 @@ class WorkerPools:
     def close(self) -> None: ...
 
 class MorselRun:
+    first_morsel: int
     accepted: bool
     cancelled: bool
     def __init__(self, operator: Operator) -> None: ...
@@ -106,6 +133,7 @@ class MorselRun:
     def wait(self, cancel: _Event | None = None) -> None: ...
     def raise_failure(self) -> None: ...
     def outcomes(self) -> list[tuple[pa.RecordBatch | None, int, int, int]]: ...
+    def costs(self) -> list[tuple[int, int, int]]: ...
     def outcome(self, index: int) -> tuple[pa.RecordBatch | None, int, int, int]: ...
     def batches(self) -> list[pa.RecordBatch | None]: ...
 

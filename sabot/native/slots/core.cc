@@ -44,7 +44,9 @@ void Run::SkipRest() noexcept {
 Core* Core::Here() noexcept { return here.core; }
 
 Core::Core(const SlotPool::Options& options)
-    : dealer_(options.queue_capacity, {.fair = options.fair}, options.steal), wake_(options.wake) {}
+    : logbook_(options.timeline_morsels),
+      dealer_(options.queue_capacity, {.fair = options.fair}, options.steal),
+      wake_(options.wake) {}
 
 Core::Slots Core::slots() const {
   std::lock_guard lock(mutex_);
@@ -106,7 +108,7 @@ Core::Ran Core::RunLane(Slot& slot) {
   const auto start = Slot::Clock::now();
   auto now = start;
   size_t items = 0;
-  slot.SetBusy(true);
+  slot.usage().Start(start);
   for (size_t index = 0; slot.lane.Pop(&index); ++items) {
     const auto before = now;
     now = slot.RunItem(run, index, before);
@@ -119,7 +121,7 @@ Core::Ran Core::RunLane(Slot& slot) {
       WakeOne();
     }
   }
-  slot.SetBusy(false);
+  slot.usage().Stop(now);
   Claims::Complete(run, items);
   return {items, (now - start).count()};
 }
@@ -176,7 +178,7 @@ void Core::Served() {
 bool Core::StartSlot() {
   const auto free_id = std::find(id_taken_.begin(), id_taken_.end(), false);
   const int id = static_cast<int>(free_id - id_taken_.begin());
-  auto slot = std::make_shared<Slot>(id);
+  auto slot = std::make_shared<Slot>(id, logbook_.OfSlot(id));
   SignalsBlocked blocked;
   try {
     slot->thread() = std::thread([core = shared_from_this(), slot] { core->Serve(*slot); });

@@ -35,6 +35,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   Slots slots() const;
   int64_t items_waiting() { return static_cast<int64_t>(dealer_.items_waiting()); }
+  Logbook& logbook() noexcept { return logbook_; }
   int parked_approx() const noexcept { return parking_.parked_approx(); }
 
  private:
@@ -53,6 +54,7 @@ class Core : public std::enable_shared_from_this<Core> {
   void WakeOne();
   void Join(const Slots& slots);
 
+  Logbook logbook_;
   Dealer dealer_;
   Parking parking_;
   const bool wake_;
