@@ -73,12 +73,12 @@ Outcome Core::Submit(Ticket run, const JobShare& share) {
   if (!closed_.load(std::memory_order_relaxed)) {  // relaxed: ordered by the read-modify-writes
     outcome = Claims::Open(*run, share) ? Outcome::kAccepted : Outcome::kInvalid;
     if (outcome == Outcome::kAccepted && run->item_count() > 0) {
-      dealer_.Add(run);
+      dealer_.Add(std::move(run));
       WakeOne();
     }
   }
   submitting_.fetch_sub(1, std::memory_order_acq_rel);  // acq_rel: partner of the same
-  if (outcome == Outcome::kAccepted && run->item_count() == 0) run->Finished();
+  if (outcome == Outcome::kAccepted && run) run->Finished();
   return outcome;
 }
 
@@ -98,13 +98,15 @@ void Core::Widen(const Ticket& run) {
   if (Claims::opened(*run) && dealer_.Widen(run)) WakeOne();
 }
 
-Core::Ran Core::RunLane(Slot& slot) {
+Core::Ran Core::RunLane(Slot& slot, Slot::Clock::time_point last_end) {
   Run& run = *slot.lease.run;
-  const auto start = Slot::Clock::now();
+  // One look at the clock serves as the end of an item and the start of the next, also where dealing lies between.
+  const auto start = last_end == Slot::Clock::time_point{} ? Slot::Clock::now() : last_end;
   auto now = start;
+  const size_t dealt = slot.lease.items.count;
   size_t items = 0;
   slot.SetBusy(true);
-  for (size_t index = 0; slot.lane.Pop(&index); ++items) {
+  for (size_t index = 0; items < dealt && slot.lane.Pop(&index); ++items) {
     const auto before = now;
     now = slot.RunItem(run, index, before);
     if (slot.narrow && now - before > kLongItem) {
@@ -118,10 +120,10 @@ Core::Ran Core::RunLane(Slot& slot) {
   }
   slot.SetBusy(false);
   Claims::Complete(run, items);
-  return {items, (now - start).count()};
+  return {items, (now - start).count(), now};
 }
 
-bool Core::TryDeal(Slot& slot, Ran ran) {
+bool Core::TryDeal(Slot& slot, const Ran& ran) {
   // relaxed: who was woken has the epoch's acquire between this and the store of true; another may miss it.
   // acq_rel: partner of the exchange in WakeOne.
   if (waking_.load(std::memory_order_relaxed)) waking_.exchange(false, std::memory_order_acq_rel);
@@ -131,12 +133,12 @@ bool Core::TryDeal(Slot& slot, Ran ran) {
   return found;
 }
 
-bool Core::NextLease(Slot& slot, Ran ran) {
+bool Core::NextLease(Slot& slot, Ran* ran) {
   while (!slot.leaving()) {
-    if (TryDeal(slot, ran)) return true;
-    ran = {};  // settled
+    if (TryDeal(slot, *ran)) return true;
+    *ran = {};  // settled
     const uint32_t epoch = parking_.Prepare();
-    const bool found = TryDeal(slot, ran);
+    const bool found = TryDeal(slot, *ran);
     // acquire: partner of the release in Shutdown, whose wake comes after it.
     const bool ending = ending_.load(std::memory_order_acquire);
     if (!found && !ending && !slot.leaving()) {
@@ -147,14 +149,14 @@ bool Core::NextLease(Slot& slot, Ran ran) {
     if (found) return true;
     break;
   }
-  dealer_.Exit(slot, ran.items, ran.ns);
+  dealer_.Exit(slot, ran->items, ran->ns);
   return false;
 }
 
 void Core::Serve(Slot& slot) {
   here = {this, &slot};
   dealer_.Enter(slot);
-  for (Ran ran; NextLease(slot, ran);) ran = RunLane(slot);
+  for (Ran ran; NextLease(slot, &ran);) ran = RunLane(slot, ran.end);
   here = {};
   // A slot that leaves may have taken a wake-up that was meant for work; acq_rel: as in TryDeal.
   waking_.exchange(false, std::memory_order_acq_rel);

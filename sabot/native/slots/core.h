@@ -39,13 +39,14 @@ class Core : public std::enable_shared_from_this<Core> {
   struct Ran {
     size_t items = 0;
     int64_t ns = 0;
+    Slot::Clock::time_point end{};  // not set: the slot has slept since
   };
 
   bool StartSlot();  // under mutex_
   void Serve(Slot& slot);
-  bool NextLease(Slot& slot, Ran ran);
-  bool TryDeal(Slot& slot, Ran ran);
-  Ran RunLane(Slot& slot);
+  bool NextLease(Slot& slot, Ran* ran);
+  bool TryDeal(Slot& slot, const Ran& ran);
+  Ran RunLane(Slot& slot, Slot::Clock::time_point last_end);
   void RunHere(Run& run, Slot& slot);
   void WakeOne();
   void Join(const Slots& slots);

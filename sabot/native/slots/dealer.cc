@@ -10,14 +10,20 @@ void Dealer::Add(Ticket run) {
   std::vector<Ticket> dead;  // here and below: declared before the lock, so that what ends here ends without it
   std::lock_guard lock(mutex_);
   Drain(&dead);
-  queue_.Push(std::move(run));
+  Enqueue(std::move(run), &dead);
+}
+
+void Dealer::Enqueue(Ticket run, std::vector<Ticket>* dead) {
+  if (FairQueue::HasItems(*run)) {
+    queue_.Push(std::move(run));
+  } else {
+    dead->push_back(std::move(run));  // cancelled on its way here
+  }
 }
 
 void Dealer::Drain(std::vector<Ticket>* dead) {
   Ticket run;
-  while (ring_.TryPop(&run)) {
-    if (!queue_.Push(run)) dead->push_back(std::move(run));
-  }
+  while (ring_.TryPop(&run)) Enqueue(std::move(run), dead);
 }
 
 void Dealer::Fill(Slot& slot, Lease lease, bool stole) {

@@ -48,8 +48,10 @@ class FairQueue {
   FairQueue(const FairQueue&) = delete;
   FairQueue& operator=(const FairQueue&) = delete;
 
-  /// A Run that was opened; false when none of its items is left, since it was cancelled on its way here.
-  bool Push(const Ticket& run);
+  /// Whether a Run has items left that are nobody's; not after it was cancelled.
+  static bool HasItems(Run& run) { return Claims::state(run).next < Claims::state(run).count; }
+  /// A Run that was opened and has items left.
+  void Push(Ticket run);
   /// The next items for one of `slots` slots; false when nothing is queued.
   bool Take(size_t slots, Lease* lease);
   /// A lease on some of the items of another, stolen from it.
@@ -71,7 +73,7 @@ class FairQueue {
  private:
   Job& JobOf(const JobShare& share);
   Job* Next();
-  void Line(const Ticket& run);
+  void Line(Ticket run);
   void Unline(Run& run, Ticket* dropped);
   void Charge(Job& job, Source source, int64_t ns);
   void LeaveIfDone(Run& run);
@@ -80,9 +82,11 @@ class FairQueue {
 
   const Options options_;
   std::unordered_map<std::string, std::unique_ptr<Job>> jobs_;
-  size_t forget_at_ = 64;    // jobs; then those that owe nothing are forgotten
-  std::vector<Job*> ready_;  // that have a Run queued
-  size_t busy_jobs_ = 0;     // whose runs are not 0
+  Job* latest_ = nullptr;     // the job of the Run pushed last: often the next one's, too
+  size_t forget_at_ = 64;     // jobs; then those that owe nothing are forgotten
+  std::vector<Job*> ready_;   // that have a Run queued
+  std::list<Ticket> places_;  // null ones, for the next Runs in line
+  size_t busy_jobs_ = 0;      // whose runs are not 0
   size_t items_queued_ = 0;
   double now_virtual_ns_ = 0;  // where the job that was served last stood
   double max_virtual_ns_ = 0;  // where the farthest job stands

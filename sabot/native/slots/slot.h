@@ -1,6 +1,7 @@
 // One slot: its identity, its lane, its counters and its thread.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -28,8 +29,9 @@ class Slot {
   Clock::time_point RunItem(Run& run, size_t index, Clock::time_point start) noexcept {
     const bool outermost = depth_++ == 0;
     const Source source = run.source_of(index);
-    run.RunItem(index, id_,
-                std::chrono::duration_cast<std::chrono::microseconds>(start - Claims::submitted_at(run)).count());
+    // A Run that was submitted while the slot was being dealt work counts as dealt at once.
+    const auto queued = std::max(start - Claims::submitted_at(run), Clock::duration::zero());
+    run.RunItem(index, id_, std::chrono::duration_cast<std::chrono::microseconds>(queued).count());
     const auto end = Clock::now();
     Count(source == Source::kNetwork ? network_ : local_, 1);
     if (outermost) {
