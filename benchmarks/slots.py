@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from slots_latency import print_latency
 from slots_soak import soak
 
 from sabot.slots import Morsel, MorselExecutor, Pipeline, TaskSlotManager
@@ -200,6 +201,7 @@ def main() -> None:
         median = statistics.median(seconds)
         print(f"  {name:24} {median / len(many) * 1e6:7.2f} us a morsel, {base / median:.2f} x ThreadPoolExecutor")
     print_sharing(seconds=1.0)
+    print_latency()
     print_idle()
     print("native, medians:")
     print_native(max(7, options.rounds // 50))

@@ -15,6 +15,10 @@ namespace {
 /// An item that takes longer than this pays for a second slot although both need a lock in common.
 constexpr std::chrono::microseconds kLongItem{50};
 
+/// A lease that has taken this long, since its items are not what those before them were, goes back to be dealt again:
+/// other jobs may be next.
+constexpr std::chrono::nanoseconds kLeaseMax{2 * FairQueue::Options{}.lease_ns};
+
 /// Signals go to the program's own threads: Python's handlers run there and their waits must be interrupted.
 class SignalsBlocked {
  public:
@@ -44,7 +48,9 @@ void Run::SkipRest() noexcept {
 Core* Core::Here() noexcept { return here.core; }
 
 Core::Core(const SlotPool::Options& options)
-    : dealer_(options.queue_capacity, {.fair = options.fair}, options.steal), wake_(options.wake) {}
+    : dealer_(options.queue_capacity, {.fair = options.fair}, options.steal),
+      fair_(options.fair),
+      wake_(options.wake) {}
 
 Core::Slots Core::slots() const {
   std::lock_guard lock(mutex_);
@@ -113,7 +119,8 @@ Core::Ran Core::RunLane(Slot& slot, Slot::Clock::time_point last_end) {
       slot.narrow = false;
       if (dealer_.Widen(slot.lease.run)) WakeOne();
     }
-    if (slot.leaving()) {
+    const bool longer_than_thought = fair_ && now - start > kLeaseMax && items + 1 < dealt;
+    if (slot.leaving() || longer_than_thought) {
       dealer_.HandOver(slot);
       WakeOne();
     }

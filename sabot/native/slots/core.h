@@ -53,6 +53,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   Dealer dealer_;
   Parking parking_;
+  const bool fair_;
   const bool wake_;
   std::atomic<bool> waking_{false};  // a slot is on its way from its sleep to its look for work
   std::atomic<int> submitting_{0};   // calls of Submit that may be adding

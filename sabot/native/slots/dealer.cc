@@ -42,9 +42,12 @@ bool Dealer::Deal(Slot& slot, size_t items, int64_t ns, bool* more) {
   Drain(&dead);
   Lease lease;
   bool found = true;
-  if (!handed_over_.empty()) {
-    Fill(slot, std::move(handed_over_.back()), false);
-    handed_over_.pop_back();
+  const auto first = std::min_element(handed_over_.begin(), handed_over_.end(), [](const Lease& a, const Lease& b) {
+    return FairQueue::VirtualNsOf(a) < FairQueue::VirtualNsOf(b);
+  });
+  if (first != handed_over_.end() && queue_.ComesFirst(*first)) {
+    Fill(slot, std::move(*first), false);
+    handed_over_.erase(first);
   } else if (queue_.Take(slots_.size(), &lease)) {
     Fill(slot, std::move(lease), false);
   } else {

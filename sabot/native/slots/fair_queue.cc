@@ -53,11 +53,9 @@ void FairQueue::Line(Ticket run) {
   Job::Lined& mine = job.by_source[static_cast<size_t>(state.source)];
   Job::Lined& other = job.by_source[1 - static_cast<size_t>(state.source)];
   if (mine.runs.empty()) {
-    if (other.runs.empty()) {
-      ready_.push_back(&job);
-    } else {
-      mine.used_ns = std::max(mine.used_ns, other.used_ns);  // no credit for the time in which it had nothing to do
-    }
+    if (other.runs.empty()) ready_.push_back(&job);
+    // No credit for the time in which it had nothing to do; nor a wait for what the other is charged in advance.
+    mine.used_ns = std::max(mine.used_ns, job.now_used_ns);
   }
   state.queued = true;
   if (places_.empty()) places_.emplace_back();
@@ -107,8 +105,10 @@ bool FairQueue::Take(size_t slots, Lease* lease) {
   now_virtual_ns_ = std::max(now_virtual_ns_, job->virtual_ns);
   const Job::Lined& local = job->by_source[0];
   const Job::Lined& network = job->by_source[1];
-  const bool from_network = local.runs.empty() || (!network.runs.empty() && network.used_ns < local.used_ns);
+  const bool from_network =
+      local.runs.empty() || (options_.fair && !network.runs.empty() && network.used_ns < local.used_ns);
   Run& run = from_network ? *network.runs.front() : *local.runs.front();
+  job->now_used_ns = std::max(job->now_used_ns, from_network ? network.used_ns : local.used_ns);
   RunState& state = Claims::state(run);
   lease->items = {state.next, LeaseSize(state, slots)};
   lease->charged_ns = state.item_ns * static_cast<int64_t>(lease->items.count);
@@ -139,6 +139,13 @@ Lease FairQueue::Share(const Lease& lease, ItemRange items) {
   ++Claims::state(*lease.run).leases;
   return {lease.run, items, lease.source, 0};
 }
+
+bool FairQueue::ComesFirst(const Lease& lease) {
+  if (!options_.fair || ready_.empty()) return true;
+  return VirtualNsOf(lease) <= Next()->virtual_ns;
+}
+
+double FairQueue::VirtualNsOf(const Lease& lease) { return Claims::state(*lease.run).job->virtual_ns; }
 
 void FairQueue::Settle(const Lease& lease, size_t items, int64_t ns) {
   RunState& state = Claims::state(*lease.run);

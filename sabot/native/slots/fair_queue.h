@@ -29,8 +29,9 @@ struct Job {
 
   JobShare share;
   double virtual_ns = 0;
-  size_t runs = 0;     // that have items left, or leased and not settled
-  Lined by_source[2];  // indexed by Source
+  int64_t now_used_ns = 0;  // where the source that was served last stood
+  size_t runs = 0;          // that have items left, or leased and not settled
+  Lined by_source[2];       // indexed by Source
 };
 
 /// Start-time fair queueing: the job with the least virtual time is next, and within it the source that has used less
@@ -40,7 +41,7 @@ struct Job {
 class FairQueue {
  public:
   struct Options {
-    bool fair = true;           // false: jobs take turns; for the tests that see what fairness is for
+    bool fair = true;  // false: jobs take turns, local work comes first; for the tests that see what fairness is for
     int64_t lease_ns = 50'000;  // how much work a slot is dealt at once, where its items' time is known
   };
 
@@ -56,6 +57,10 @@ class FairQueue {
   bool Take(size_t slots, Lease* lease);
   /// A lease on some of the items of another, stolen from it.
   Lease Share(const Lease& lease, ItemRange items);
+  /// Where the job of an unsettled lease stands.
+  static double VirtualNsOf(const Lease& lease);
+  /// Whether no job with items in the queue comes before this lease's.
+  bool ComesFirst(const Lease& lease);
   /// A lease has ended: `items` of it ran, in `ns`.
   void Settle(const Lease& lease, size_t items, int64_t ns);
   /// Takes back what is not leased; `*dropped` is to be let go of without the lock.

@@ -39,7 +39,7 @@ class SlotPool {
     int num_slots = 0;             // 0: one per core
     size_t queue_capacity = 4096;  // Runs submitted and not yet seen by a slot, a power of two; for more, Submit locks
     // Switched off only by tests, which see what each is for.
-    bool fair = true;   // jobs share by the time they use; false: they take turns
+    bool fair = true;   // jobs and sources share by the time they use; false: jobs take turns, local work comes first
     bool steal = true;  // idle slots take what others were dealt
     bool wake = true;   // work wakes a parked slot
   };
