@@ -39,7 +39,7 @@ from sabot.errors import JobCancelled
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import TaskSlotManager
 from sabot.slots.operators import Pipeline
-from sabot.slots.workers import WorkerLimits, WorkerPool
+from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.failure import CarriedFailure, to_failure
 
@@ -87,10 +87,10 @@ class TaskRunner:
         if not plan.needs_workers:
             return None
         return self._slots.worker_pool(
-            job=plan.job_id,
             limits=WorkerLimits(memory_bytes_max=self._limits.worker_memory_bytes),
             py_modules=plan.py_modules,
             open_failure=CarriedFailure,
+            printed=log_printed(plan.job_id),
         )
 
     def run(self, task: Task) -> RunTaskReply:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import pyarrow as pa
 
-from sabot.errors import UsageError
+from sabot.errors import LimitReached, UsageError
 from sabot.native._native import MorselResult, MorselRun, SlotPool, WorkerPools
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.job_share import JobShare, JobShares
@@ -28,15 +28,22 @@ from sabot.slots.morsel import (
     add_slices,
     check_morsel_bytes,
 )
-from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
+from sabot.slots.operators import (
+    TIMEOUT_S_MAX,
+    FunctionOrExpression,
+    check_no_timeout,
+    native_operator,
+    operator_in_processes,
+)
 from sabot.slots.workers import Nursery, WorkerLimits, WorkerPool
-from sabot.slots.workers.pool import open_failure
+from sabot.slots.workers.pool import Printed, open_failure
 from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
     from sabot.native._native import SlotStats
 
 SLOTS_MAX = 1024
+_CANCELLED_WAIT_S = 1.0
 
 T = TypeVar("T")
 
@@ -132,7 +139,7 @@ class TaskSlotManager:
         kills its process, LimitReached after `timeout_s` on one morsel.
         """
         share = self._shares.share(job, weight)
-        workers = self.worker_pool(job=job or "local") if processes else None
+        workers = self.worker_pool() if processes else None
         if workers is None:
             check_no_timeout(timeout_s)
             run = MorselRun(native_operator(fn_or_expression))
@@ -154,14 +161,19 @@ class TaskSlotManager:
     def worker_pool(
         self,
         *,
-        job: str = "local",
         limits: WorkerLimits | None = None,
         py_modules: PyModules | None = None,
         open_failure: Callable[[bytes], BaseException] = open_failure,
+        printed: Printed | None = None,
     ) -> WorkerPool:
-        """Worker processes for the functions of one job; they end with it, or with the slots."""
+        """Worker processes for the functions of one job; they end with it, or with the slots.
+
+        `printed` takes what functions print, after each morsel; without it that goes to this process's standard output.
+        """
         self._pool_here()
-        pool = WorkerPool(self._nursery, job=job, limits=limits, py_modules=py_modules, open_failure=open_failure)
+        pool = WorkerPool(
+            self._nursery, limits=limits, py_modules=py_modules, open_failure=open_failure, printed=printed
+        )
         self._worker_pools.add(pool.native)
         return pool
 
@@ -237,18 +249,31 @@ class TaskSlotManager:
         _check_count("count", count, at_least=1)
         self._pool_here().remove_slots(count)
 
-    def shutdown(self, *, drain: bool = True) -> None:
+    def shutdown(self, *, drain: bool = True, timeout_s: float | None = None) -> None:
         """Takes no more work and ends the slots, after what is queued, or with `drain=False` after what runs.
 
         Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing. With `drain=False` workers are
-        killed in mid-call.
+        killed in mid-call. What has not ended after `timeout_s` seconds is treated as with `drain=False`; LimitReached,
+        here and for who waits for it, where a function in a slot's own thread runs on for a second more: nothing can
+        stop it, and its slot ends when it returns.
         """
         pool = self._pool_here()
+        if timeout_s is not None and not 0 <= timeout_s <= TIMEOUT_S_MAX:
+            raise UsageError(f"timeout_s is {timeout_s!r}; give seconds from 0 to {TIMEOUT_S_MAX:,}, or None")
         if not drain and not pool.on_slot_thread():
             self._worker_pools.close()
-        pool.shutdown(drain)
+        ended = pool.shutdown(drain, timeout_s)
         self._worker_pools.close()
+        if not ended:
+            ended = pool.shutdown(False, _CANCELLED_WAIT_S)
         self._nursery.close()
+        if not ended:
+            pool.give_up()
+            raise LimitReached(
+                f"the slots were not shut down in timeout_s={timeout_s:g} seconds and {_CANCELLED_WAIT_S:g} more: "
+                f"{self._pool.num_slots() - self._pool.available_slots()} still run a morsel and end when it does; "
+                "processes=True runs functions where they can be stopped"
+            )
 
     def __enter__(self) -> TaskSlotManager:
         return self

@@ -1,6 +1,5 @@
 # Operators, and runs of morsels through them; part of slots.pxi.
 
-from cpython.exc cimport PyErr_CheckSignals
 from pyarrow._compute cimport Expression
 from pyarrow.includes.libarrow cimport CExpression
 
@@ -153,6 +152,7 @@ cdef class MorselRun:
     cdef shared_ptr[CSlotPool] pool
     cdef object open_failure
     cdef object raised  # here, where the garbage collector sees the cycle through its traceback
+    cdef SlotPool slots  # that it was submitted to
     cdef readonly bint accepted, cancelled
     cdef size_t count
     cdef size_t ended_seen  # when a wait last looked
@@ -207,6 +207,7 @@ cdef class MorselRun:
             Py_INCREF(on_finished)  # the run's, until it has finished
             self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
         self.pool = pool.pool
+        self.slots = pool
         self.run.get().PutLargeFirst()
         with nogil:
             outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run, share)
@@ -253,7 +254,7 @@ cdef class MorselRun:
                     self._look()
         except BaseException:
             self.cancel()
-            while not finished:
+            while not finished and not self.slots.given_up:
                 with nogil:
                     finished = self.run.get().WaitFor(_WAIT_SLICE_US)
                 PyErr_CheckSignals()
@@ -287,6 +288,10 @@ cdef class MorselRun:
             with nogil:
                 self.pool.get().Widen(<shared_ptr[CRun]>self.run)
         self.ended_seen = ended
+        if self.slots.given_up:
+            raise _errors.LimitReached(
+                "the slots were shut down with a deadline, and a function of this call ran on beyond it; "
+                "processes=True runs functions where they can be stopped")
         PyErr_CheckSignals()
         return 0
 

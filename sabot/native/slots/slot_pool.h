@@ -26,8 +26,8 @@ struct SlotStats {
 
 /// kInvalid: an argument out of range, a Run submitted before, or a call that a slot may not make because it would
 /// wait for itself. kForked: this process is a fork's child, which has none of the slots.
-/// kNoThreads: the system gave no thread.
-enum class Outcome { kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads };
+/// kNoThreads: the system gave no thread. kBusy: slots still run items at the deadline.
+enum class Outcome { kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads, kBusy };
 
 /// Every method may be called from any thread, except where a comment says otherwise. The pool may be destroyed by one
 /// of its own slots: that slot then finishes its item and ends by itself.
@@ -63,8 +63,10 @@ class SlotPool {
   /// Each removed slot finishes its item and joins before this returns; removing the last is refused. Not from a slot.
   virtual Outcome RemoveSlots(int count) = 0;
   /// Takes no more; items not started are skipped when `drain` is false; joins every slot. Repeats wait for the first,
-  /// and one with `drain` false hastens it. Not from a slot.
-  virtual Outcome Shutdown(bool drain) = 0;
+  /// and one with `drain` false hastens it. Not from a slot. kBusy at the deadline: no more is taken, but slots still
+  /// run; they end after what they run or, with `drain`, what is queued.
+  virtual Outcome Shutdown(bool drain, std::chrono::steady_clock::time_point deadline) = 0;
+  Outcome Shutdown(bool drain) { return Shutdown(drain, std::chrono::steady_clock::time_point::max()); }
 
   virtual int num_slots() const = 0;
   virtual int available_slots_approx() const = 0;
