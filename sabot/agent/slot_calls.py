@@ -26,11 +26,20 @@ T = TypeVar("T")
 class SlotCalls:
     """The slots as one task sees them. `cancelled` is looked at before each call and while waiting for it."""
 
-    def __init__(self, manager: TaskSlotManager, cancelled: threading.Event, *, morsel_bytes: int, job_id: str) -> None:
+    def __init__(
+        self,
+        manager: TaskSlotManager,
+        cancelled: threading.Event,
+        *,
+        morsel_bytes: int,
+        job_id: str,
+        weight: float = 1.0,
+    ) -> None:
         self._manager = manager
         self._cancelled = cancelled
         self._morsel_bytes = morsel_bytes
         self._job_id = job_id
+        self._weight = weight
 
     def check_cancelled(self) -> None:
         """JobCancelled where the job has ended meanwhile."""
@@ -40,7 +49,7 @@ class SlotCalls:
     def call(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> T:
         """What `function` gives, run in a slot; its exception is raised as it is."""
         self.check_cancelled()
-        future = self._manager.call_in_slot(function, source=source, job=self._job_id)
+        future = self._manager.call_in_slot(function, source=source, job=self._job_id, weight=self._weight)
         try:
             return self._wait(future)
         finally:
@@ -49,7 +58,7 @@ class SlotCalls:
     def call_to_end(self, function: Callable[[], T]) -> T:
         """As `call`, for what must not be left alone in its slot: a cancel is seen only before it starts and after."""
         self.check_cancelled()
-        return self._manager.call_in_slot(function, job=self._job_id).result()
+        return self._manager.call_in_slot(function, job=self._job_id, weight=self._weight).result()
 
     def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
         """What each function gives, in order; while one answer is used, the next is already made."""
@@ -57,7 +66,7 @@ class SlotCalls:
         try:
             for function in functions:
                 self.check_cancelled()
-                ahead.append(self._manager.call_in_slot(function, job=self._job_id))
+                ahead.append(self._manager.call_in_slot(function, job=self._job_id, weight=self._weight))
                 if len(ahead) > 1:
                     yield self._wait(ahead.popleft())
             while ahead:
@@ -79,6 +88,7 @@ class SlotCalls:
             source=source,
             cancel=self._cancelled,
             job=self._job_id,
+            weight=self._weight,
         )
         return [answer for answer in answers if answer is not None and answer.num_rows]
 

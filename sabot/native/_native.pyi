@@ -46,6 +46,9 @@ class SlotPool:
         weight: float = 1.0,
     ) -> None: ...
 
+class SlotAccount:
+    def __init__(self, slots: SlotPool, job: str = "", weight: float = 1.0) -> None: ...
+
 class Operator:
     name: str
     def __init__(self, name: str) -> None: ...
@@ -173,7 +176,7 @@ class NativeServer:
         owners_fixed: bool,
         schema: pa.Schema | None = None,
         processor: object | None = None,
-        slot_pool: SlotPool | None = None,
+        slots: SlotAccount | None = None,
         dedupe: bool = True,
         check_manifests: bool = True,
     ) -> None: ...
@@ -187,7 +190,7 @@ class NativeServer:
         attempts: Sequence[tuple[int, int]],
         *,
         num_partitions: int,
-        slot_pool: SlotPool | None = None,
+        slots: SlotAccount | None = None,
         timeout_s: float = 30.0,
     ) -> tuple[pa.Schema | None, list[pa.RecordBatch], int, int, int]: ...
     def publish(
@@ -224,7 +227,9 @@ class NativeSender:
         round_robin: bool = False,
         chunk_bytes_max: int = ...,
     ) -> None: ...
-    def scatter_and_send(self, batches: Sequence[pa.RecordBatch], slot_pool: SlotPool | None = None) -> None: ...
+    def scatter_and_send(
+        self, batches: Sequence[pa.RecordBatch], slots: SlotAccount | None = None, timeout_s: float = 300.0
+    ) -> None: ...
     def send(self, batch: pa.RecordBatch, partition: int, owner: int, sum_column: int) -> None: ...
     def finish(self) -> None: ...
     def wait_confirmed(self, timeout_s: float) -> bool: ...
