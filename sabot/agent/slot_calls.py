@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
+from pyarrow import acero
 
 from sabot.errors import JobCancelled
 from sabot.slots import MorselSource, TaskSlotManager
+from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
 
 _CANCEL_SEEN_S = 0.1
@@ -31,7 +33,7 @@ class SlotCalls:
         manager: TaskSlotManager,
         cancelled: threading.Event,
         *,
-        morsel_bytes: int,
+        morsel_bytes: MorselBytes,
         job_id: str,
         weight: float = 1.0,
     ) -> None:
@@ -91,6 +93,13 @@ class SlotCalls:
             weight=self._weight,
         )
         return [answer for answer in answers if answer is not None and answer.num_rows]
+
+    def run_plan(self, declaration: acero.Declaration, *, source: MorselSource) -> pa.Table:
+        """The plan's table: from the task's thread by all slots, from inside a `call` by that slot."""
+        self.check_cancelled()
+        return self._manager.run_plan(
+            declaration, source=source, cancel=self._cancelled, job=self._job_id, weight=self._weight
+        )
 
     def _wait(self, future: concurrent.futures.Future[T]) -> T:
         while not future.done():

@@ -3,6 +3,7 @@ from typing import Any, Literal, Protocol, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import acero
 
 from sabot.native.morsel_source import MorselSource
 
@@ -18,13 +19,33 @@ class SlotStats(TypedDict):
     network_morsels: int
     stolen_morsels: int
     total_processing_time_us: int
+    idle_us: int
+    busy_us: int
+    gil_wait_us: int
+
+class OperatorStats(TypedDict):
+    operator: str
+    morsels: int
+    queue_us: int
+    run_us: int
+    queue_counts: list[int]
+    run_counts: list[int]
+    bounds_us: tuple[float, ...]
+
+HISTOGRAM_BOUNDS_US: tuple[float, ...]
 
 class _Event(Protocol):
     def is_set(self) -> bool: ...
 
 class SlotPool:
     def __init__(
-        self, num_slots: int, queue_capacity: int = 4096, *, fair: bool = True, steal: bool = True
+        self,
+        num_slots: int,
+        queue_capacity: int = 4096,
+        *,
+        timeline_morsels: int = 0,
+        fair: bool = True,
+        steal: bool = True,
     ) -> None: ...
     def num_slots(self) -> int: ...
     def available_slots(self) -> int: ...
@@ -32,6 +53,8 @@ class SlotPool:
     def queue_depth(self) -> int: ...
     def on_slot_thread(self) -> bool: ...
     def stats(self) -> list[SlotStats]: ...
+    def operator_stats(self) -> list[OperatorStats]: ...
+    def timeline(self, morsels_max: int) -> pa.RecordBatch: ...
     def add_slots(self, count: int) -> None: ...
     def remove_slots(self, count: int) -> None: ...
     given_up: bool
@@ -44,13 +67,27 @@ class SlotPool:
         network: bool,
         job: str = "",
         weight: float = 1.0,
+        *,
+        name: str = "",
     ) -> None: ...
 
 class SlotAccount:
     def __init__(self, slots: SlotPool, job: str = "", weight: float = 1.0) -> None: ...
 
+def run_declaration(
+    declaration: acero.Declaration,
+    pool: SlotPool,
+    cancel: _Event | None = None,
+    network: bool = False,
+    job: str = "",
+    weight: float = 1.0,
+    threads_max: int = 0,
+) -> pa.Table: ...
+
 class Operator:
     name: str
+    calls_python: bool
+    sizer: Any
     def __init__(self, name: str) -> None: ...
     def add_filter(self, expression: pc.Expression) -> None: ...
     def add_project(self, names: Sequence[str], expressions: Sequence[pc.Expression]) -> None: ...
@@ -107,6 +144,7 @@ class MorselResult:
     def run_us(self) -> int: ...
 
 class MorselRun:
+    first_morsel: int
     accepted: bool
     cancelled: bool
     def __init__(self, operator: Operator) -> None: ...
@@ -123,6 +161,7 @@ class MorselRun:
     def skipped(self) -> int: ...
     def wait(self, cancel: _Event | None = None) -> None: ...
     def raise_failure(self) -> None: ...
+    def costs(self) -> list[tuple[int, int, int]]: ...
     def results(self) -> list[MorselResult]: ...
     def result(self, index: int, morsel_id: int) -> MorselResult: ...
     def batches(self) -> list[pa.RecordBatch | None]: ...

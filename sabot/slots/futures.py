@@ -10,6 +10,7 @@ from sabot.errors import JobCancelled, UsageError
 from sabot.native._native import MorselResult, MorselRun, SlotPool
 from sabot.slots.job_share import JobShare
 from sabot.slots.morsel import MorselSource
+from sabot.slots.operators import function_name
 
 T = TypeVar("T")
 
@@ -58,5 +59,6 @@ def call_in_pool(pool: SlotPool, function: Callable[[], T], source: MorselSource
         else:
             future.set_result(result)
 
-    pool.call(run, settle, source is MorselSource.NETWORK, share.job, share.weight)
+    is_network = source is MorselSource.NETWORK
+    pool.call(run, settle, is_network, share.job, share.weight, name=function_name(function))
     return future

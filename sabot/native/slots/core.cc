@@ -48,7 +48,8 @@ void Run::SkipRest() noexcept {
 Core* Core::Here() noexcept { return here.core; }
 
 Core::Core(const SlotPool::Options& options)
-    : dealer_(options.queue_capacity, {.fair = options.fair}, options.steal),
+    : logbook_(options.timeline_morsels),
+      dealer_(options.queue_capacity, {.fair = options.fair}, options.steal),
       fair_(options.fair),
       wake_(options.wake) {}
 
@@ -67,7 +68,8 @@ void Core::WakeOne() {
 
 Outcome Core::Submit(Ticket run, const JobShare& share) {
   if (!run || !share.valid()) return Outcome::kInvalid;
-  if (here.core == this) {  // even when closed: what runs already may go on to submit, so that it can end
+  const bool from_slot = here.core == this;
+  if (from_slot && !run->queued_in_slots()) {  // even when closed: what runs already may go on, so that it can end
     if (!Claims::Open(*run, share)) return Outcome::kInvalid;
     RunHere(*run, *here.slot);
     return Outcome::kAccepted;
@@ -76,7 +78,9 @@ Outcome Core::Submit(Ticket run, const JobShare& share) {
   // acq_rel: partner of the read-modify-write in Shutdown. One of the two comes first: if ours, Shutdown waits for us;
   // if Shutdown's, we see that it has closed.
   submitting_.fetch_add(1, std::memory_order_acq_rel);
-  if (!closed_.load(std::memory_order_relaxed)) {  // relaxed: ordered by the read-modify-writes
+  // relaxed: ordered by the read-modify-writes. What a slot adds it finds itself, if nobody else does, before it ends.
+  const std::atomic<bool>& refusing = from_slot ? skipping_ : closed_;
+  if (!refusing.load(std::memory_order_relaxed)) {
     outcome = Claims::Open(*run, share) ? Outcome::kAccepted : Outcome::kInvalid;
     if (outcome == Outcome::kAccepted && run->item_count() > 0) {
       dealer_.Add(std::move(run));
@@ -111,7 +115,7 @@ Core::Ran Core::RunLane(Slot& slot, Slot::Clock::time_point last_end) {
   auto now = start;
   const size_t dealt = slot.lease.items.count;
   size_t items = 0;
-  slot.SetBusy(true);
+  slot.usage().Start(start);
   for (size_t index = 0; items < dealt && slot.lane.Pop(&index); ++items) {
     const auto before = now;
     now = slot.RunItem(run, index, before);
@@ -125,7 +129,7 @@ Core::Ran Core::RunLane(Slot& slot, Slot::Clock::time_point last_end) {
       WakeOne();
     }
   }
-  slot.SetBusy(false);
+  slot.usage().Stop(now);
   Claims::Complete(run, items);
   return {items, (now - start).count(), now};
 }
@@ -182,7 +186,7 @@ void Core::Served() {
 bool Core::StartSlot() {
   const auto free_id = std::find(id_taken_.begin(), id_taken_.end(), false);
   const int id = static_cast<int>(free_id - id_taken_.begin());
-  auto slot = std::make_shared<Slot>(id);
+  auto slot = std::make_shared<Slot>(id, logbook_.OfSlot(id));
   SignalsBlocked blocked;
   try {
     slot->thread() = std::thread([core = shared_from_this(), slot] { core->Serve(*slot); });
@@ -240,7 +244,8 @@ void Core::Join(const Slots& slots) {
 }
 
 Outcome Core::Shutdown(bool drain, std::chrono::steady_clock::time_point deadline) {
-  closed_.store(true, std::memory_order_relaxed);  // relaxed: ordered by the read-modify-writes of submitting_
+  if (!drain) skipping_.store(true, std::memory_order_relaxed);  // relaxed, as the next: ordered by the
+  closed_.store(true, std::memory_order_relaxed);                // read-modify-writes of submitting_
   // acq_rel: partners of those in Submit. What is being added can be found by the slots before they may end on finding
   // nothing; adding takes no lock that anyone holds for long.
   while (submitting_.fetch_add(0, std::memory_order_acq_rel) > 0) std::this_thread::yield();

@@ -35,6 +35,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   Slots slots() const;
   int64_t items_waiting() { return static_cast<int64_t>(dealer_.items_waiting()); }
+  Logbook& logbook() noexcept { return logbook_; }
   int parked_approx() const noexcept { return parking_.parked_approx(); }
 
  private:
@@ -54,14 +55,16 @@ class Core : public std::enable_shared_from_this<Core> {
   void WakeOne();
   void Join(const Slots& slots);
 
+  Logbook logbook_;
   Dealer dealer_;
   Parking parking_;
   const bool fair_;
   const bool wake_;
-  std::atomic<bool> waking_{false};  // a slot is on its way from its sleep to its look for work
-  std::atomic<int> submitting_{0};   // calls of Submit that may be adding
-  std::atomic<bool> closed_{false};  // Submit refuses
-  std::atomic<bool> ending_{false};  // slots end when there is nothing for them; set when nobody adds any more
+  std::atomic<bool> waking_{false};    // a slot is on its way from its sleep to its look for work
+  std::atomic<int> submitting_{0};     // calls of Submit that may be adding
+  std::atomic<bool> closed_{false};    // Submit refuses, except what slots submit
+  std::atomic<bool> skipping_{false};  // that too
+  std::atomic<bool> ending_{false};    // slots end when there is nothing for them; set when nobody adds any more
 
   // Lock order: joining_mutex_ before mutex_. No Run is called and no thread joined under mutex_; waiting for served_
   // lets go of it.

@@ -62,6 +62,7 @@ class CorePool final : public SlotPool {
     for (const auto& slot : core_->slots()) stats.push_back(slot->stats());
     return stats;
   }
+  Logbook& logbook() override { return core_->logbook(); }
   bool on_slot_thread() const override { return Core::Here() == core_.get(); }
 
  private:
