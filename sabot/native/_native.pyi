@@ -199,6 +199,8 @@ class NativeServer:
         incarnation: int,
         open_wait_s: float,
         batch_bytes_max: int,
+        stream_idle_s: float,
+        streams_max: int,
         verify_checksums: bool = True,
     ) -> None: ...
     @property
