@@ -129,14 +129,19 @@ def time_shares(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str
     return used["light"] / total, used["heavy"] / total
 
 
+def median_share(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str, Any]) -> float:
+    """The light caller's part. The median of three: what else the machine does may stop the slot for a while in one."""
+    return sorted(time_shares(manager, light, heavy)[0] for _ in range(3))[1]
+
+
 def test_weights_one_and_three_get_a_quarter_and_three_quarters(one_slot: TaskSlotManager) -> None:
-    light, heavy = time_shares(one_slot, {"job": "a", "weight": 1}, {"job": "b", "weight": 3})
-    assert (light, heavy) == (pytest.approx(0.25, abs=0.05), pytest.approx(0.75, abs=0.05))
+    light = median_share(one_slot, {"job": "a", "weight": 1}, {"job": "b", "weight": 3})
+    assert light == pytest.approx(0.25, abs=0.05)
 
 
 def test_weight_alone_makes_a_job_of_its_own(one_slot: TaskSlotManager) -> None:
-    light, heavy = time_shares(one_slot, {"weight": 1}, {"weight": 1.0})
-    assert (light, heavy) == (pytest.approx(0.5, abs=0.05), pytest.approx(0.5, abs=0.05))
+    light = median_share(one_slot, {"weight": 1}, {"weight": 1.0})
+    assert light == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), 1e9, "1"])
