@@ -12,10 +12,13 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pyarrow as pa
+
 from sabot.agent.process import resident_bytes
 from sabot.errors import UsageError
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import TaskSlotManager
+from sabot.slots.manager import TIMELINE_MORSELS, TIMELINE_MORSELS_MAX, TIMELINE_ROWS_MAX
 from sabot.wire.addresses import is_loopback, is_wildcard
 
 SLOTS_MAX = 1024
@@ -68,6 +71,7 @@ class AgentContext:
         open_wait_s: float = 10.0,
         stream_timeout_s: float = 30.0,
         chunk_bytes_max: int = 4 * 1024 * 1024,
+        timeline_morsels: int = TIMELINE_MORSELS,
     ) -> AgentContext:
         """Starts the slots (0: one per core) and opens the Flight port (0: any free one), nothing else.
 
@@ -77,6 +81,7 @@ class AgentContext:
         _check_agent_id(agent_id)
         _check_number("num_slots", num_slots, 0, SLOTS_MAX)
         _check_number("port", port, 0, 65535)
+        _check_number("timeline_morsels", timeline_morsels, 0, TIMELINE_MORSELS_MAX)
         _check_host(host, advertise_host, insecure)
         with self._lock:
             if self._agent is not None:
@@ -84,7 +89,7 @@ class AgentContext:
                     f"AgentContext is initialised already, as agent {self._agent.agent_id}; use it, or shutdown() first"
                 )
             incarnation = secrets.randbelow(2**64 - 1) + 1
-            manager = TaskSlotManager(num_slots)
+            manager = TaskSlotManager(num_slots, timeline_morsels=timeline_morsels)
             try:
                 transport = ShuffleTransport(
                     host=host,
@@ -154,12 +159,23 @@ class AgentContext:
         """As TaskSlotManager.get_slot_stats."""
         return [dict(slot) for slot in self.task_slot_manager.get_slot_stats()]
 
+    def get_operator_stats(self) -> list[dict[str, Any]]:
+        """As TaskSlotManager.get_operator_stats."""
+        return [dict(operator) for operator in self.task_slot_manager.get_operator_stats()]
+
+    def get_timeline(self, *, morsels_max: int = TIMELINE_ROWS_MAX) -> pa.Table:
+        """As TaskSlotManager.get_timeline."""
+        return self.task_slot_manager.get_timeline(morsels_max=morsels_max)
+
     def get_metrics(self) -> dict[str, Any]:
         """The agent's numbers at this moment; what the shuffle counts has the prefix `shuffle_`."""
         agent = self._required()
         manager = agent.task_slot_manager
         slots = self.get_slot_stats()
-        summed = ("morsels_processed", "local_morsels", "network_morsels", "stolen_morsels", "total_processing_time_us")
+        summed = (
+            *("morsels_processed", "local_morsels", "network_morsels", "stolen_morsels", "total_processing_time_us"),
+            *("idle_us", "busy_us", "gil_wait_us"),
+        )
         return {
             "agent_id": agent.agent_id,
             "incarnation": agent.incarnation,

@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 import grpc
+import pyarrow as pa
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -24,6 +25,7 @@ from sabot.agent.membership import Membership
 from sabot.agent.peers import Peers
 from sabot.agent.process import resident_bytes
 from sabot.errors import InternalError, SabotError, UsageError
+from sabot.slots.manager import TIMELINE_ROWS_MAX
 from sabot.wire import agent_pb2, agent_pb2_grpc
 from sabot.wire.addresses import control_server_options, format_address
 from sabot.wire.convert import from_agent, to_agent
@@ -31,6 +33,7 @@ from sabot.wire.rpc_errors import status_of
 from sabot.wire.versions import check_versions, my_versions
 
 SERVICE = "sabot.v1.AgentControl"
+TIMELINE_BYTES_MAX = 32 * 1024 * 1024
 
 log = logging.getLogger("sabot.agent")
 
@@ -131,6 +134,11 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
         return self._slots()
 
     @_typed
+    async def GetTimeline(self, request: agent_pb2.TimelineRequest) -> agent_pb2.TimelineReply:
+        # Up to some hundred thousand rows are made for it, which would hold up the loop.
+        return await asyncio.to_thread(self._timeline, request.morsels_max)
+
+    @_typed
     async def Stop(self, request: agent_pb2.StopRequest) -> agent_pb2.StopReply:
         self._request_stop()
         return agent_pb2.StopReply()
@@ -177,6 +185,17 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
     @_typed
     async def EndJob(self, request: agent_pb2.EndJobRequest) -> agent_pb2.EndJobReply:
         return await self._jobs.end_job(request)
+
+    def _timeline(self, morsels_max: int) -> agent_pb2.TimelineReply:
+        asked = TIMELINE_ROWS_MAX if morsels_max <= 0 else min(morsels_max, TIMELINE_ROWS_MAX)
+        table = self._context.get_timeline(morsels_max=asked)
+        # What the names and the rows come to is a third of the largest message; the latest rows are kept.
+        if table.nbytes > TIMELINE_BYTES_MAX:
+            table = table.slice(table.num_rows - table.num_rows * TIMELINE_BYTES_MAX // table.nbytes)
+        stream = pa.BufferOutputStream()
+        with pa.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+        return agent_pb2.TimelineReply(arrow_stream=stream.getvalue().to_pybytes())
 
     def _slots(self) -> agent_pb2.SlotsReply:
         manager = self._context.task_slot_manager

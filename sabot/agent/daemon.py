@@ -101,7 +101,9 @@ class Daemon:
         context = self._open_context(opened)
         control = ControlServer(agent.host, agent.control_port)
         opened.push_async_callback(control.stop, 0.5)
-        page = MetricsPage(metrics=context.get_metrics, slots=context.get_slot_stats)
+        page = MetricsPage(
+            metrics=context.get_metrics, slots=context.get_slot_stats, operators=context.get_operator_stats
+        )
         http = HttpServer(metrics=page, serving=lambda: self._serving)
         await http.start(agent.host, agent.http_port)
         opened.push_async_callback(http.stop)
@@ -142,6 +144,7 @@ class Daemon:
         context.initialize(
             agent_id=self.agent_id,
             num_slots=self.config.slots.count,
+            timeline_morsels=self.config.slots.timeline_morsels,
             host=agent.host,
             port=agent.port,
             advertise_host=agent.advertise_host,

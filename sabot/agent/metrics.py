@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 
 class Shown(NamedTuple):
@@ -37,9 +38,16 @@ SHOWN = {
 class MetricsPage:
     """The page as text; every call reads the numbers anew."""
 
-    def __init__(self, *, metrics: Callable[[], dict[str, Any]], slots: Callable[[], list[dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        *,
+        metrics: Callable[[], dict[str, Any]],
+        slots: Callable[[], list[dict[str, Any]]],
+        operators: Callable[[], list[dict[str, Any]]],
+    ) -> None:
         self._read_metrics = metrics
         self._read_slots = slots
+        self._read_operators = operators
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -66,15 +74,41 @@ class MetricsPage:
                 family.add_metric([agent_id], numbers[key])
                 yield family
         yield from self._slot_families(agent_id)
+        yield from self._operator_families(agent_id)
 
     def _slot_families(self, agent_id: str) -> Iterator[Metric]:
         labels = ["agent_id", "slot", "source"]
         morsels = CounterMetricFamily("sabot_slot_morsels", "Morsels run.", labels=labels)
         busy = CounterMetricFamily("sabot_slot_busy_seconds", "Time spent in morsels.", labels=labels[:2])
+        gil_wait = CounterMetricFamily(
+            "sabot_slot_gil_wait_seconds", "Time in morsels before calls into Python began.", labels=labels[:2]
+        )
         for slot in self._read_slots():
             slot_id = str(slot["slot_id"])
             for source in ("local", "network"):
                 morsels.add_metric([agent_id, slot_id, source], slot[f"{source}_morsels"])
             busy.add_metric([agent_id, slot_id], slot["total_processing_time_us"] / 1e6)
+            gil_wait.add_metric([agent_id, slot_id], slot["gil_wait_us"] / 1e6)
         yield morsels
         yield busy
+        yield gil_wait
+
+    def _operator_families(self, agent_id: str) -> Iterator[Metric]:
+        labels = ["agent_id", "operator"]
+        queue = HistogramMetricFamily("sabot_morsel_queue_seconds", "How long morsels waited.", labels=labels)
+        run = HistogramMetricFamily("sabot_morsel_run_seconds", "How long morsels ran.", labels=labels)
+        for stats in self._read_operators():
+            for family, what in ((queue, "queue"), (run, "run")):
+                buckets = cumulative(stats["bounds_us"], stats[f"{what}_counts"])
+                family.add_metric([agent_id, stats["operator"]], buckets, stats[f"{what}_us"] / 1e6)
+        yield queue
+        yield run
+
+
+def cumulative(bounds_us: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Buckets as Prometheus wants them: each counts what is below its bound in seconds, the last everything. Every
+    other bound is shown, so that the page stays readable.
+    """
+    below = list(itertools.accumulate(counts))
+    shown = [(repr(bound / 1e6), float(count)) for bound, count in zip(bounds_us, below, strict=False)][1::2]
+    return [*shown, ("+Inf", float(below[-1]))]

@@ -17,6 +17,7 @@ from pyarrow import acero
 
 from sabot.errors import JobCancelled
 from sabot.slots import MorselSource, TaskSlotManager
+from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
 
 _CANCEL_SEEN_S = 0.1
@@ -27,7 +28,9 @@ T = TypeVar("T")
 class SlotCalls:
     """The slots as one task sees them. `cancelled` is looked at before each call and while waiting for it."""
 
-    def __init__(self, manager: TaskSlotManager, cancelled: threading.Event, *, morsel_bytes: int, job_id: str) -> None:
+    def __init__(
+        self, manager: TaskSlotManager, cancelled: threading.Event, *, morsel_bytes: MorselBytes, job_id: str
+    ) -> None:
         self._manager = manager
         self._cancelled = cancelled
         self._morsel_bytes = morsel_bytes

@@ -39,6 +39,7 @@ from sabot.dataflow.stage import (
 from sabot.errors import JobCancelled
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
+from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
 from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
 from sabot.wire.agent_pb2 import RunTaskReply
@@ -69,7 +70,7 @@ class TaskLimits:
     `wait_s_max` ends waits that nothing else has ended: dead and frozen peers are found by pings long before.
     """
 
-    morsel_bytes: int
+    morsel_bytes: MorselBytes
     scatter_bytes_max: int
     worker_memory_bytes: int = 4 * 1024**3
     wait_s_max: float = 300.0

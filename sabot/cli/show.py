@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import click
 
 from sabot.cli.agent_call import call_agent
 from sabot.cli.options import agent_option, json_option, timeout_option
+from sabot.cli.timeline import write_timeline
 from sabot.errors import PeerError
 from sabot.shuffle.client import ShuffleClient
 from sabot.wire import agent_pb2
@@ -93,7 +95,13 @@ def agents(agent: str, as_json: bool, timeout_s: float) -> None:
 @json_option
 @timeout_option(30.0)
 @click.option("--set", "num_slots", type=click.IntRange(1, 1024), metavar="N", help="Change the number of slots first.")
-def slots(agent: str, as_json: bool, timeout_s: float, num_slots: int | None) -> None:
+@click.option(
+    "--timeline",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Also write the slots' last morsels to a Parquet file.",
+)
+def slots(agent: str, as_json: bool, timeout_s: float, num_slots: int | None, timeline: Path | None) -> None:
     """Show an agent's slots and what they did, or change their number.
 
     A slot that goes finishes its morsel first; running jobs go on with the slots that are left.
@@ -101,7 +109,10 @@ def slots(agent: str, as_json: bool, timeout_s: float, num_slots: int | None) ->
     \b
     sabot-agent slots
     sabot-agent slots --set 4
+    sabot-agent slots --timeline last.parquet
     """
+    if timeline is not None:
+        write_timeline(agent, timeline, timeout_s=timeout_s)
     if num_slots is None:
         reply = call_agent(agent, "GetSlots", agent_pb2.SlotsRequest(), timeout_s=timeout_s)
     else:

@@ -13,9 +13,23 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from sabot.config.keys import Key, Span, addresses, boolean, byte_size, choice, integer, name, path, seconds, span, text
+from sabot.config.keys import (
+    Key,
+    Span,
+    addresses,
+    boolean,
+    byte_size,
+    byte_size_or_auto,
+    choice,
+    integer,
+    name,
+    path,
+    seconds,
+    span,
+    text,
+)
 from sabot.config.yaml_file import read_yaml
 from sabot.errors import ConfigError
 from sabot.wire.addresses import is_loopback, is_wildcard
@@ -46,7 +60,8 @@ class SlotsSection:
 
     count: int = integer(0, 0, 1024)
     autoscale: Span | None = span(1, 1024)
-    morsel_bytes: int = byte_size(1 * MiB, 1024, 1024 * MiB)
+    morsel_bytes: int | Literal["auto"] = byte_size_or_auto("auto", 1024, 1024 * MiB)
+    timeline_morsels: int = integer(4096, 0, 1024 * 1024)
     worker_memory_bytes: int = byte_size(4096 * MiB, 64 * MiB, 1024 * 1024 * MiB)
 
 

@@ -42,20 +42,26 @@ class Key:
     low: float = 0
     high: float = 0
     choices: tuple[str, ...] = ()
+    auto: bool = False  # "auto" is a value too
 
     def read(self, value: Any, *, is_text: bool) -> Reading:
         """The value as the configuration holds it, or what is wrong with it; `is_text`: from the environment."""
         if value is None or (is_text and value == "" and self.default is None):
             return (None, None) if self.default is None else (None, f"must be {self.wanted}, not empty")
-        if self.kind in ("integer", "seconds", "bytes"):
-            return self._read_number(value, is_text)
-        if self.kind == "boolean":
-            return self._read_boolean(value, is_text)
-        if self.kind == "addresses":
-            return self._read_addresses(value, is_text)
-        if self.kind == "span":
-            return self._read_span(value)
-        return self._read_text(value)
+        if self.auto and value == "auto":
+            return "auto", None
+        match self.kind:
+            case "integer" | "seconds" | "bytes":
+                reading = self._read_number(value, is_text)
+            case "boolean":
+                reading = self._read_boolean(value, is_text)
+            case "addresses":
+                reading = self._read_addresses(value, is_text)
+            case "span":
+                reading = self._read_span(value)
+            case _:
+                reading = self._read_text(value)
+        return reading
 
     @property
     def wanted(self) -> str:
@@ -72,7 +78,7 @@ class Key:
             "choice": f"one of {', '.join(self.choices)}",
             "span": f"{{min: A, max: B}} or A-B, with {self.low:g} <= A <= B <= {self.high:g}",
         }
-        return spoken[self.kind]
+        return ("auto or " if self.auto else "") + spoken[self.kind]
 
     def _read_number(self, value: Any, is_text: bool) -> Reading:
         number = value
@@ -137,6 +143,10 @@ def seconds(default: float, low: float, high: float) -> Any:
 
 def byte_size(default: int, low: int, high: int) -> Any:
     return _field(Key(kind="bytes", default=default, low=low, high=high))
+
+
+def byte_size_or_auto(default: int | Literal["auto"], low: int, high: int) -> Any:
+    return _field(Key(kind="bytes", default=default, low=low, high=high, auto=True))
 
 
 def boolean(default: bool) -> Any:

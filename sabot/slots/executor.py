@@ -8,10 +8,10 @@ from typing import TypedDict
 
 import pyarrow as pa
 
-from sabot.native._native import MorselRun
 from sabot.slots.manager import TaskSlotManager
-from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, check_morsel_bytes
+from sabot.slots.morsel import MorselBytes, MorselSource
 from sabot.slots.operators import FunctionOrExpression, native_operator
+from sabot.slots.sized_run import SizedRun, Sizers
 
 
 class ExecutorStats(TypedDict):
@@ -27,6 +27,7 @@ class MorselExecutor:
 
     def __init__(self, num_threads: int = 0) -> None:
         self._manager = TaskSlotManager(num_threads)
+        self._sizers = Sizers()
         self._lock = threading.Lock()
         self._stats = ExecutorStats(total_morsels_created=0, total_morsels_processed=0, total_batches_executed=0)
 
@@ -39,19 +40,20 @@ class MorselExecutor:
         self, batch: pa.RecordBatch, morsel_bytes: MorselBytes, fn: FunctionOrExpression
     ) -> list[pa.RecordBatch]:
         """The answers for the batch's morsels, in order; a morsel for which `fn` gave None has none."""
-        run = MorselRun(native_operator(fn))
-        add_slices(run, batch, check_morsel_bytes(morsel_bytes), MorselSource.LOCAL)
+        run = SizedRun(
+            self._sizers.attach(native_operator(fn), fn), morsel_bytes, MorselSource.LOCAL, self._manager.job_share()
+        )
         try:
-            run.execute(self._manager.native_pool)
+            run.execute(self._manager.native_pool, [batch])
         finally:
             if run.accepted:
                 self._count(run)
-        return [answer for answer in run.batches() if answer is not None]
+        return [answer for answer in run.answers if answer is not None]
 
-    def _count(self, run: MorselRun) -> None:
+    def _count(self, run: SizedRun) -> None:
         with self._lock:
-            self._stats["total_morsels_created"] += len(run)
-            self._stats["total_morsels_processed"] += len(run) - run.skipped()
+            self._stats["total_morsels_created"] += run.morsels
+            self._stats["total_morsels_processed"] += run.morsels - run.skipped
             self._stats["total_batches_executed"] += 1
 
     def get_stats(self) -> ExecutorStats:

@@ -18,17 +18,14 @@ import pyarrow as pa
 from pyarrow import acero
 
 from sabot.errors import LimitReached, UsageError
-from sabot.native._native import MorselRun, SlotPool, WorkerPools, run_declaration
+from sabot.native._native import MorselResult, MorselRun, SlotPool, WorkerPools, run_declaration
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
     Morsel,
     MorselBytes,
-    MorselResult,
     MorselSource,
     add_morsel,
-    add_slices,
-    check_morsel_bytes,
 )
 from sabot.slots.operators import (
     TIMEOUT_S_MAX,
@@ -37,14 +34,24 @@ from sabot.slots.operators import (
     native_operator,
     operator_in_processes,
 )
+from sabot.slots.sized_run import SizedRun, Sizers
 from sabot.slots.workers import Nursery, WorkerLimits, WorkerPool
 from sabot.slots.workers.pool import Printed, open_failure
 from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
-    from sabot.native._native import SlotStats
+    from sabot.native._native import OperatorStats, SlotStats
 
 SLOTS_MAX = 1024
+TIMELINE_MORSELS_MAX = 1024 * 1024
+
+# 256 KiB a slot, made when its first morsel has run; at a millisecond a morsel the last four seconds.
+TIMELINE_MORSELS = 4096
+
+# What one reading of a timeline gives at most, about 25 MiB.
+TIMELINE_ROWS_MAX = 256 * 1024
+
+# How long a shutdown waits for what runs, once it has skipped the rest.
 _CANCELLED_WAIT_S = 1.0
 
 T = TypeVar("T")
@@ -53,15 +60,19 @@ T = TypeVar("T")
 class TaskSlotManager:
     """`num_slots` native slots, 0 for one per core; every method may be called from any thread.
 
+    `timeline_morsels` is how many of its last morsels each slot keeps for `get_timeline`; 0 turns the timeline off.
+
     Work started from inside a slot runs in that slot, before the call returns. After `shutdown`, and in a process
     forked from this one, whatever starts work raises UsageError.
     """
 
-    def __init__(self, num_slots: int = 0) -> None:
+    def __init__(self, num_slots: int = 0, *, timeline_morsels: int = TIMELINE_MORSELS) -> None:
         _check_count("num_slots", num_slots, at_least=0)
-        self._pool = SlotPool(num_slots)
+        _check_count("timeline_morsels", timeline_morsels, at_least=0, at_most=TIMELINE_MORSELS_MAX)
+        self._pool = SlotPool(num_slots, timeline_morsels=timeline_morsels)
         self._pid = os.getpid()
         self._enqueued = itertools.count()
+        self._sizers = Sizers()
         self._shares = JobShares()
         self._nursery = Nursery()
         self._worker_pools = WorkerPools()
@@ -87,9 +98,30 @@ class TaskSlotManager:
     def get_slot_stats(self) -> list[SlotStats]:
         """One dict per slot, counted since the slot was added; it includes every morsel whose result was returned.
 
+        `busy_us` includes the morsel that runs, and with `idle_us` makes up the slot's time. `gil_wait_us` is the part
+        of it in which calls into Python had not begun, for want of the GIL.
+
         `stolen_morsels` are those that another slot had been dealt and this one ran, for it was idle.
         """
         return self._pool_here().stats()
+
+    def get_operator_stats(self) -> list[OperatorStats]:
+        """One dict per operator, of the 128 used last: how many morsels, and how long they waited and ran.
+
+        `queue_us` and `run_us` are sums. `queue_counts` and `run_counts` count the morsels whose time is below each of
+        `bounds_us` and not below the one before; the last count is of those above all bounds.
+        """
+        return self._pool_here().operator_stats()
+
+    def get_timeline(self, *, morsels_max: int = TIMELINE_ROWS_MAX) -> pa.Table:
+        """The last morsels of all slots, by start: slot, job, operator, source, partition, start, end, rows, bytes,
+        stolen and gil_wait, the wait until its calls into Python began. Reading holds up no slot.
+
+        An operator or a job that many others have followed, or that has no name, is null; so are partition, rows and
+        bytes of a call. A morsel run inside another has a row of its own, within the other's time. Empty when the
+        timeline is off.
+        """
+        return pa.Table.from_batches([self._pool_here().timeline(morsels_max)])
 
     def job_share(self, job: str | None = None, weight: float | None = None) -> JobShare:
         """The account for work of `job`; a weight without a job makes a job of its own, once per call of this."""
@@ -147,20 +179,18 @@ class TaskSlotManager:
             run = MorselRun(native_operator(fn_or_expression))
         else:
             run = MorselRun(operator_in_processes(fn_or_expression, workers, timeout_s))
-        sources = []
         for morsel in morsels:
             add_morsel(run, morsel)
-            sources.append(morsel.source)
         if not ordered:
             run.list_ended()
             run.submit(self._pool_here(), None, share.job, share.weight)
-            return _as_they_end(run, sources, workers)
+            return _as_they_end(run, workers)
         try:
             run.execute(self._pool_here(), None, share.job, share.weight)
         finally:
             if workers is not None:
                 workers.close()
-        return [_result(run, morsel_id, source) for morsel_id, source in enumerate(sources)]
+        return run.results()
 
     def worker_pool(
         self,
@@ -203,7 +233,7 @@ class TaskSlotManager:
         share = self._shares.share(job, weight)
         run = MorselRun(native_operator(operator))
         add_morsel(run, morsel)
-        future = MorselFuture(run, next(self._enqueued), morsel.source)
+        future = MorselFuture(run, next(self._enqueued))
         run.submit(self._pool_here(), future.settle, share.job, share.weight)
         return future
 
@@ -236,12 +266,9 @@ class TaskSlotManager:
         When `cancel` is set the morsels that have not started are skipped and JobCancelled is raised.
         """
         share = self._shares.share(job, weight)
-        run = MorselRun(native_operator(operator))
-        size_bytes = check_morsel_bytes(morsel_bytes)
-        for batch in batches:
-            add_slices(run, batch, size_bytes, source)
-        run.execute(self._pool_here(), cancel, share.job, share.weight)
-        return run.batches()
+        run = SizedRun(self._sizers.attach(native_operator(operator), operator), morsel_bytes, source, share)
+        run.execute(self._pool_here(), batches, cancel)
+        return run.answers
 
     def run_plan(
         self,
@@ -318,26 +345,19 @@ class TaskSlotManager:
         return self._pool
 
 
-def _result(run: MorselRun, morsel_id: int, source: MorselSource) -> MorselResult:
-    batch, slot_id, queue_us, run_us = run.outcome(morsel_id)
-    return MorselResult(
-        batch=batch, morsel_id=morsel_id, slot_id=slot_id, source=source, queue_us=queue_us, run_us=run_us
-    )
-
-
-def _as_they_end(run: MorselRun, sources: Sequence[MorselSource], workers: WorkerPool | None) -> Iterator[MorselResult]:
+def _as_they_end(run: MorselRun, workers: WorkerPool | None) -> Iterator[MorselResult]:
     try:
         while (morsel_id := run.next_ended()) is not None:
-            yield _result(run, morsel_id, sources[morsel_id])
+            yield run.result(morsel_id, morsel_id)
         run.raise_failure()
     finally:
         if workers is not None:
             workers.close()
 
 
-def _check_count(name: str, value: int, *, at_least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= SLOTS_MAX:
-        raise UsageError(f"{name} is {value!r}; give an integer from {at_least} to {SLOTS_MAX}")
+def _check_count(name: str, value: int, *, at_least: int, at_most: int = SLOTS_MAX) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= at_most:
+        raise UsageError(f"{name} is {value!r}; give an integer from {at_least} to {at_most}")
 
 
 def _close(pool: SlotPool, pid: int, nursery: Nursery, worker_pools: WorkerPools) -> None:

@@ -5,26 +5,17 @@ Also how a batch is cut into morsels of so many bytes. Nothing here runs anythin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import Literal
 
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import MorselRun
+from sabot.native._native import MorselResult, MorselRun
+from sabot.native.morsel_source import MorselSource
+
+__all__ = ["Morsel", "MorselBytes", "MorselResult", "MorselSource"]
 
 MorselBytes = int | Literal["auto"]
-
-# What "auto" stands for: the rows of a morsel then fit a core's own cache together with what is made of them.
-AUTO_MORSEL_BYTES = 1024 * 1024
-
-
-class MorselSource(Enum):
-    """LOCAL: made on this agent, its own chunks included; NETWORK: came from another agent."""
-
-    LOCAL = "local"
-    NETWORK = "network"
 
 
 class Morsel:
@@ -67,18 +58,6 @@ class Morsel:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MorselResult:
-    """What an operator made of one morsel. `batch` is None where it gave no rows; times are in microseconds."""
-
-    batch: pa.RecordBatch | None
-    morsel_id: int
-    slot_id: int
-    source: MorselSource
-    queue_us: int
-    run_us: int
-
-
 def add_morsel(run: MorselRun, morsel: Morsel) -> None:
     """Adds `morsel` to a run; UsageError where it is not one, or its rows are not in its batch."""
     if not isinstance(morsel, Morsel):
@@ -101,29 +80,43 @@ def add_morsel(run: MorselRun, morsel: Morsel) -> None:
         ) from error
 
 
-def check_morsel_bytes(morsel_bytes: MorselBytes) -> int:
-    """The size in bytes; UsageError for what is neither "auto" nor a positive integer."""
+def check_morsel_bytes(morsel_bytes: MorselBytes) -> int | None:
+    """The size in bytes, None for "auto"; UsageError for what is neither "auto" nor a positive integer."""
     if morsel_bytes == "auto":
-        return AUTO_MORSEL_BYTES
+        return None
     if not isinstance(morsel_bytes, int) or isinstance(morsel_bytes, bool) or morsel_bytes < 1:
         raise UsageError(f'morsel_bytes is {morsel_bytes!r}; give "auto" or a number of bytes above 0')
     return int(morsel_bytes)
 
 
-def rows_per_morsel(batch: pa.RecordBatch, morsel_bytes: int) -> int:
-    """How many rows of `batch` fit `morsel_bytes`, by its average row; at least one."""
+def rows_per_morsel(batch: pa.RecordBatch, morsel_bytes: int, num_bytes: int) -> int:
+    """How many rows of `batch`, of `num_bytes`, fit `morsel_bytes`, by its average row; at least one."""
     rows: int = batch.num_rows
+    return max(1, rows if num_bytes == 0 else morsel_bytes * rows // num_bytes)
+
+
+def batch_bytes(batch: pa.RecordBatch) -> int:
+    """What the batch's rows refer to; of its whole buffers where Arrow cannot tell."""
     try:
-        batch_bytes: int = batch.nbytes
-    except pa.ArrowNotImplementedError:  # of some layouts Arrow cannot tell the size of a slice
-        batch_bytes = batch.get_total_buffer_size()
-    return max(1, rows if batch_bytes == 0 else morsel_bytes * rows // batch_bytes)
+        return int(batch.nbytes)
+    except pa.ArrowNotImplementedError:
+        return int(batch.get_total_buffer_size())
 
 
-def add_slices(run: MorselRun, batch: pa.RecordBatch, morsel_bytes: int, source: MorselSource) -> None:
-    """Adds the whole batch in morsels of `morsel_bytes`; without rows it is one morsel, so that its schema is seen."""
+def check_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch itself; UsageError for what is none."""
     if not isinstance(batch, pa.RecordBatch):
         raise UsageError(
             f"the rows are in a {type(batch).__qualname__}; give pyarrow.RecordBatch objects (a Table has to_batches())"
         )
-    run.add_slices(batch, rows_per_morsel(batch, morsel_bytes), 0, source is MorselSource.NETWORK)
+    return batch
+
+
+def add_slices(
+    run: MorselRun, batch: pa.RecordBatch, morsel_bytes: int, source: MorselSource, num_bytes: int | None = None
+) -> None:
+    """Adds the whole batch in morsels of `morsel_bytes`; without rows it is one morsel, so that its schema is seen."""
+    check_batch(batch)
+    if num_bytes is None:
+        num_bytes = batch_bytes(batch)
+    run.add_slices(batch, rows_per_morsel(batch, morsel_bytes, num_bytes), 0, source is MorselSource.NETWORK)

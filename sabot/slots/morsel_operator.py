@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
 from sabot.errors import UsageError
 from sabot.native._native import MorselRun, Operator
 from sabot.slots.manager import TaskSlotManager
-from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, check_morsel_bytes
+from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, batch_bytes, check_batch, check_morsel_bytes
+from sabot.slots.morsel_sizer import share_of_slot
 from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
+from sabot.slots.sized_run import SizedRun, sizer_of
 from sabot.slots.workers import WorkerPool
 
 # How many morsels per slot a stream is ahead of its reader: one running, one ready.
@@ -19,11 +21,11 @@ AHEAD_PER_SLOT = 2
 
 
 class MorselOperator:
-    """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" is 1 MiB.
+    """Runs `fn_or_expression` in the manager's slots on morsels of `morsel_bytes`; "auto" learns from each batch how
+    large the next ones should be, so that one takes about a millisecond, and some where Python is called.
 
     With `processes` a function runs in worker processes of its own, one for each slot, that live as long as this object
-    and the slots; `timeout_s` then bounds its time on one morsel. With a `weight` and no `job` it
-    is a job of its own.
+    and the slots; `timeout_s` then bounds its time on one morsel. With a `weight` and no `job` it is a job of its own.
     """
 
     def __init__(
@@ -46,7 +48,8 @@ class MorselOperator:
             check_no_timeout(timeout_s)
             self._native_operator = native_operator(fn_or_expression)
         self._manager = manager
-        self._morsel_bytes = check_morsel_bytes(morsel_bytes)
+        check_morsel_bytes(morsel_bytes)
+        self._morsel_bytes = morsel_bytes
         self._share = manager.job_share(job, weight)
 
     @property
@@ -62,7 +65,9 @@ class MorselOperator:
         """The batch's rows after the operator, in order. Where it gave None for every morsel: no rows, of the batch's
         own schema, since no other is known.
         """
-        answer = self._finish(self._start(batch))
+        run = SizedRun(self._native_operator, self._morsel_bytes, MorselSource.LOCAL, self._share)
+        run.execute(self._manager.native_pool, [batch])
+        answer = self._joined(run.answers)
         return batch.slice(0, 0) if answer is None else answer
 
     def process(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -92,14 +97,25 @@ class MorselOperator:
 
     def _start(self, batch: pa.RecordBatch) -> MorselRun:
         run = MorselRun(self._native_operator)
-        add_slices(run, batch, self._morsel_bytes, MorselSource.LOCAL)
+        add_slices(run, batch, self._size_for(batch), MorselSource.LOCAL)
         run.submit(self._manager.native_pool, None, self._share.job, self._share.weight)
         return run
+
+    def _size_for(self, batch: pa.RecordBatch) -> int:
+        if self._morsel_bytes != "auto":
+            return self._morsel_bytes
+        sizer = sizer_of(self._native_operator)
+        return share_of_slot(batch_bytes(check_batch(batch)), sizer.morsel_bytes, self._manager.get_num_slots())
 
     def _finish(self, run: MorselRun) -> pa.RecordBatch | None:
         run.wait()
         run.raise_failure()
-        answers = [answer for answer in run.batches() if answer is not None]
+        if self._morsel_bytes == "auto":
+            sizer_of(self._native_operator).observe(run.costs())
+        return self._joined(run.batches())
+
+    def _joined(self, given: Sequence[pa.RecordBatch | None]) -> pa.RecordBatch | None:
+        answers = [answer for answer in given if answer is not None]
         if len(answers) <= 1:
             return answers[0] if answers else None
         if any(not answer.schema.equals(answers[0].schema) for answer in answers):

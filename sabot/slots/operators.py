@@ -7,6 +7,7 @@ one go; only a call takes the GIL, and a call in a worker process does not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
@@ -39,8 +40,10 @@ FunctionOrExpression: TypeAlias = MorselFunction | pc.Expression | HasNativeOper
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """A callable's name for messages."""
-    return str(getattr(function, "__qualname__", None) or repr(function))
+    """A callable's name for messages and statistics; that of what it calls where it is a functools.partial."""
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 
 class Pipeline:
@@ -52,7 +55,7 @@ class Pipeline:
 
     def __init__(self, steps: Sequence[PipelineStep], *, workers: WorkerPool | None = None) -> None:
         self._workers = workers
-        self._native_operator = Operator(" -> ".join(str(step[0]) for step in steps if step) or "nothing")
+        self._native_operator = Operator(" -> ".join(_step_name(step) for step in steps) or "nothing")
         for step in steps:
             self._add(step)
 
@@ -83,6 +86,17 @@ class Pipeline:
         if not all(isinstance(expression, pc.Expression) for expression in expressions):
             raise UsageError(f"a projection is made of pyarrow.compute.Expression objects: {expressions!r}")
         self._native_operator.add_project(names, expressions)
+
+
+def _step_name(step: PipelineStep) -> str:
+    match step:
+        case ("call" | "worker", PackedFunction(name=name), *_):
+            return name
+        case ("call" | "worker", function, *_) if callable(function):
+            return function_name(function)
+        case (kind, *_):
+            return str(kind)
+    return "nothing"
 
 
 def add_worker_call(

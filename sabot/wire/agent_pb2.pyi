@@ -101,7 +101,7 @@ class ListAgentsReply(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class SlotStats(_message.Message):
-    __slots__ = ("slot_id", "busy", "morsels_processed", "local_morsels", "network_morsels", "stolen_morsels", "total_processing_time_us")
+    __slots__ = ("slot_id", "busy", "morsels_processed", "local_morsels", "network_morsels", "stolen_morsels", "total_processing_time_us", "idle_us", "busy_us", "gil_wait_us")
     SLOT_ID_FIELD_NUMBER: _ClassVar[int]
     BUSY_FIELD_NUMBER: _ClassVar[int]
     MORSELS_PROCESSED_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,9 @@ class SlotStats(_message.Message):
     NETWORK_MORSELS_FIELD_NUMBER: _ClassVar[int]
     STOLEN_MORSELS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_PROCESSING_TIME_US_FIELD_NUMBER: _ClassVar[int]
+    IDLE_US_FIELD_NUMBER: _ClassVar[int]
+    BUSY_US_FIELD_NUMBER: _ClassVar[int]
+    GIL_WAIT_US_FIELD_NUMBER: _ClassVar[int]
     slot_id: int
     busy: bool
     morsels_processed: int
@@ -116,7 +119,10 @@ class SlotStats(_message.Message):
     network_morsels: int
     stolen_morsels: int
     total_processing_time_us: int
-    def __init__(self, slot_id: _Optional[int] = ..., busy: bool = ..., morsels_processed: _Optional[int] = ..., local_morsels: _Optional[int] = ..., network_morsels: _Optional[int] = ..., stolen_morsels: _Optional[int] = ..., total_processing_time_us: _Optional[int] = ...) -> None: ...
+    idle_us: int
+    busy_us: int
+    gil_wait_us: int
+    def __init__(self, slot_id: _Optional[int] = ..., busy: bool = ..., morsels_processed: _Optional[int] = ..., local_morsels: _Optional[int] = ..., network_morsels: _Optional[int] = ..., stolen_morsels: _Optional[int] = ..., total_processing_time_us: _Optional[int] = ..., idle_us: _Optional[int] = ..., busy_us: _Optional[int] = ..., gil_wait_us: _Optional[int] = ...) -> None: ...
 
 class SlotsRequest(_message.Message):
     __slots__ = ()
@@ -139,6 +145,18 @@ class SlotsReply(_message.Message):
     queue_depth: int
     slots: _containers.RepeatedCompositeFieldContainer[SlotStats]
     def __init__(self, num_slots: _Optional[int] = ..., available_slots: _Optional[int] = ..., queue_depth: _Optional[int] = ..., slots: _Optional[_Iterable[_Union[SlotStats, _Mapping]]] = ...) -> None: ...
+
+class TimelineRequest(_message.Message):
+    __slots__ = ("morsels_max",)
+    MORSELS_MAX_FIELD_NUMBER: _ClassVar[int]
+    morsels_max: int
+    def __init__(self, morsels_max: _Optional[int] = ...) -> None: ...
+
+class TimelineReply(_message.Message):
+    __slots__ = ("arrow_stream",)
+    ARROW_STREAM_FIELD_NUMBER: _ClassVar[int]
+    arrow_stream: bytes
+    def __init__(self, arrow_stream: _Optional[bytes] = ...) -> None: ...
 
 class StopRequest(_message.Message):
     __slots__ = ()

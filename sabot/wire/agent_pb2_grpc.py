@@ -59,6 +59,11 @@ class AgentControlStub(object):
                 request_serializer=sabot_dot_wire_dot_agent__pb2.SetSlotsRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.SlotsReply.FromString,
                 _registered_method=True)
+        self.GetTimeline = channel.unary_unary(
+                '/sabot.v1.AgentControl/GetTimeline',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.TimelineRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.TimelineReply.FromString,
+                _registered_method=True)
         self.Stop = channel.unary_unary(
                 '/sabot.v1.AgentControl/Stop',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.StopRequest.SerializeToString,
@@ -136,6 +141,13 @@ class AgentControlServicer(object):
 
     def SetSlots(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTimeline(self, request, context):
+        """The last morsels of all slots.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -228,6 +240,11 @@ def add_AgentControlServicer_to_server(servicer, server):
                     servicer.SetSlots,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.SetSlotsRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.SlotsReply.SerializeToString,
+            ),
+            'GetTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTimeline,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.TimelineRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.TimelineReply.SerializeToString,
             ),
             'Stop': grpc.unary_unary_rpc_method_handler(
                     servicer.Stop,
@@ -410,6 +427,33 @@ class AgentControl(object):
             '/sabot.v1.AgentControl/SetSlots',
             sabot_dot_wire_dot_agent__pb2.SetSlotsRequest.SerializeToString,
             sabot_dot_wire_dot_agent__pb2.SlotsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/GetTimeline',
+            sabot_dot_wire_dot_agent__pb2.TimelineRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.TimelineReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pyarrow as pa
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from sabot.agent.context import AgentContext
 from sabot.agent.daemon import Daemon
 from sabot.agent.state_dir import read_agent_file
 from sabot.config import Config, load_config
@@ -224,6 +226,25 @@ def test_slots_are_set_and_shown(config: Config) -> None:
 
     _, (changed, shown, (me,)) = live(config, use)
     assert changed.num_slots == shown.num_slots == len(shown.slots) == me.slots == 3
+
+
+def test_timeline_is_an_arrow_stream_of_bounded_length(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def rows(agent: Running, morsels_max: int) -> int:
+        reply = await agent.stub.GetTimeline(agent_pb2.TimelineRequest(morsels_max=morsels_max))
+        with pa.ipc.open_stream(reply.arrow_stream) as reader:
+            return int(reader.read_all().num_rows)
+
+    async def use(agent: Running) -> list[int]:
+        manager = AgentContext.get_instance().task_slot_manager
+        for _ in range(5):
+            await asyncio.wrap_future(manager.call_in_slot(int))
+        found = [await rows(agent, morsels_max) for morsels_max in (0, 2, -1)]
+        monkeypatch.setattr("sabot.agent.control.TIMELINE_BYTES_MAX", 150)
+        return [*found, await rows(agent, 0)]
+
+    _, (whole, two, negative, cut) = live(config, use)
+    assert (whole, two, negative) == (5, 2, 5)
+    assert 0 < cut < 5
 
 
 def test_status_says_what_the_jobs_say(config: Config) -> None:

@@ -167,13 +167,32 @@ NUMBERS = {
     "shuffle_bytes_received": 12,
 }
 SLOTS = [
-    {"slot_id": 0, "local_morsels": 4, "network_morsels": 5, "total_processing_time_us": 2_000_000},
-    {"slot_id": 1, "local_morsels": 1, "network_morsels": 0, "total_processing_time_us": 0},
+    {
+        "slot_id": 0,
+        "local_morsels": 4,
+        "network_morsels": 5,
+        "total_processing_time_us": 2_000_000,
+        "gil_wait_us": 500_000,
+    },
+    {"slot_id": 1, "local_morsels": 1, "network_morsels": 0, "total_processing_time_us": 0, "gil_wait_us": 0},
+]
+
+
+OPERATORS = [
+    {
+        "operator": "filter",
+        "morsels": 6,
+        "queue_us": 3_000_000,
+        "run_us": 4_000_000,
+        "queue_counts": [1, 2, 0, 0, 3],
+        "run_counts": [0, 0, 0, 6, 0],
+        "bounds_us": (1.0, 2.0, 4.0, 8.0),
+    }
 ]
 
 
 def test_page_says_each_number_with_its_kind() -> None:
-    page = MetricsPage(metrics=lambda: dict(NUMBERS), slots=lambda: SLOTS)
+    page = MetricsPage(metrics=lambda: dict(NUMBERS), slots=lambda: SLOTS, operators=lambda: OPERATORS)
     families = list(text_string_to_metric_families(page().decode()))
     kinds = {family.name: family.type for family in families}
     samples = {
@@ -197,5 +216,17 @@ def test_page_says_each_number_with_its_kind() -> None:
         ("sabot_slot_morsels_total", "1", "network"): 0,
         ("sabot_slot_busy_seconds_total", "0"): 2,
         ("sabot_slot_busy_seconds_total", "1"): 0,
+        ("sabot_slot_gil_wait_seconds_total", "0"): 0.5,
+        ("sabot_slot_gil_wait_seconds_total", "1"): 0,
+        ("sabot_morsel_queue_seconds_bucket", "2e-06", "filter"): 3,
+        ("sabot_morsel_queue_seconds_bucket", "8e-06", "filter"): 3,
+        ("sabot_morsel_queue_seconds_bucket", "+Inf", "filter"): 6,
+        ("sabot_morsel_queue_seconds_count", "filter"): 6,
+        ("sabot_morsel_queue_seconds_sum", "filter"): 3,
+        ("sabot_morsel_run_seconds_bucket", "2e-06", "filter"): 0,
+        ("sabot_morsel_run_seconds_bucket", "8e-06", "filter"): 6,
+        ("sabot_morsel_run_seconds_bucket", "+Inf", "filter"): 6,
+        ("sabot_morsel_run_seconds_count", "filter"): 6,
+        ("sabot_morsel_run_seconds_sum", "filter"): 4,
     }
     assert (kinds["sabot_slots"], kinds["sabot_slot_morsels"]) == ("gauge", "counter")

@@ -11,9 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
+import sabot
 from sabot.cli.main import cli
 from tests.agent.processes import AgentProcess, Agents
 
@@ -81,6 +85,23 @@ def test_slots_are_shown_and_set(run: Run, agents: Agents) -> None:
     shown = run("slots", "--agent", a.control).stdout.splitlines()
     assert shown[0] == "3 slots, 3 available, 0 morsels queued"
     assert len(shown) == 5
+
+
+def test_timeline_is_written_as_parquet(run: Run, agent: AgentProcess, tmp_path: Path) -> None:
+    with sabot.connect(agent.control) as session:
+        rows = session.from_table(pa.table({"a": list(range(1_000))})).filter(pc.field("a") > 10).to_table()
+    assert rows.num_rows == 989
+    file = tmp_path / "last.parquet"
+    result = run("slots", "--agent", agent.control, "--timeline", str(file))
+    table = pq.read_table(file)
+    assert result.stderr.startswith(f"{table.num_rows} morsels written to ")
+    assert {"slot", "job", "operator", "start", "end", "gil_wait"} <= set(table.column_names)
+    assert "filter" in table["operator"].to_pylist()
+    assert all(job for job in table["job"].to_pylist())
+
+
+def test_timeline_that_cannot_be_written_is_the_users_fault(run: Run, agent: AgentProcess, tmp_path: Path) -> None:
+    failed(run("slots", "--agent", agent.control, "--timeline", str(tmp_path / "no" / "a.parquet")), 2, "no/a.parquet")
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1025", "x"])

@@ -60,6 +60,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "slots.count": (3, "3", 3),
     "slots.autoscale": ({"min": 2, "max": 8}, "2-8", Span(min=2, max=8)),
     "slots.morsel_bytes": ("64 KiB", "64 KiB", 65536),
+    "slots.timeline_morsels": (0, "0", 0),
     "slots.worker_memory_bytes": ("1 GiB", "1 GiB", 1 << 30),
     "shuffle.open_wait_s": (0.5, "0.5", 0.5),
     "shuffle.stream_timeout_s": (60, "60", 60.0),

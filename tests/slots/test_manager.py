@@ -51,6 +51,9 @@ def test_counters_include_every_morsel_whose_result_was_returned(
         "network_morsels",
         "stolen_morsels",
         "total_processing_time_us",
+        "idle_us",
+        "busy_us",
+        "gil_wait_us",
     }
 
 

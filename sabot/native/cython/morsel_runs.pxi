@@ -31,11 +31,13 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
         int64_t num_rows
         int64_t partition_id
         CSource source
+        int64_t num_bytes
     cdef struct CMorselOutcome "sabot::operators::MorselOutcome":
         shared_ptr[CRecordBatch] rows
         int slot_id
         int64_t queue_us
         int64_t run_us
+        int64_t gil_wait_us
     cdef struct CMorselFailure "sabot::operators::MorselFailure":
         CStatus status
         size_t index
@@ -46,6 +48,8 @@ cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operato
     cdef cppclass CMorselRun "sabot::operators::MorselRun"(CRun):
         CMorselRun(shared_ptr[CSteps] steps) except +
         void Add(CMorsel morsel) except +
+        void SetNames(CItemNames names)
+        void SetFirst(size_t morsel)
         void ListEnded()
         void PutLargeFirst() except +
         void NotifyOnFinish(void (*on_finished)(void*) noexcept nogil, void* context)
@@ -74,6 +78,7 @@ cdef class _Function:
 
 cdef void _call_function(void* context, const shared_ptr[CRecordBatch]& rows, shared_ptr[CRecordBatch]* result,
                          void** exception) noexcept with gil:
+    EndGilWait()
     cdef _Function function = <_Function>context
     try:
         answer = function.function(pyarrow_wrap_batch(rows))
@@ -97,6 +102,8 @@ cdef class Operator:
 
     cdef shared_ptr[CSteps] steps
     cdef readonly str name
+    cdef readonly bint calls_python  # here or in a worker process
+    cdef public object sizer  # what sabot.slots has learnt of how large its morsels should be
     cdef object open_failure
 
     def __cinit__(self, str name):
@@ -118,6 +125,7 @@ cdef class Operator:
         self.steps.get().push_back(MakeFilterOrColumn(expression.expr, str(expression).encode()))
 
     def add_call(self, function, str name):
+        self.calls_python = True
         cdef _Function held = _Function.__new__(_Function)
         held.function = function
         held.name = name
@@ -130,6 +138,7 @@ cdef class Operator:
 
     def add_worker_call(self, NativeWorkerPool pool not None, WorkerFunction function not None, double timeout_s):
         """`timeout_s` bounds one morsel; 0: nothing does."""
+        self.calls_python = True
         cdef CCallLimits limits = pool.limits
         limits.timeout = CMilliseconds(<int64_t>(timeout_s * 1000))
         self.open_failure = pool.open_failure
@@ -155,10 +164,13 @@ cdef class MorselRun:
     cdef SlotPool slots  # that it was submitted to
     cdef readonly bint accepted, cancelled
     cdef size_t count
+    cdef str name
+    cdef public size_t first_morsel  # how many morsels of the same call are in runs before this one
     cdef size_t ended_seen  # when a wait last looked
     cdef size_t taken       # by next_ended
 
     def __cinit__(self, Operator operator not None):
+        self.name = operator.name
         self.run = make_shared[CMorselRun](operator.steps)
         self.open_failure = operator.open_failure
 
@@ -208,6 +220,8 @@ cdef class MorselRun:
             self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
         self.pool = pool.pool
         self.slots = pool
+        self.run.get().SetNames(pool.pool.get().logbook().Name(job.encode(), self.name.encode()))
+        self.run.get().SetFirst(self.first_morsel)
         self.run.get().PutLargeFirst()
         with nogil:
             outcome = pool.pool.get().Submit(<shared_ptr[CRun]>self.run, share)
@@ -303,7 +317,7 @@ cdef class MorselRun:
                 raise self.raised
             failure = &self.run.get().failure()
             error = self.raised = self._error_of(self.run.get().TakeFailureStatus())
-            note = (f"slot={failure.slot_id} morsel={failure.index} "
+            note = (f"slot={failure.slot_id} morsel={self.first_morsel + failure.index} "
                     f"partition={self.run.get().morsel(failure.index).partition_id}")
             if failure.others:
                 note += f" ({failure.others} more morsels failed)"
@@ -328,15 +342,33 @@ cdef class MorselRun:
         except Exception as error:
             return error
 
-    def outcomes(self):
-        """A list of (batch or None, slot_id, queue_us, run_us), in the order in which the morsels were added."""
+    def results(self):
+        """Every morsel's, in the order in which they were added."""
         cdef size_t i
-        return [self.outcome(i) for i in range(self.count)]
+        return [self.result(i, i) for i in range(self.count)]
 
-    def outcome(self, size_t index):
-        """One of them; of a morsel that has ended."""
+    cpdef MorselResult result(self, size_t index, int64_t morsel_id):
+        """One of them, under another number; of a morsel that has ended."""
         cdef const CMorselOutcome* outcome = &self.run.get().outcome(index)
-        return self._rows(index), outcome.slot_id, outcome.queue_us, outcome.run_us
+        cdef MorselResult result = MorselResult.__new__(MorselResult)
+        result.batch = self._rows(index)
+        result.morsel_id = morsel_id
+        result.slot_id = outcome.slot_id
+        result.source = _network if self.run.get().morsel(index).source == CSource.kNetwork else _local
+        result.queue_us = outcome.queue_us
+        result.run_us = outcome.run_us
+        return result
+
+    def costs(self):
+        """A list of (bytes, run_us, gil_wait_us) of the morsels that ran. To be called after the end."""
+        cdef const CMorselOutcome* outcome
+        cdef size_t i
+        found = []
+        for i in range(self.count):
+            outcome = &self.run.get().outcome(i)
+            if outcome.slot_id >= 0:
+                found.append((self.run.get().morsel(i).num_bytes, outcome.run_us, outcome.gil_wait_us))
+        return found
 
     def batches(self):
         """The morsels' batches, None where there are no rows, in the order in which they were added."""

@@ -22,6 +22,8 @@ cdef extern from "sabot/native/slots/run.h" namespace "sabot::slots" nogil:
         double weight
         cbool valid()
 
+include "logbook.pxi"
+
 cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil:
     cdef enum class COutcome "sabot::slots::Outcome":
         kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads, kBusy
@@ -33,9 +35,13 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         int64_t network_morsels
         int64_t stolen_morsels
         int64_t total_processing_time_us
+        int64_t idle_us
+        int64_t busy_us
+        int64_t gil_wait_us
     cdef cppclass CSlotPoolOptions "sabot::slots::SlotPool::Options":
         int num_slots
         size_t queue_capacity
+        size_t timeline_morsels
         cbool fair
         cbool steal
         cbool wake
@@ -53,6 +59,7 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         int64_t queue_depth_approx()
         int parked_slots_approx()
         vector[CSlotStats] stats()
+        CLogbook& logbook()
         cbool on_slot_thread()
 
 cdef extern from "sabot/native/operators/call_run.h" namespace "sabot::operators" nogil:
@@ -61,7 +68,7 @@ cdef extern from "sabot/native/operators/call_run.h" namespace "sabot::operators
         void (*call)(void*, int) noexcept nogil
         void (*finished)(void*) noexcept nogil
     cdef cppclass CCallRun "sabot::operators::CallRun"(CRun):
-        CCallRun(CCallHooks hooks, void* context, CSource source) except +
+        CCallRun(CCallHooks hooks, void* context, CSource source, CItemNames names) except +
 
 cdef extern from "sabot/native/cython/slot_thread.h" namespace "sabot" nogil:
     void EnterSlotThread() noexcept
@@ -117,10 +124,12 @@ cdef class SlotPool:
     cdef readonly bint given_up
     cdef object __weakref__
 
-    def __cinit__(self, int num_slots, size_t queue_capacity=4096, *, bint fair=True, bint steal=True):
+    def __cinit__(self, int num_slots, size_t queue_capacity=4096, *, size_t timeline_morsels=0, bint fair=True,
+                  bint steal=True):
         cdef CSlotPoolOptions options
         options.num_slots = num_slots
         options.queue_capacity = queue_capacity
+        options.timeline_morsels = timeline_morsels
         options.fair = fair
         options.steal = steal
         cdef unique_ptr[CSlotPool] made
@@ -154,6 +163,13 @@ cdef class SlotPool:
         cdef vector[CSlotStats] stats = self.pool.get().stats()
         return [dict(one) for one in stats]
 
+    def operator_stats(self):
+        return _operator_stats(&self.pool.get().logbook())
+
+    def timeline(self, size_t morsels_max):
+        """The last morsels as one batch, by start."""
+        return _timeline(&self.pool.get().logbook(), morsels_max)
+
     def add_slots(self, int count):
         cdef COutcome outcome
         with nogil:
@@ -186,7 +202,7 @@ cdef class SlotPool:
         """Ends the waits for morsels that still run: nobody waits for them any more."""
         self.given_up = True
 
-    def call(self, function, on_finished, bint network, str job="", double weight=1.0):
+    def call(self, function, on_finished, bint network, str job="", double weight=1.0, *, str name=""):
         """Runs `function()` once in a slot, then `on_finished(ran, result, exception)`; not `ran` means skipped."""
         cdef CJobShare share = _share_of(job, weight)
         cdef _SlotCall call = _SlotCall.__new__(_SlotCall)
@@ -197,7 +213,8 @@ cdef class SlotPool:
         hooks.call = _run_slot_call
         hooks.finished = _finish_slot_call
         cdef shared_ptr[CRun] run = <shared_ptr[CRun]>make_shared[CCallRun](
-            hooks, <void*>call, CSource.kNetwork if network else CSource.kLocal)
+            hooks, <void*>call, CSource.kNetwork if network else CSource.kLocal,
+            self.pool.get().logbook().Name(job.encode(), name.encode()))
         cdef COutcome outcome
         Py_INCREF(call)  # the run's, until it has finished
         with nogil:
@@ -213,6 +230,7 @@ cdef class _SlotCall:
 
 
 cdef void _run_slot_call(void* context, int slot_id) noexcept with gil:
+    EndGilWait()
     cdef _SlotCall call = <_SlotCall>context
     call.ran = True
     try:
@@ -234,4 +252,5 @@ cdef void _finish_slot_call(void* context) noexcept with gil:
 
 
 include "workers.pxi"
+include "morsel_result.pxi"
 include "morsel_runs.pxi"

@@ -4,12 +4,13 @@
 #include <cstdint>
 #include <memory>
 
+#include "sabot/native/slots/item_note.h"
 #include "sabot/native/slots/run.h"
 
 namespace sabot::operators {
 
-/// The functions take the GIL themselves and never throw; `call` is given the slot, `finished` follows it, or comes
-/// alone where the call was skipped.
+/// The functions take the GIL themselves, `call` tells GilWait when it has it, and never throw; `call` is given the
+/// slot, `finished` follows it, or comes alone where the call was skipped.
 struct CallHooks {
   void (*enter_slot)();
   void (*call)(void* context, int slot_id);
@@ -18,11 +19,14 @@ struct CallHooks {
 
 class CallRun final : public slots::Run {
  public:
-  CallRun(CallHooks hooks, void* context, slots::Source source) : hooks_(hooks), context_(context), source_(source) {}
+  CallRun(CallHooks hooks, void* context, slots::Source source, slots::ItemNames names = {})
+      : hooks_(hooks), context_(context), source_(source), names_(names) {}
 
   size_t item_count() const noexcept override { return 1; }
   slots::Source source_of(size_t) const noexcept override { return source_; }
   void RunItem(size_t, int slot_id, int64_t) noexcept override {
+    if (slots::ItemNote* note = slots::NoteScope::Here()) note->names = names_;
+    slots::GilWait::Begin();
     hooks_.enter_slot();
     hooks_.call(context_, slot_id);
   }
@@ -33,6 +37,7 @@ class CallRun final : public slots::Run {
   const CallHooks hooks_;
   void* const context_;
   const slots::Source source_;
+  const slots::ItemNames names_;
 };
 
 }  // namespace sabot::operators

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "sabot/native/operators/step.h"
+#include "sabot/native/slots/item_note.h"
 
 namespace sabot::operators {
 namespace {
@@ -11,6 +12,7 @@ class CallStep final : public Step {
   CallStep(PythonHooks hooks, void* function) : hooks_(hooks), function_(function, hooks.release) {}
 
   arrow::Result<Rows> Run(const Rows& rows, const Place& place) const override {
+    slots::GilWait::Begin();
     hooks_.enter_slot();
     Rows result;
     void* exception = nullptr;

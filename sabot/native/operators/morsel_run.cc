@@ -1,5 +1,7 @@
 #include "sabot/native/operators/morsel_run.h"
 
+#include <arrow/util/byte_size.h>
+
 #include <algorithm>
 #include <chrono>
 #include <numeric>
@@ -34,6 +36,20 @@ void MorselRun::PutLargeFirst() {
                    [&](size_t a, size_t b) { return morsels_[a].num_rows > morsels_[b].num_rows; });
 }
 
+void MorselRun::Add(Morsel morsel) {
+  if (morsel.batch.get() != sized_batch_) {
+    sized_batch_ = morsel.batch.get();
+    // Of some layouts Arrow cannot tell what a slice refers to.
+    sized_bytes_ =
+        arrow::util::ReferencedBufferSize(*sized_batch_).ValueOr(arrow::util::TotalBufferSize(*sized_batch_));
+  }
+  const auto rows = static_cast<double>(std::max<int64_t>(1, morsel.batch->num_rows()));
+  morsel.num_bytes =
+      static_cast<int64_t>(static_cast<double>(sized_bytes_) * static_cast<double>(morsel.num_rows) / rows);
+  morsels_.push_back(std::move(morsel));
+  outcomes_.emplace_back();
+}
+
 void MorselRun::RunItem(size_t item, int slot_id, int64_t queue_us) noexcept {
   const size_t index = IndexOf(item);
   const auto start = std::chrono::steady_clock::now();
@@ -42,7 +58,7 @@ void MorselRun::RunItem(size_t item, int slot_id, int64_t queue_us) noexcept {
   // Moved, so that a batch is let go of with its last morsel, not with the run.
   Rows batch = std::move(morsel.batch);
   arrow::Result<Rows> result = RunSteps(whole ? std::move(batch) : batch->Slice(morsel.start_row, morsel.num_rows),
-                                        {slot_id, index, this, &interrupted_});
+                                        {slot_id, first_ + index, this, &interrupted_});
   MorselOutcome& outcome = outcomes_[index];
   outcome.slot_id = slot_id;
   outcome.queue_us = queue_us;
@@ -53,6 +69,10 @@ void MorselRun::RunItem(size_t item, int slot_id, int64_t queue_us) noexcept {
     Fail(index, slot_id, result.status());
   }
   const auto took = std::chrono::steady_clock::now() - start;
+  if (slots::ItemNote* note = slots::NoteScope::Here()) {
+    *note = {names_, morsel.partition_id, morsel.num_rows, morsel.num_bytes, note->gil_wait_ns};
+    outcome.gil_wait_us = note->gil_wait_ns / 1000;
+  }
   outcome.run_us = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sabot/native/operators/step.h"
+#include "sabot/native/slots/item_note.h"
 #include "sabot/native/slots/run.h"
 
 namespace sabot::operators {
@@ -22,6 +23,7 @@ struct Morsel {
   int64_t num_rows = 0;
   int64_t partition_id = 0;
   slots::Source source = slots::Source::kLocal;
+  int64_t num_bytes = 0;  // set by Add: the rows' share of what the batch refers to
 };
 
 struct MorselOutcome {
@@ -29,6 +31,7 @@ struct MorselOutcome {
   int slot_id = -1;  // -1: did not run
   int64_t queue_us = 0;
   int64_t run_us = 0;
+  int64_t gil_wait_us = 0;  // part of run_us
   bool failed = false;
 };
 
@@ -49,10 +52,11 @@ class MorselRun final : public slots::Run {
   explicit MorselRun(std::shared_ptr<const Steps> steps);
 
   /// Before Submit only. The slice must lie within the batch.
-  void Add(Morsel morsel) {
-    morsels_.push_back(std::move(morsel));
-    outcomes_.emplace_back();
-  }
+  void Add(Morsel morsel);
+  /// Before Submit only: what the slots' logbook calls it.
+  void SetNames(slots::ItemNames names) { names_ = names; }
+  /// Before Submit only: the number by which steps know its first morsel, where a call has several runs.
+  void SetFirst(size_t morsel) { first_ = morsel; }
   /// Before Submit only. `on_finished(context)` is called once, in the thread in which the run ends.
   void NotifyOnFinish(void (*on_finished)(void*), void* context) {
     on_finished_ = on_finished;
@@ -105,7 +109,11 @@ class MorselRun final : public slots::Run {
   bool lists_ended_ = false;
   std::vector<Morsel> morsels_;          // each touched by the one slot that runs it
   std::vector<MorselOutcome> outcomes_;  // the same
-  std::vector<size_t> order_;            // which morsel an item is; empty: as added
+  slots::ItemNames names_;
+  size_t first_ = 0;
+  const arrow::RecordBatch* sized_batch_ = nullptr;  // the last one that Add has seen; compared only
+  int64_t sized_bytes_ = 0;
+  std::vector<size_t> order_;  // which morsel an item is; empty: as added
   std::atomic<size_t> ended_count_{0};
   void (*on_finished_)(void*) = nullptr;
   void* context_ = nullptr;

@@ -47,7 +47,7 @@ std::unique_ptr<Step> MakeProject(std::vector<std::string> names, std::vector<ar
 std::unique_ptr<Step> MakeFilterOrColumn(arrow::compute::Expression expression, std::string name);
 
 /// How native code calls into Python and lets go of what is Python's, without knowing Python. The functions take the
-/// GIL themselves and never throw (Cython cannot write noexcept in their types).
+/// GIL themselves, `call` tells GilWait when it has it, and never throw (Cython cannot write noexcept in their types).
 struct PythonHooks {
   void (*enter_slot)();  // before the first of the others on a slot's thread; repeats are cheap
   /// Exactly one of `*result` (null: no rows) and `*exception` (a new reference) is meant.

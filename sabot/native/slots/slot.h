@@ -1,15 +1,20 @@
 // One slot: its identity, its lane, its counters and its thread.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <thread>
+#include <utility>
 
 #include "sabot/native/slots/fair_queue.h"
 #include "sabot/native/slots/lane.h"
+#include "sabot/native/slots/logbook.h"
 #include "sabot/native/slots/run.h"
 #include "sabot/native/slots/slot_pool.h"
+#include "sabot/native/slots/slot_usage.h"
 
 namespace sabot::slots {
 
@@ -20,7 +25,7 @@ class Slot {
  public:
   using Clock = std::chrono::steady_clock;
 
-  explicit Slot(int id) : id_(id) {}
+  Slot(int id, std::shared_ptr<SlotLog> log) : id_(id), log_(std::move(log)) {}
 
   int id() const noexcept { return id_; }
 
@@ -28,9 +33,16 @@ class Slot {
   Clock::time_point RunItem(Run& run, size_t index, Clock::time_point start) noexcept {
     const bool outermost = depth_++ == 0;
     const Source source = run.source_of(index);
-    run.RunItem(index, id_,
-                std::chrono::duration_cast<std::chrono::microseconds>(start - Claims::submitted_at(run)).count());
+    // A Run that was submitted while the slot was being dealt work counts as dealt at once.
+    const auto submitted = std::min(Claims::submitted_at(run), start);
+    ItemNote note;
+    {
+      NoteScope noted(&note);
+      run.RunItem(index, id_, std::chrono::duration_cast<std::chrono::microseconds>(start - submitted).count());
+    }
     const auto end = Clock::now();
+    log_->Add({submitted, start, end, source, outermost && stole}, note);
+    usage_.AddGilWait(note.gil_wait_ns);
     Count(source == Source::kNetwork ? network_ : local_, 1);
     if (outermost) {
       Count(busy_ns_, (end - start).count());
@@ -41,19 +53,24 @@ class Slot {
     return end;
   }
 
-  void SetBusy(bool busy) noexcept { busy_.store(busy, std::memory_order_relaxed); }
-  bool busy() const noexcept { return busy_.load(std::memory_order_relaxed); }
+  SlotUsage& usage() noexcept { return usage_; }
+  bool busy() const noexcept { return usage_.busy(); }
 
   SlotStats stats() const noexcept {
     const int64_t local = local_.load(std::memory_order_relaxed);
     const int64_t network = network_.load(std::memory_order_relaxed);
+    const auto now = Clock::now();
+    const int64_t busy_ns = usage_.busy_ns(now);
     return {id_,
             busy(),
             local + network,
             local,
             network,
             stolen_.load(std::memory_order_relaxed),
-            busy_ns_.load(std::memory_order_relaxed) / 1000};
+            busy_ns_.load(std::memory_order_relaxed) / 1000,
+            std::max<int64_t>(0, usage_.lifetime_ns(now) - busy_ns) / 1000,
+            busy_ns / 1000,
+            usage_.gil_wait_ns() / 1000};
   }
 
   // acquire, release: partners of each other. A slot that is told to leave parks no more.
@@ -73,8 +90,9 @@ class Slot {
   }
 
   const int id_;
-  int depth_ = 0;  // own thread only
-  alignas(64) std::atomic<bool> busy_{false};
+  int depth_ = 0;                       // own thread only
+  const std::shared_ptr<SlotLog> log_;  // the logbook's and, while it runs, the slot's
+  alignas(64) SlotUsage usage_;
   std::atomic<bool> leaving_{false};
   std::atomic<int64_t> local_{0};
   std::atomic<int64_t> network_{0};

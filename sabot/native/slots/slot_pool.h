@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "sabot/native/slots/logbook.h"
 #include "sabot/native/slots/run.h"
 
 namespace sabot::slots {
@@ -21,7 +22,10 @@ struct SlotStats {
   int64_t local_morsels;
   int64_t network_morsels;
   int64_t stolen_morsels;
-  int64_t total_processing_time_us;
+  int64_t total_processing_time_us;  // of the morsels that have ended
+  int64_t idle_us;                   // with nothing to run
+  int64_t busy_us;                   // the morsel that runs included; idle_us and busy_us are the slot's whole time
+  int64_t gil_wait_us;               // until a morsel's call into Python began
 };
 
 /// kInvalid: an argument out of range, a Run submitted before, or a call that a slot may not make because it would
@@ -38,8 +42,9 @@ class SlotPool {
   struct Options {
     int num_slots = 0;             // 0: one per core
     size_t queue_capacity = 4096;  // Runs submitted and not yet seen by a slot, a power of two; for more, Submit locks
+    size_t timeline_morsels = 0;   // the last morsels of each slot that its timeline keeps; 0: it keeps none
     // Switched off only by tests, which see what each is for.
-    bool fair = true;   // jobs share by the time they use; false: they take turns
+    bool fair = true;   // jobs and sources share by the time they use; false: jobs take turns, local work comes first
     bool steal = true;  // idle slots take what others were dealt
     bool wake = true;   // work wakes a parked slot
   };
@@ -74,6 +79,7 @@ class SlotPool {
   virtual int64_t queue_depth_approx() const = 0;  // items queued and not started
   virtual int parked_slots_approx() const = 0;     // slots asleep
   virtual std::vector<SlotStats> stats() const = 0;
+  virtual Logbook& logbook() = 0;  // not in a fork's child
   /// True on a thread that is a slot of this pool.
   virtual bool on_slot_thread() const = 0;
 };
