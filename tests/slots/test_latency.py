@@ -1,5 +1,7 @@
-"""How long a short job takes under a long one. That nine of ten requests keep the bound is shown here on a machine that
-also does other things; that 99 of 100 do, on a clock that is told: fair_queue_latency_test.cc.
+"""How long a short job takes under a long one, next to slots that are not fair.
+
+That 99 of 100 requests keep the bound is shown on a clock that is told, by fair_queue_latency_test.cc, and measured on
+a real one by benchmarks/slots.py.
 """
 
 from __future__ import annotations
@@ -7,7 +9,6 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -53,55 +54,35 @@ def run(pool: SlotPool, work: Work, morsels: int, job: str) -> tuple[int, int]:
     return max(result.queue_us + result.run_us for result in results), results[-1].run_us
 
 
-def nine_of_ten_in_bounds(pool: SlotPool, kind: str) -> float:
-    """What nine of ten requests keep to, as a part of twice the short job's share and one morsel of the long job."""
+def requests_under(pool: SlotPool, kind: str) -> list[int]:
+    """Microseconds that a short job's requests take while two callers keep a long job going."""
     make = {"expression": expression, "function": function}[kind]
     long_work, short_work = make(0.005, pool), make(0.0001, pool)
-    long_us: list[int] = []
     enough = threading.Event()
 
     def keep_busy() -> None:
         while not enough.is_set():
-            long_us.append(run(pool, long_work, 2, "long")[1])
+            run(pool, long_work, 2, "long")
 
-    alone = statistics.median(run(pool, short_work, SHORT_MORSELS, "short")[0] for _ in range(30))
     with ThreadPoolExecutor(2) as threads:
         busy = [threads.submit(keep_busy) for _ in range(2)]
         try:
-            under = sorted(run(pool, short_work, SHORT_MORSELS, "short")[0] for _ in range(30))
+            return [run(pool, short_work, SHORT_MORSELS, "short")[0] for _ in range(10)]
         finally:
             enough.set()
-        for one in busy:
-            one.result(WAIT_S)
-    return under[27] / (2 * 2 * alone + statistics.median(long_us))
-
-
-@pytest.fixture(params=[1, 2])
-def slots(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
-
-
-def pools(slots: int, *, fair: bool) -> Iterator[SlotPool]:
-    pool = SlotPool(slots, fair=fair)
-    yield pool
-    pool.shutdown(False)
-
-
-@pytest.fixture
-def fair_pool(slots: int) -> Iterator[SlotPool]:
-    yield from pools(slots, fair=True)
-
-
-@pytest.fixture
-def unfair_pool() -> Iterator[SlotPool]:
-    yield from pools(1, fair=False)
+            for one in busy:
+                one.result(WAIT_S)
 
 
 @pytest.mark.parametrize("kind", ["expression", "function"])
-def test_short_job_is_within_twice_its_share_and_one_long_morsel(fair_pool: SlotPool, kind: str) -> None:
-    assert min(nine_of_ten_in_bounds(fair_pool, kind) for _ in range(3)) <= 1.0
-
-
-@pytest.mark.parametrize("kind", ["expression", "function"])
-def test_without_fairness_a_short_job_is_not(unfair_pool: SlotPool, kind: str) -> None:
-    assert nine_of_ten_in_bounds(unfair_pool, kind) > 1.0
+@pytest.mark.parametrize("slots", [1, 2])
+def test_short_job_takes_less_than_half_of_what_it_does_where_jobs_take_turns(slots: int, kind: str) -> None:
+    took: dict[bool, list[int]] = {True: [], False: []}
+    for _ in range(3):  # alternately, since the machine may be busy with other things for a while
+        for fair in (True, False):
+            pool = SlotPool(slots, fair=fair)
+            try:
+                took[fair] += requests_under(pool, kind)
+            finally:
+                pool.shutdown(False)
+    assert 2 * statistics.median(took[True]) < statistics.median(took[False])
