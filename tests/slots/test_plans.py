@@ -129,6 +129,16 @@ def test_a_plan_is_many_tasks_counted_by_their_source(manager: TaskSlotManager) 
     assert sum(slot["local_morsels"] for slot in manager.get_slot_stats()) == 0
 
 
+def test_the_timeline_names_the_tasks_of_a_plan_by_job_and_last_node(manager: TaskSlotManager) -> None:
+    manager.run_plan(join(), job="j")
+    timeline = manager.get_timeline()
+    assert timeline.num_rows > 10
+    assert set(timeline["job"].to_pylist()) == {"j"}
+    assert set(timeline["operator"].to_pylist()) == {"hashjoin"}
+    [operator] = manager.get_operator_stats()
+    assert operator["morsels"] == timeline.num_rows
+
+
 def test_an_order_by_keeps_its_order(manager: TaskSlotManager) -> None:
     order = acero.Declaration("order_by", acero.OrderByNodeOptions([("k", "descending")]))
     answer = manager.run_plan(acero.Declaration.from_sequence([source(LEFT), order]))

@@ -14,7 +14,10 @@ class SlotExecutor::Turn final : public slots::Run {
   size_t item_count() const noexcept override { return 1; }
   slots::Source source_of(size_t) const noexcept override { return executor_->source_; }
   bool queued_in_slots() const noexcept override { return true; }
-  void RunItem(size_t, int, int64_t) noexcept override { executor_->TakeTurn(); }
+  void RunItem(size_t, int, int64_t) noexcept override {
+    if (slots::ItemNote* note = slots::NoteScope::Here()) note->names = executor_->names_;
+    executor_->TakeTurn();
+  }
   void SkipItem(size_t) noexcept override { executor_->TurnSkipped(); }
   void Finished() noexcept override { executor_->TurnEnded(); }
 
@@ -29,6 +32,7 @@ std::shared_ptr<SlotExecutor> SlotExecutor::Make(Options options) {
 SlotExecutor::SlotExecutor(Options options)
     : pool_(std::move(options.pool)),
       share_(std::move(options.share)),
+      names_(options.names),
       source_(options.source),
       slots_max_(options.threads_max - 1),
       in_slot_(pool_->on_slot_thread()) {}

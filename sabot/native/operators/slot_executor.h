@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "sabot/native/slots/item_note.h"
 #include "sabot/native/slots/run.h"
 #include "sabot/native/slots/slot_pool.h"
 
@@ -29,7 +30,8 @@ class SlotExecutor final : public arrow::internal::Executor, public std::enable_
  public:
   struct Options {
     std::shared_ptr<slots::SlotPool> pool;
-    slots::JobShare share;  // on whose account the tasks run
+    slots::JobShare share;   // on whose account the tasks run
+    slots::ItemNames names;  // and what the slots' log calls them
     slots::Source source = slots::Source::kLocal;
     size_t threads_max = 1;  // the waiting thread and all slots that may ever run a task; at least 1
   };
@@ -74,6 +76,7 @@ class SlotExecutor final : public arrow::internal::Executor, public std::enable_
 
   const std::shared_ptr<slots::SlotPool> pool_;
   const slots::JobShare share_;
+  const slots::ItemNames names_;
   const slots::Source source_;
   const size_t slots_max_;
   const bool in_slot_;  // made in a slot: everything runs there
