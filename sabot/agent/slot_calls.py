@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
+from pyarrow import acero
 
 from sabot.errors import JobCancelled
 from sabot.slots import MorselSource, TaskSlotManager
@@ -84,6 +85,11 @@ class SlotCalls:
             job=self._job_id,
         )
         return [answer for answer in answers if answer is not None and answer.num_rows]
+
+    def run_plan(self, declaration: acero.Declaration, *, source: MorselSource) -> pa.Table:
+        """The plan's table: from the task's thread by all slots, from inside a `call` by that slot."""
+        self.check_cancelled()
+        return self._manager.run_plan(declaration, source=source, cancel=self._cancelled, job=self._job_id)
 
     def _wait(self, future: concurrent.futures.Future[T]) -> T:
         while not future.done():

@@ -19,6 +19,7 @@ from sabot.agent.task_output import FileWriter, ResultPublisher, ShuffleOutput, 
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
+from sabot.dataflow.joining import join_plan
 from sabot.dataflow.stage import (
     Filter,
     HashShuffle,
@@ -37,12 +38,15 @@ from sabot.dataflow.stage import (
 )
 from sabot.errors import JobCancelled
 from sabot.shuffle.transport import ShuffleTransport
-from sabot.slots import TaskSlotManager
+from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
-from sabot.slots.workers import WorkerLimits, WorkerPool
+from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.failure import CarriedFailure, to_failure
+
+# Two of Acero's batches: a smaller join has nothing to share.
+_SHARED_JOIN_ROWS_MIN = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +92,10 @@ class TaskRunner:
         if not plan.needs_workers:
             return None
         return self._slots.worker_pool(
-            job=plan.job_id,
             limits=WorkerLimits(memory_bytes_max=self._limits.worker_memory_bytes),
             py_modules=plan.py_modules,
             open_failure=CarriedFailure,
+            printed=log_printed(plan.job_id),
         )
 
     def run(self, task: Task) -> RunTaskReply:
@@ -171,7 +175,7 @@ class TaskRunner:
             join, *steps = steps
             assert isinstance(join, Join)
             sides = given.tables(self._transport, calls)
-            table = calls.call(lambda: apply_table_step(join, sides), source=given.source)
+            table = _joined(join, sides, given.source, calls)
             stream, schema = iter([table.to_batches()]), table.schema
             del sides, table
         else:
@@ -183,7 +187,8 @@ class TaskRunner:
                 schema = schema_after(step, schema)
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
-                table = calls.call(partial(apply_table_step, step, [whole]), source=given.source)
+                run_plan = partial(calls.run_plan, source=given.source)
+                table = calls.call(partial(apply_table_step, step, [whole], run_plan), source=given.source)
                 del whole
                 stream, schema = iter([table.to_batches()]), table.schema
         return stream
@@ -199,6 +204,18 @@ class TaskRunner:
         pipeline = Pipeline(pipeline_steps(segment.steps), workers=workers)
         for batches in stream:
             yield calls.run_morsels(batches, pipeline, source=given.source)
+
+
+def _joined(join: Join, sides: list[pa.Table], source: MorselSource, calls: SlotCalls) -> pa.Table:
+    """The join of a partition by all slots. Aggregations run in one slot each: Acero's merge of what the threads have
+    grouped costs more than a second slot brings.
+    """
+    run_plan = partial(calls.run_plan, source=source)
+    if sum(side.num_rows for side in sides) < _SHARED_JOIN_ROWS_MIN:
+        return calls.call(partial(apply_table_step, join, sides, run_plan), source=source)
+    plan = calls.call(partial(join_plan, sides[0], sides[1], join), source=source)
+    joined = run_plan(plan.declaration)
+    return calls.call(partial(plan.finish, joined), source=source)
 
 
 def _forget_frames(error: BaseException | None) -> None:

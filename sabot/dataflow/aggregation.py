@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
+from sabot.dataflow.grouping import aggregate_name, target_columns
 from sabot.dataflow.stage import Aggregate, Aggregation, Project
 
 # What each aggregate's partial results are put together by.
@@ -33,16 +33,6 @@ class SplitAggregation:
     before: Project | None
     partial: Aggregate
     final: Aggregate
-
-
-def target_columns(target: str | Sequence[str]) -> tuple[str, ...]:
-    """The columns of an aggregation's target."""
-    return (target,) if isinstance(target, str) else tuple(target)
-
-
-def aggregate_name(aggregation: Aggregation) -> str:
-    """The name that pyarrow gives the aggregation's column."""
-    return "_".join([*target_columns(aggregation[0]), aggregation[1].removeprefix("hash_")])
 
 
 def split_aggregation(

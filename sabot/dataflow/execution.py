@@ -6,17 +6,19 @@ schema.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import acero
 
 from sabot.dataflow.checked_function import CheckedFunction
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.expressions import project_schema, project_table
-from sabot.dataflow.joining import join_tables
+from sabot.dataflow.grouping import group_declaration
+from sabot.dataflow.joining import join_plan
 from sabot.dataflow.stage import (
     Aggregate,
     Filter,
@@ -100,34 +102,33 @@ def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:
     return pipeline
 
 
-def apply_table_step(step: TableStep, tables: Sequence[pa.Table]) -> pa.Table:
-    """The step over whole tables: two for a Join (left, right), else one. Computes in the calling thread only."""
+def run_here(declaration: acero.Declaration) -> pa.Table:
+    """The plan's table, computed in the calling thread."""
+    return declaration.to_table(use_threads=False)
+
+
+def apply_table_step(
+    step: TableStep, tables: Sequence[pa.Table], run_plan: Callable[[acero.Declaration], pa.Table] = run_here
+) -> pa.Table:
+    """The step over whole tables: two for a Join (left, right), else one. `run_plan` runs an aggregation's plan in one
+    thread, and a join's in any number; all else is computed in the calling thread.
+    """
     expected = 2 if isinstance(step, Join) else 1
     if len(tables) != expected:
         raise InternalError(f"{type(step).__name__} takes {expected} tables, not {len(tables)}; please report this")
     match step:
         case Join():
-            answer = join_tables(tables[0], tables[1], step)
+            plan = join_plan(tables[0], tables[1], step)
+            return plan.finish(run_plan(plan.declaration))
         case Aggregate():
-            answer = _aggregated(tables[0], step)
+            answer = run_plan(group_declaration(tables[0], step))
+            if step.finish is not None:
+                answer = project_table(answer, step.finish.names, step.finish.expressions)
         case Sort():
             answer = _sorted(tables[0], step)
         case Head():
             answer = tables[0].slice(0, step.rows)
     return pa.Table.from_arrays(answer.columns, schema=plain_schema(answer.schema))
-
-
-def _aggregated(table: pa.Table, step: Aggregate) -> pa.Table:
-    grouped = table.unify_dictionaries().group_by(list(step.keys), use_threads=False)
-    answer = grouped.aggregate([_as_pyarrow(aggregation) for aggregation in step.aggregations])
-    if step.finish is None:
-        return answer
-    return project_table(answer, step.finish.names, step.finish.expressions)
-
-
-def _as_pyarrow(aggregation: Sequence[Any]) -> tuple[Any, ...]:
-    target, *rest = aggregation
-    return (target if isinstance(target, str) else list(target), *rest)
 
 
 def _sorted(table: pa.Table, step: Sort) -> pa.Table:

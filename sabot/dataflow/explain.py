@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sabot.dataflow.aggregation import aggregate_name
+from sabot.dataflow.grouping import aggregate_name
 from sabot.dataflow.stage import (
     Aggregate,
     Filter,

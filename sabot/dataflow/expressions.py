@@ -13,10 +13,16 @@ from sabot.dataflow.columns import arrow_error, plain_schema
 from sabot.errors import UsageError
 
 
+def table_source(table: pa.Table) -> acero.Declaration:
+    """The start of a plan: the table's rows."""
+    return acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
+
+
 def project_table(table: pa.Table, names: Sequence[str], expressions: Sequence[pc.Expression]) -> pa.Table:
     """The table of the expressions' values, in the calling thread."""
-    source = acero.Declaration("table_source", acero.TableSourceNodeOptions(table))
-    project = acero.Declaration("project", acero.ProjectNodeOptions(list(expressions), list(names)), [source])
+    project = acero.Declaration(
+        "project", acero.ProjectNodeOptions(list(expressions), list(names)), [table_source(table)]
+    )
     return project.to_table(use_threads=False)
 
 

@@ -14,10 +14,10 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot.dataflow.aggregation import target_columns
 from sabot.dataflow.columns import arrow_error, check_columns, check_keys, nearest, plain_schema
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import check_filter, project_schema
+from sabot.dataflow.grouping import target_columns
 from sabot.dataflow.stage import Aggregate, Head, Join, Sort, SourceFile, TableStep
 from sabot.errors import UsageError
 

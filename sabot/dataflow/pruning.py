@@ -11,8 +11,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot.dataflow.aggregation import target_columns
 from sabot.dataflow.expressions import columns_used
+from sabot.dataflow.grouping import target_columns
 from sabot.dataflow.plan import (
     AggregateNode,
     FilterNode,

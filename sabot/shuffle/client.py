@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from sabot.native._native import NativeClient, NativeSender, NativeServer, ticket_of
 
+RESUME_S = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PingReply:
@@ -20,10 +22,13 @@ class PingReply:
 
 
 class ShuffleClient:
-    """Connections to peers. `stream_timeout_s` bounds each DoPut: a peer frozen for longer is lost."""
+    """Connections to peers. `stream_timeout_s` bounds each DoPut: a peer frozen for longer is lost.
 
-    def __init__(self, *, stream_timeout_s: float = 30.0) -> None:
-        self._native = NativeClient(stream_timeout_s=stream_timeout_s)
+    A DoPut that breaks goes on where it was over another, until the peer has given no sign of life for `resume_s`.
+    """
+
+    def __init__(self, *, stream_timeout_s: float = 30.0, resume_s: float = RESUME_S) -> None:
+        self._native = NativeClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s)
 
     def fetch_partition(
         self, agent: str, shuffle_id: str, partition_id: int, *, timeout_s: float = 30.0

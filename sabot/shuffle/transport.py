@@ -12,7 +12,7 @@ import pyarrow as pa
 from sabot.errors import UsageError
 from sabot.native._native import NativeSender, SlotPool, ticket_of
 from sabot.shuffle.attempts import AttemptWriter, await_confirmation
-from sabot.shuffle.client import PingReply, ShuffleClient
+from sabot.shuffle.client import RESUME_S, PingReply, ShuffleClient
 from sabot.shuffle.processor import Processor
 from sabot.shuffle.receipts import PartitionRead, Published
 from sabot.shuffle.server import CHUNK_BYTES_MAX, ShuffleServer, check_partition
@@ -31,6 +31,7 @@ class ShuffleTransport:
         slot_pool: SlotPool | None = None,
         open_wait_s: float = 10.0,
         stream_timeout_s: float = 30.0,
+        resume_s: float = RESUME_S,
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
     ) -> None:
         self._slot_pool = slot_pool
@@ -45,7 +46,7 @@ class ShuffleTransport:
             open_wait_s=open_wait_s,
             chunk_bytes_max=chunk_bytes_max,
         )
-        self.client = ShuffleClient(stream_timeout_s=stream_timeout_s)
+        self.client = ShuffleClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s)
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock; by shuffle id
         self._finished: set[str] = set()  # guarded by _lock

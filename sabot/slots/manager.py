@@ -15,9 +15,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import pyarrow as pa
+from pyarrow import acero
 
-from sabot.errors import UsageError
-from sabot.native._native import MorselRun, SlotPool, WorkerPools
+from sabot.errors import LimitReached, UsageError
+from sabot.native._native import MorselRun, SlotPool, WorkerPools, run_declaration
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
@@ -27,10 +28,16 @@ from sabot.slots.morsel import (
     MorselSource,
     add_morsel,
 )
-from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
+from sabot.slots.operators import (
+    TIMEOUT_S_MAX,
+    FunctionOrExpression,
+    check_no_timeout,
+    native_operator,
+    operator_in_processes,
+)
 from sabot.slots.sized_run import SizedRun, Sizers
 from sabot.slots.workers import Nursery, WorkerLimits, WorkerPool
-from sabot.slots.workers.pool import open_failure
+from sabot.slots.workers.pool import Printed, open_failure
 from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
@@ -44,6 +51,8 @@ TIMELINE_MORSELS = 4096
 
 # What one reading of a timeline gives at most, about 25 MiB.
 TIMELINE_ROWS_MAX = 256 * 1024
+
+_CANCELLED_WAIT_S = 1.0
 
 T = TypeVar("T")
 
@@ -164,7 +173,7 @@ class TaskSlotManager:
         kills its process, LimitReached after `timeout_s` on one morsel.
         """
         share = self._shares.share(job, weight)
-        workers = self.worker_pool(job=job or "local") if processes else None
+        workers = self.worker_pool() if processes else None
         if workers is None:
             check_no_timeout(timeout_s)
             run = MorselRun(native_operator(fn_or_expression))
@@ -188,14 +197,19 @@ class TaskSlotManager:
     def worker_pool(
         self,
         *,
-        job: str = "local",
         limits: WorkerLimits | None = None,
         py_modules: PyModules | None = None,
         open_failure: Callable[[bytes], BaseException] = open_failure,
+        printed: Printed | None = None,
     ) -> WorkerPool:
-        """Worker processes for the functions of one job; they end with it, or with the slots."""
+        """Worker processes for the functions of one job; they end with it, or with the slots.
+
+        `printed` takes what functions print, after each morsel; without it that goes to this process's standard output.
+        """
         self._pool_here()
-        pool = WorkerPool(self._nursery, job=job, limits=limits, py_modules=py_modules, open_failure=open_failure)
+        pool = WorkerPool(
+            self._nursery, limits=limits, py_modules=py_modules, open_failure=open_failure, printed=printed
+        )
         self._worker_pools.add(pool.native)
         return pool
 
@@ -258,6 +272,28 @@ class TaskSlotManager:
         run.execute(self._pool_here(), batches, cancel)
         return run.answers
 
+    def run_plan(
+        self,
+        declaration: acero.Declaration,
+        *,
+        source: MorselSource = MorselSource.LOCAL,
+        cancel: threading.Event | None = None,
+        job: str | None = None,
+        weight: float | None = None,
+    ) -> pa.Table:
+        """The table that an Acero plan gives, computed as many short tasks, which take turns with other work and are
+        counted as morsels. Its rows have no order unless the plan ends with one.
+
+        When `cancel` is set the tasks that have not started are dropped and JobCancelled is raised. From inside a slot
+        the plan runs there, in one thread. What every thread gets of a plan is numbered by Acero, for which reason no
+        more slots than cores plus eight take part in one, as pyarrow is set up by default.
+        """
+        share = self._shares.share(job, weight)
+        network = source is MorselSource.NETWORK
+        return run_declaration(
+            declaration, self._pool_here(), cancel, network=network, job=share.job, weight=share.weight
+        )
+
     def add_slots(self, count: int) -> None:
         """Starts `count` more slots; work that waits is theirs at once."""
         _check_count("count", count, at_least=1)
@@ -268,18 +304,31 @@ class TaskSlotManager:
         _check_count("count", count, at_least=1)
         self._pool_here().remove_slots(count)
 
-    def shutdown(self, *, drain: bool = True) -> None:
+    def shutdown(self, *, drain: bool = True, timeout_s: float | None = None) -> None:
         """Takes no more work and ends the slots, after what is queued, or with `drain=False` after what runs.
 
         Who waits for a morsel that was skipped gets a UsageError. Repeats do nothing. With `drain=False` workers are
-        killed in mid-call.
+        killed in mid-call. What has not ended after `timeout_s` seconds is treated as with `drain=False`; LimitReached,
+        here and for who waits for it, where a function in a slot's own thread runs on for a second more: nothing can
+        stop it, and its slot ends when it returns.
         """
         pool = self._pool_here()
+        if timeout_s is not None and not 0 <= timeout_s <= TIMEOUT_S_MAX:
+            raise UsageError(f"timeout_s is {timeout_s!r}; give seconds from 0 to {TIMEOUT_S_MAX:,}, or None")
         if not drain and not pool.on_slot_thread():
             self._worker_pools.close()
-        pool.shutdown(drain)
+        ended = pool.shutdown(drain, timeout_s)
         self._worker_pools.close()
+        if not ended:
+            ended = pool.shutdown(False, _CANCELLED_WAIT_S)
         self._nursery.close()
+        if not ended:
+            pool.give_up()
+            raise LimitReached(
+                f"the slots were not shut down in timeout_s={timeout_s:g} seconds and {_CANCELLED_WAIT_S:g} more: "
+                f"{self._pool.num_slots() - self._pool.available_slots()} still run a morsel and end when it does; "
+                "processes=True runs functions where they can be stopped"
+            )
 
     def __enter__(self) -> TaskSlotManager:
         return self

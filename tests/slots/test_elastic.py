@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sabot.errors import JobCancelled, UsageError
+from sabot.errors import JobCancelled, LimitReached, UsageError
 from sabot.slots import Morsel, MorselSource, TaskSlotManager
 from tests.slots.conftest import WAIT_S, Gate, morsels_of
 
@@ -191,6 +191,64 @@ def test_shutdown_without_drain_answers_everybody(batch: pa.RecordBatch, gate: G
         gate.open()
         closing.result(WAIT_S)
     assert blocker.done()
+
+
+def test_shutdown_with_a_deadline_skips_what_waits_then(batch: pa.RecordBatch, gate: Gate) -> None:
+    manager = TaskSlotManager(num_slots=1)
+    blocker = manager.call_in_slot(gate.hold)
+    waiting = manager.enqueue_morsel(Morsel(batch), lambda rows: rows)
+    assert gate.entered.wait(WAIT_S)
+    waiting.add_done_callback(lambda _: gate.open())
+    manager.shutdown(timeout_s=0.05)
+    with pytest.raises(UsageError, match="shut down before"):
+        waiting.result(WAIT_S)
+    assert blocker.done()
+
+
+def test_shutdown_with_a_deadline_drains_until_then(batch: pa.RecordBatch) -> None:
+    manager = TaskSlotManager(num_slots=2)
+    futures = [manager.enqueue_morsel(Morsel(batch), lambda rows: rows) for _ in range(200)]
+    manager.shutdown(timeout_s=WAIT_S)
+    assert all(future.done() and future.exception() is None for future in futures)
+
+
+def test_function_that_never_ends_holds_up_neither_shutdown_nor_who_waits_for_it(
+    batch: pa.RecordBatch, gate: Gate
+) -> None:
+    manager = TaskSlotManager(num_slots=2)
+    with ThreadPoolExecutor(2) as others:
+        caller = others.submit(manager.execute_morsels, [Morsel(batch)], gate.hold)
+        reader = others.submit(lambda: list(manager.execute_morsels([Morsel(batch)], gate.hold, ordered=False)))
+        while manager.get_available_slots() or not gate.entered.is_set():
+            pass
+        with pytest.raises(LimitReached, match="2 still run a morsel"):
+            manager.shutdown(timeout_s=0)
+        for waiting in (caller, reader):
+            with pytest.raises(LimitReached, match="ran on beyond it"):
+                waiting.result(WAIT_S)
+    gate.open()
+    manager.shutdown()
+    assert manager.get_num_slots() == 0
+
+
+def test_worker_that_never_ends_is_killed_at_the_shutdowns_deadline(batch: pa.RecordBatch) -> None:
+    manager = TaskSlotManager(num_slots=1)
+    with ThreadPoolExecutor(1) as others:
+        caller = others.submit(
+            manager.execute_morsels, [Morsel(batch)], lambda rows: threading.Event().wait(), processes=True
+        )
+        while manager.get_available_slots():
+            pass
+        manager.shutdown(timeout_s=0.05)
+        with pytest.raises(JobCancelled):
+            caller.result(WAIT_S)
+
+
+@pytest.mark.parametrize("timeout_s", [-1, float("nan"), 1e12])
+def test_bad_deadline_of_a_shutdown_is_a_usage_error(manager: TaskSlotManager, timeout_s: float) -> None:
+    with pytest.raises(UsageError, match="timeout_s is"):
+        manager.shutdown(timeout_s=timeout_s)
+    assert manager.call_in_slot(int).result(WAIT_S) == 0
 
 
 def test_slot_may_drop_the_last_reference_to_its_manager(batch: pa.RecordBatch, gate: Gate) -> None:

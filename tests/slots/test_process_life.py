@@ -71,6 +71,27 @@ print(len(manager.execute_morsels([Morsel(batch)], lambda rows: rows)))
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted after True\n1\n", "")
 
 
+def test_ctrl_c_ends_the_wait_of_a_shutdown_which_can_be_repeated() -> None:
+    script = """
+begun, released = threading.Event(), threading.Event()
+held = manager.call_in_slot(lambda: (begun.set(), released.wait(30)))
+def interrupt():
+    while manager.native_pool.parked_slots() or not begun.is_set():  # an idle slot ends with the shutdown
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    manager.shutdown()
+except KeyboardInterrupt:
+    print("interrupted", held.done())
+released.set()
+manager.shutdown()
+print(manager.get_num_slots())
+"""
+    ended = run_python(script)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted False\n0\n", "")
+
+
 def test_signals_are_left_to_the_main_thread() -> None:
     script = """
 blocked = manager.call_in_slot(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [])).result()

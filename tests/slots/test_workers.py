@@ -16,7 +16,7 @@ import pytest
 
 from sabot.errors import LimitReached, TaskFailed, UsageError
 from sabot.slots import Morsel, MorselOperator, Pipeline, TaskSlotManager
-from sabot.slots.workers import WorkerLimits
+from sabot.slots.workers import WorkerLimits, log_printed
 from sabot.wire.packed_function import pack_function
 from sabot.wire.py_modules import pack_modules
 from tests.slots.conftest import morsels_of
@@ -137,14 +137,21 @@ def test_function_that_cannot_be_pickled_is_refused_before_anything_runs(slots: 
         slots.execute_morsels([Morsel(ROWS)], lambda rows: rows if lock else None, processes=True)
 
 
-def test_prints_go_to_the_log_with_job_and_morsel(manager: TaskSlotManager, caplog: pytest.LogCaptureFixture) -> None:
-    def talk(rows: pa.RecordBatch) -> None:
-        print("to stdout")
-        print("to stderr", file=sys.stderr)
-        os.write(1, b"by descriptor\n")
+def talk(rows: pa.RecordBatch) -> None:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"by descriptor\n")
 
+
+def test_prints_come_out_here(slots: TaskSlotManager, capsys: pytest.CaptureFixture[str]) -> None:
+    slots.execute_morsels(morsels_of(ROWS, 500), talk, processes=True)
+    assert capsys.readouterr().out == 2 * "to stdout\nto stderr\nby descriptor\n"
+
+
+def test_prints_go_to_the_log_with_job_and_morsel(slots: TaskSlotManager, caplog: pytest.LogCaptureFixture) -> None:
+    workers = slots.worker_pool(printed=log_printed("local"))
     with caplog.at_level(logging.INFO, LOGGER):
-        manager.execute_morsels(morsels_of(ROWS, 500), talk, processes=True)
+        slots.execute_morsels(morsels_of(ROWS, 500), Pipeline([("worker", talk, None)], workers=workers))
     assert len(caplog.records) == 2
     for morsel in range(2):
         [text] = [record.getMessage() for record in caplog.records if f"morsel={morsel}" in record.getMessage()]
@@ -152,16 +159,15 @@ def test_prints_go_to_the_log_with_job_and_morsel(manager: TaskSlotManager, capl
         assert "to stdout" in text and "to stderr" in text and "by descriptor" in text
 
 
-def test_prints_are_bounded_for_each_morsel(manager: TaskSlotManager, caplog: pytest.LogCaptureFixture) -> None:
+def test_prints_are_bounded_for_each_morsel(slots: TaskSlotManager, capsys: pytest.CaptureFixture[str]) -> None:
     def flood(rows: pa.RecordBatch) -> None:
         for _ in range(100):
             print("x" * 9_999)
 
-    with caplog.at_level(logging.INFO, LOGGER):
-        answer_of(manager, flood, limits=WorkerLimits(output_bytes_max=5_000))
-    [record] = caplog.records
-    assert record.getMessage().count("x") == 5_000
-    assert "[995,000 more bytes were printed and are not kept]" in record.getMessage()
+    answer_of(slots, flood, limits=WorkerLimits(output_bytes_max=5_000))
+    text = capsys.readouterr().out
+    assert text.count("x") == 5_000
+    assert "[995,000 more bytes were printed and are not kept]" in text
 
 
 @pytest.mark.parametrize("take", ["bytearray(300_000_000)", "pa.py_buffer(b'x' * 300_000_000)", "'x' * 300_000_000"])

@@ -29,5 +29,6 @@ BUILT_FOR_PYARROW = sabot_pyarrow_major
 
 include "status.pxi"
 include "slots.pxi"
+include "plans.pxi"
 include "rows.pxi"
 include "shuffle.pxi"

@@ -1,6 +1,5 @@
 # Operators, and runs of morsels through them; part of slots.pxi.
 
-from cpython.exc cimport PyErr_CheckSignals
 from pyarrow._compute cimport Expression
 from pyarrow.includes.libarrow cimport CExpression
 
@@ -162,6 +161,7 @@ cdef class MorselRun:
     cdef shared_ptr[CSlotPool] pool
     cdef object open_failure
     cdef object raised  # here, where the garbage collector sees the cycle through its traceback
+    cdef SlotPool slots  # that it was submitted to
     cdef readonly bint accepted, cancelled
     cdef size_t count
     cdef str name
@@ -219,6 +219,7 @@ cdef class MorselRun:
             Py_INCREF(on_finished)  # the run's, until it has finished
             self.run.get().NotifyOnFinish(_notify, <void*>on_finished)
         self.pool = pool.pool
+        self.slots = pool
         self.run.get().SetNames(pool.pool.get().logbook().Name(job.encode(), self.name.encode()))
         self.run.get().SetFirst(self.first_morsel)
         self.run.get().PutLargeFirst()
@@ -267,7 +268,7 @@ cdef class MorselRun:
                     self._look()
         except BaseException:
             self.cancel()
-            while not finished:
+            while not finished and not self.slots.given_up:
                 with nogil:
                     finished = self.run.get().WaitFor(_WAIT_SLICE_US)
                 PyErr_CheckSignals()
@@ -301,6 +302,10 @@ cdef class MorselRun:
             with nogil:
                 self.pool.get().Widen(<shared_ptr[CRun]>self.run)
         self.ended_seen = ended
+        if self.slots.given_up:
+            raise _errors.LimitReached(
+                "the slots were shut down with a deadline, and a function of this call ran on beyond it; "
+                "processes=True runs functions where they can be stopped")
         PyErr_CheckSignals()
         return 0
 

@@ -261,9 +261,10 @@ cdef class NativeClient:
 
     cdef unique_ptr[CDataClient] client
 
-    def __init__(self, *, double stream_timeout_s):
+    def __init__(self, *, double stream_timeout_s, double resume_s):
         cdef CClientOptions options
         options.stream_timeout_s = stream_timeout_s
+        options.resume_s = resume_s
         self.client.reset(new CDataClient(options))
 
     def __dealloc__(self):

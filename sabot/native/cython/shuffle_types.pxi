@@ -110,6 +110,7 @@ cdef extern from "sabot/native/shuffle/ticket.h" namespace "sabot::shuffle" nogi
 cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CClientOptions "sabot::shuffle::DataClient::Options":
         double stream_timeout_s
+        double resume_s
 
     cdef cppclass CDataClient "sabot::shuffle::DataClient":
         CDataClient(CClientOptions options)

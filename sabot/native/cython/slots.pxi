@@ -1,7 +1,16 @@
 # The slot pool's Python face: pools, and calls in their slots. What morsels run through is in morsel_runs.pxi.
 
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.exc cimport PyErr_CheckSignals
 from libcpp.memory cimport make_shared, weak_ptr
+
+cdef extern from "<chrono>" namespace "std::chrono" nogil:
+    cdef cppclass CMilliseconds "std::chrono::milliseconds":
+        CMilliseconds()
+        CMilliseconds(int64_t count)
+    cdef cppclass CTimePoint "std::chrono::steady_clock::time_point":
+        CTimePoint operator+(CMilliseconds duration)
+    CTimePoint _now "std::chrono::steady_clock::now"()
 
 cdef extern from "sabot/native/slots/run.h" namespace "sabot::slots" nogil:
     cdef enum class CSource "sabot::slots::Source"(uint8_t):
@@ -17,7 +26,7 @@ include "logbook.pxi"
 
 cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil:
     cdef enum class COutcome "sabot::slots::Outcome":
-        kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads
+        kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads, kBusy
     cdef struct CSlotStats "sabot::slots::SlotStats":
         int slot_id
         cbool busy
@@ -44,7 +53,7 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         void Widen(const shared_ptr[CRun]& run)
         COutcome AddSlots(int count)
         COutcome RemoveSlots(int count)
-        COutcome Shutdown(cbool drain)
+        COutcome Shutdown(cbool drain, CTimePoint deadline)
         int num_slots()
         int available_slots_approx()
         int64_t queue_depth_approx()
@@ -66,6 +75,11 @@ cdef extern from "sabot/native/cython/slot_thread.h" namespace "sabot" nogil:
     void (*on_slot_thread_end)()
 
 import threading as _threading
+import time as _time
+
+# How often a shutdown looks for signals.
+cdef enum:
+    _SIGNALS_MS = 50
 
 
 cdef void _forget_slot_thread() noexcept with gil:
@@ -107,6 +121,7 @@ cdef class SlotPool:
     """Native slots. `pool` is what other native code submits to. `fair` and `steal` are switched off only by tests."""
 
     cdef shared_ptr[CSlotPool] pool
+    cdef readonly bint given_up
     cdef object __weakref__
 
     def __cinit__(self, int num_slots, size_t queue_capacity=4096, *, size_t timeline_morsels=0, bint fair=True,
@@ -167,11 +182,25 @@ cdef class SlotPool:
             outcome = self.pool.get().RemoveSlots(count)
         _accept(outcome, f"cannot remove {count} slots")
 
-    def shutdown(self, bint drain):
-        cdef COutcome outcome
-        with nogil:
-            outcome = self.pool.get().Shutdown(drain)
+    def shutdown(self, bint drain, timeout_s=None):
+        """Whether every slot has ended in `timeout_s`; a signal ends the wait, too."""
+        cdef COutcome outcome = COutcome.kBusy
+        cdef int64_t left_ms = 0
+        deadline = None if timeout_s is None else _time.monotonic() + timeout_s
+        while outcome == COutcome.kBusy:
+            left_ms = _SIGNALS_MS if deadline is None else min(_SIGNALS_MS, max(0, (deadline - _time.monotonic()) * 1000))
+            with nogil:
+                outcome = self.pool.get().Shutdown(drain, _now() + CMilliseconds(left_ms))
+            if outcome == COutcome.kBusy:
+                if left_ms == 0:
+                    return False
+                PyErr_CheckSignals()
         _accept(outcome, "cannot shut the slots down")
+        return True
+
+    def give_up(self):
+        """Ends the waits for morsels that still run: nobody waits for them any more."""
+        self.given_up = True
 
     def call(self, function, on_finished, bint network, str job="", double weight=1.0, *, str name=""):
         """Runs `function()` once in a slot, then `on_finished(ran, result, exception)`; not `ran` means skipped."""

@@ -5,11 +5,6 @@ import logging as _logging
 
 _log = _logging.getLogger("sabot.slots.workers")
 
-cdef extern from "<chrono>" namespace "std::chrono" nogil:
-    cdef cppclass CMilliseconds "std::chrono::milliseconds":
-        CMilliseconds()
-        CMilliseconds(int64_t count)
-
 cdef extern from "sabot/native/workers/worker.h" namespace "sabot::workers" nogil:
     cdef cppclass CDescriptor "sabot::workers::Descriptor":
         CDescriptor(int fd)

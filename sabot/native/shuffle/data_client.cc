@@ -95,7 +95,9 @@ arrow::Result<std::shared_ptr<flight::FlightClient>> DataClient::Connect(const s
   ARROW_ASSIGN_OR_RAISE(const auto location, flight::Location::ForGrpcTcp(parts.first, parts.second));
   flight::FlightClientOptions options = flight::FlightClientOptions::Defaults();
   // An agent that is back is found within a second, however long it was away.
-  options.generic_options = {{"grpc.enable_http_proxy", 0}, {"grpc.max_reconnect_backoff_ms", 1000}};
+  options.generic_options = {{"grpc.enable_http_proxy", 0},
+                             {"grpc.initial_reconnect_backoff_ms", 100},
+                             {"grpc.max_reconnect_backoff_ms", 1000}};
   ARROW_ASSIGN_OR_RAISE(auto client, flight::FlightClient::Connect(location, options));
   return clients_.emplace(address, std::move(client)).first->second;
 }
@@ -112,6 +114,7 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
     PeerLink::Options options;
     options.peer = address;
     options.stream_timeout_s = options_.stream_timeout_s;
+    options.resume_s = options_.resume_s;
     link = std::make_shared<PeerLink>([this, address] { return Connect(address); }, options);
   }
   return link;

@@ -20,6 +20,7 @@ class DataClient {
  public:
   struct Options {
     double stream_timeout_s = 30.0;  // the deadline of each DoPut
+    double resume_s = 2.0;           // how long a broken DoPut is tried again
   };
 
   explicit DataClient(Options options) : options_(options) {}

@@ -2,7 +2,7 @@
 
 #include <pthread.h>
 
-#include <tuple>
+#include <algorithm>
 #include <utility>
 
 #include "sabot/native/shuffle/chunk_store.h"
@@ -13,7 +13,10 @@ namespace sabot::shuffle {
 namespace flight = arrow::flight;
 
 PeerLink::PeerLink(Connect connect, Options options)
-    : connect_(std::move(connect)), options_(std::move(options)), thread_([this] { Loop(); }) {}
+    : connect_(std::move(connect)),
+      options_(std::move(options)),
+      window_(options_.peer, options_.window_chunks),
+      thread_([this] { Loop(); }) {}
 
 PeerLink::~PeerLink() { Stop(); }
 
@@ -31,7 +34,7 @@ void PeerLink::Enqueue(Outgoing message) {
                   ? MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent.")
                   : failure_;
     if (failure.ok()) {
-      queue_.push_back(std::move(message));
+      window_.Add(std::move(message));
       changed_.notify_one();
       return;
     }
@@ -39,62 +42,73 @@ void PeerLink::Enqueue(Outgoing message) {
   message.listener->Undelivered(options_.peer, failure);
 }
 
-bool PeerLink::Next(Outgoing* message, bool stream_open) {
+bool PeerLink::WaitForWork() {
   std::unique_lock lock(mutex_);
-  const auto ready = [&] { return stopping_ || !queue_.empty(); };
-  if (stream_open) {
+  const auto ready = [&] { return stopping_ || !window_.empty(); };
+  if (stream_ != nullptr) {
     changed_.wait_for(lock, std::chrono::duration<double>(options_.idle_s), ready);
   } else {
     changed_.wait(lock, ready);
   }
-  if (stopping_ || queue_.empty()) return false;
-  *message = std::move(queue_.front());
-  queue_.pop_front();
-  return true;
+  return !stopping_ && !window_.empty();
+}
+
+bool PeerLink::WaitToRetry(std::chrono::milliseconds pause) {
+  std::unique_lock lock(mutex_);
+  return !changed_.wait_for(lock, pause, [&] { return stopping_; });
 }
 
 void PeerLink::Loop() {
   (void)pthread_setname_np(pthread_self(), "shuffle-link");  // else it, and gRPC's threads, go by its maker's: a slot's
   while (true) {
-    Outgoing message;
     arrow::Status status;
-    if (Next(&message, stream_ != nullptr)) {
-      status = Deliver(std::move(message));
+    if (WaitForWork()) {
+      if (stream_ == nullptr && retries_ == 0) alive_at_ = Clock::now();
+      status = SendWhatMayBe();
     } else {
       status = CloseStream();
       std::lock_guard lock(mutex_);
       if (stopping_) break;
     }
-    if (!status.ok()) Fail(status);
+    if (!status.ok() && !Resume(status)) Fail(status);
   }
   Fail(MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent."));
   ended_.store(true, std::memory_order_release);
 }
 
-arrow::Status PeerLink::Deliver(Outgoing message) {
+bool PeerLink::Resume(const arrow::Status& trouble) {
+  if (!broken_ || CodeOf(trouble) != Code::kPeerLost) return false;
+  const auto give_up_at = alive_at_ + std::chrono::duration<double>(BoundedSeconds(options_.resume_s));
+  if (Clock::now() >= give_up_at) return false;
+  WithWindow([](SendWindow& window) { return window.Rewind(); });
+  const auto pause = std::chrono::milliseconds(10) * (1 << std::min(retries_, 5));
+  ++retries_;
+  return WaitToRetry(pause);
+}
+
+arrow::Status PeerLink::SendWhatMayBe() {
   const auto age_max = std::chrono::duration<double>(options_.stream_timeout_s / 3);
-  if (stream_ != nullptr && std::chrono::steady_clock::now() - stream_->opened_at > age_max) {
-    if (arrow::Status status = CloseStream(); !status.ok()) {
-      unacknowledged_.push_back(std::move(message));
-      return status;
+  if (stream_ != nullptr && Clock::now() - stream_->opened_at > age_max) ARROW_RETURN_NOT_OK(CloseStream());
+  while (true) {
+    // The message stays where it is until it is acknowledged, which only this thread does.
+    const Outgoing* message = WithWindow([&](SendWindow& window) { return stopping_ ? nullptr : window.Write(); });
+    if (message != nullptr) {
+      ARROW_RETURN_NOT_OK(Write(*message));
+      continue;
     }
-  }
-  unacknowledged_.push_back(std::move(message));
-  const Outgoing& sent = unacknowledged_.back();
-  if (stream_ == nullptr) ARROW_RETURN_NOT_OK(OpenStream(sent.schema));
-  auto metadata = arrow::Buffer::FromString(sent.header);
-  const arrow::Status written = sent.batch == nullptr
-                                    ? stream_->writer->WriteMetadata(std::move(metadata))
-                                    : stream_->writer->WriteWithMetadata(*sent.batch, std::move(metadata));
-  if (!written.ok()) return Explain(written);
-  const auto queue_empty = [&] {
-    std::lock_guard lock(mutex_);
-    return queue_.empty();
-  };
-  while (unacknowledged_.size() >= options_.window_chunks || (!unacknowledged_.empty() && queue_empty())) {
+    if (WithWindow([](const SendWindow& window) { return window.unacknowledged() == 0; })) return arrow::Status::OK();
     ARROW_RETURN_NOT_OK(ReadAck());
+    if (Clock::now() - stream_->opened_at > age_max) return CloseStream();
   }
-  return arrow::Status::OK();
+}
+
+arrow::Status PeerLink::Write(const Outgoing& message) {
+  if (stream_ == nullptr) ARROW_RETURN_NOT_OK(OpenStream(message.schema));
+  auto metadata = arrow::Buffer::FromString(message.header);
+  const arrow::Status written = message.batch == nullptr
+                                    ? stream_->writer->WriteMetadata(std::move(metadata))
+                                    : stream_->writer->WriteWithMetadata(*message.batch, std::move(metadata));
+  return written.ok() ? written : Explain(written);
 }
 
 arrow::Status PeerLink::OpenStream(const std::shared_ptr<arrow::Schema>& schema) {
@@ -103,8 +117,7 @@ arrow::Status PeerLink::OpenStream(const std::shared_ptr<arrow::Schema>& schema)
   ARROW_ASSIGN_OR_RAISE(const auto client, connect_());
   auto opened = client->DoPut(call, flight::FlightDescriptor::Path({"sabot", "chunks"}), schema);
   if (!opened.ok()) return Explain(opened.status());
-  stream_ = std::make_unique<Stream>(
-      Stream{std::move(opened->writer), std::move(opened->reader), std::chrono::steady_clock::now()});
+  stream_ = std::make_unique<Stream>(Stream{std::move(opened->writer), std::move(opened->reader), Clock::now()});
   return arrow::Status::OK();
 }
 
@@ -113,24 +126,21 @@ arrow::Status PeerLink::ReadAck() {
   const arrow::Status read = stream_->reader->ReadMetadata(&bytes);
   if (!read.ok()) return Explain(read);
   if (bytes == nullptr) return Explain(arrow::Status::IOError("the stream ended before the acknowledgement"));
+  broken_ = false;  // it speaks: what it says now is its word
   ARROW_ASSIGN_OR_RAISE(const Ack ack, DecodeAck(bytes->ToString()));
-  const Ack& awaited = unacknowledged_.front().awaited;
-  if (std::tie(ack.kind, ack.task, ack.attempt, ack.sequence) !=
-      std::tie(awaited.kind, awaited.task, awaited.attempt, awaited.sequence)) {
-    return MakeStatus(Code::kPeerRefused, "Agent " + options_.peer +
-                                              " acknowledged another message than it was sent. Run the same Sabot on "
-                                              "every agent (address=" +
-                                              options_.peer + ")");
-  }
-  Outgoing answered = std::move(unacknowledged_.front());
-  unacknowledged_.pop_front();
+  ARROW_ASSIGN_OR_RAISE(const Outgoing answered,
+                        WithWindow([&](SendWindow& window) { return window.Acknowledge(ack); }));
+  alive_at_ = Clock::now();
+  retries_ = 0;
   answered.listener->Acknowledged(options_.peer, ack);
   return arrow::Status::OK();
 }
 
 arrow::Status PeerLink::CloseStream() {
   if (stream_ == nullptr) return arrow::Status::OK();
-  while (!unacknowledged_.empty()) ARROW_RETURN_NOT_OK(ReadAck());
+  while (WithWindow([](const SendWindow& window) { return window.unacknowledged() > 0; })) {
+    ARROW_RETURN_NOT_OK(ReadAck());
+  }
   const std::unique_ptr<Stream> closing = std::move(stream_);
   // Everything is acknowledged: how the stream itself ends says nothing more.
   (void)closing->writer->DoneWriting();
@@ -145,7 +155,9 @@ arrow::Status PeerLink::Explain(const arrow::Status& symptom) {
     if (!closed.ok()) cause = closed;
     stream_.reset();
   }
-  if (const Code code = CodeOf(cause); code != Code::kOther) return MakeStatus(code, PlainMessage(cause));
+  const Code code = CodeOf(cause);
+  broken_ = code == Code::kOther;
+  if (!broken_) return MakeStatus(code, PlainMessage(cause));
   return MakeStatus(Code::kPeerLost, "Agent " + options_.peer +
                                          " broke off while it was being sent to, or did not answer " + "within " +
                                          std::to_string(static_cast<int>(options_.stream_timeout_s)) +
@@ -153,14 +165,12 @@ arrow::Status PeerLink::Explain(const arrow::Status& symptom) {
 }
 
 void PeerLink::Fail(const arrow::Status& status) {
-  std::deque<Outgoing> lost = std::move(unacknowledged_);
-  unacknowledged_.clear();
+  std::deque<Outgoing> lost;
   stream_.reset();
   {
     std::lock_guard lock(mutex_);
     if (failure_.ok()) failure_ = status;
-    for (Outgoing& message : queue_) lost.push_back(std::move(message));
-    queue_.clear();
+    lost = window_.Clear();
   }
   for (const Outgoing& message : lost) message.listener->Undelivered(options_.peer, status);
 }

@@ -1,9 +1,9 @@
 // The outbox of one peer for one shuffle, and the thread that empties it over Flight DoPut. Enqueue never waits; the
-// thread waits for the peer, with a deadline on every stream. A link that has failed stays failed.
+// thread waits for the peer, with a deadline on every stream. A broken stream is resumed: what was not acknowledged is
+// sent again. A link that has failed stays failed.
 #pragma once
 
 #include <arrow/flight/client.h>
-#include <arrow/record_batch.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -14,7 +14,7 @@
 #include <string>
 #include <thread>
 
-#include "sabot/native/shuffle/chunk_header.h"
+#include "sabot/native/shuffle/send_window.h"
 
 namespace sabot::shuffle {
 
@@ -26,22 +26,14 @@ class DeliveryListener {
   virtual void Undelivered(const std::string& peer, const arrow::Status& status) = 0;
 };
 
-/// A chunk, or a manifest where `batch` is null.
-struct Outgoing {
-  std::string header;
-  Ack awaited;  // what confirms it
-  std::shared_ptr<arrow::RecordBatch> batch;
-  std::shared_ptr<arrow::Schema> schema;
-  std::shared_ptr<DeliveryListener> listener;
-};
-
 class PeerLink {
  public:
   struct Options {
     std::string peer;                // host:port, for messages
     double stream_timeout_s = 30.0;  // the deadline of each DoPut; streams are changed at a third of it
+    double resume_s = 2.0;           // how long after the last sign of life a broken stream is tried again
     double idle_s = 1.0;             // an idle stream is closed after this
-    size_t window_chunks = 2;        // unacknowledged at most: gRPC swallows tens of MB per stream that no one counts
+    size_t window_chunks = 2;
   };
 
   /// Called on the link's thread, so that a slot that needs a link does not connect itself.
@@ -58,33 +50,46 @@ class PeerLink {
   bool ended() const { return ended_.load(std::memory_order_acquire); }  // pairs with the release at the end of Loop
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Stream {
     std::unique_ptr<arrow::flight::FlightStreamWriter> writer;
     std::unique_ptr<arrow::flight::FlightMetadataReader> reader;
-    std::chrono::steady_clock::time_point opened_at;
+    Clock::time_point opened_at;
   };
 
   void Loop();
-  bool Next(Outgoing* message, bool stream_open);
-  arrow::Status Deliver(Outgoing message);
+  /// Waits until something may be sent. False where there is nothing: the link stops, or its stream is idle.
+  bool WaitForWork();
+  bool WaitToRetry(std::chrono::milliseconds pause);
+  arrow::Status SendWhatMayBe();
+  arrow::Status Write(const Outgoing& message);
   arrow::Status OpenStream(const std::shared_ptr<arrow::Schema>& schema);
   arrow::Status ReadAck();
   arrow::Status CloseStream();
-  /// What the peer said when it ended the stream, or PeerLost.
+  /// What the peer said when it ended the stream, or PeerLost, which may be worth another try.
   arrow::Status Explain(const arrow::Status& symptom);
+  /// Whether the trouble is over, for now: what is not acknowledged will be sent again.
+  bool Resume(const arrow::Status& trouble);
   void Fail(const arrow::Status& status);
+  template <typename Action>
+  auto WithWindow(Action action) {
+    std::lock_guard lock(mutex_);
+    return action(window_);
+  }
 
   const Connect connect_;
   const Options options_;
 
-  std::mutex mutex_;  // guards queue_, stopping_, failure_; a leaf
+  std::mutex mutex_;  // guards the three below; a leaf
   std::condition_variable changed_;
-  std::deque<Outgoing> queue_;
+  SendWindow window_;
   bool stopping_ = false;
   arrow::Status failure_;
 
-  std::unique_ptr<Stream> stream_;       // the thread's own
-  std::deque<Outgoing> unacknowledged_;  // the thread's own
+  std::unique_ptr<Stream> stream_;  // the thread's own, as the next three
+  bool broken_ = false;             // the last trouble was the way there, not what the peer said
+  Clock::time_point alive_at_;      // when the peer last answered, or was first needed
+  int retries_ = 0;                 // since then
   std::atomic<bool> ended_{false};
   std::jthread thread_;  // last: it uses all of the above
 };

@@ -63,7 +63,8 @@ void Core::WakeOne() {
 
 Outcome Core::Submit(Ticket run, const JobShare& share) {
   if (!run || !share.valid()) return Outcome::kInvalid;
-  if (here.core == this) {  // even when closed: what runs already may go on to submit, so that it can end
+  const bool from_slot = here.core == this;
+  if (from_slot && !run->queued_in_slots()) {  // even when closed: what runs already may go on, so that it can end
     if (!Claims::Open(*run, share)) return Outcome::kInvalid;
     RunHere(*run, *here.slot);
     return Outcome::kAccepted;
@@ -72,7 +73,9 @@ Outcome Core::Submit(Ticket run, const JobShare& share) {
   // acq_rel: partner of the read-modify-write in Shutdown. One of the two comes first: if ours, Shutdown waits for us;
   // if Shutdown's, we see that it has closed.
   submitting_.fetch_add(1, std::memory_order_acq_rel);
-  if (!closed_.load(std::memory_order_relaxed)) {  // relaxed: ordered by the read-modify-writes
+  // relaxed: ordered by the read-modify-writes. What a slot adds it finds itself, if nobody else does, before it ends.
+  const std::atomic<bool>& refusing = from_slot ? skipping_ : closed_;
+  if (!refusing.load(std::memory_order_relaxed)) {
     outcome = Claims::Open(*run, share) ? Outcome::kAccepted : Outcome::kInvalid;
     if (outcome == Outcome::kAccepted && run->item_count() > 0) {
       dealer_.Add(run);
@@ -161,6 +164,15 @@ void Core::Serve(Slot& slot) {
   // A slot that leaves may have taken a wake-up that was meant for work; acq_rel: as in TryDeal.
   waking_.exchange(false, std::memory_order_acq_rel);
   if (dealer_.has_work()) WakeOne();
+  Served();
+}
+
+void Core::Served() {
+  {
+    std::lock_guard lock(mutex_);
+    --serving_;
+  }
+  served_.notify_all();
 }
 
 bool Core::StartSlot() {
@@ -176,6 +188,7 @@ bool Core::StartSlot() {
   pthread_setname_np(slot->thread().native_handle(), ("sabot-slot-" + std::to_string(id)).c_str());
   if (free_id == id_taken_.end()) id_taken_.push_back(false);
   id_taken_[id] = true;
+  ++serving_;
   slots_.push_back(std::move(slot));
   return true;
 }
@@ -204,7 +217,7 @@ Outcome Core::RemoveSlots(int count) {
   Slots removed;
   {
     std::lock_guard lock(mutex_);
-    if (ending_.load(std::memory_order_relaxed)) return Outcome::kShutDown;  // relaxed: ordered by joining_mutex_
+    if (ending_.load(std::memory_order_relaxed)) return Outcome::kShutDown;  // relaxed: as in AddSlots
     if (static_cast<size_t>(count) >= slots_.size()) return Outcome::kLastSlot;
     removed.assign(slots_.end() - count, slots_.end());
     slots_.resize(slots_.size() - count);
@@ -222,20 +235,26 @@ void Core::Join(const Slots& slots) {
   for (const auto& slot : slots) id_taken_[slot->id()] = false;
 }
 
-void Core::Shutdown(bool drain) {
-  closed_.store(true, std::memory_order_relaxed);  // relaxed: ordered by the read-modify-writes of submitting_
+Outcome Core::Shutdown(bool drain, std::chrono::steady_clock::time_point deadline) {
+  if (!drain) skipping_.store(true, std::memory_order_relaxed);  // relaxed, as the next: ordered by the
+  closed_.store(true, std::memory_order_relaxed);                // read-modify-writes of submitting_
   // acq_rel: partners of those in Submit. What is being added can be found by the slots before they may end on finding
   // nothing; adding takes no lock that anyone holds for long.
   while (submitting_.fetch_add(0, std::memory_order_acq_rel) > 0) std::this_thread::yield();
   if (!drain) dealer_.SkipAll();
-  std::lock_guard only_one(joining_mutex_);
   ending_.store(true, std::memory_order_release);  // release: partner of the acquire in NextLease
+  if (parking_.AnyoneParked()) parking_.Wake(SlotPool::kSlotsMax);
+  const int myself = here.core == this ? 1 : 0;
+  {
+    std::unique_lock lock(mutex_);  // from here on no slot is added
+    if (!served_.wait_until(lock, deadline, [&] { return serving_ <= myself; })) return Outcome::kBusy;
+  }
+  std::lock_guard only_one(joining_mutex_);
   Slots all;
   {
     std::lock_guard lock(mutex_);
     all.swap(slots_);
   }
-  if (parking_.AnyoneParked()) parking_.Wake(SlotPool::kSlotsMax);
   for (const auto& slot : all) {
     if (slot->thread().get_id() == std::this_thread::get_id()) {
       slot->thread().detach();  // it destroys its own pool: it cannot join itself, and keeps the core until it ends
@@ -243,6 +262,7 @@ void Core::Shutdown(bool drain) {
       slot->thread().join();
     }
   }
+  return Outcome::kAccepted;
 }
 
 }  // namespace sabot::slots

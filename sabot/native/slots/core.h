@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -25,7 +27,7 @@ class Core : public std::enable_shared_from_this<Core> {
   void Widen(const Ticket& run);
   Outcome AddSlots(int count);
   Outcome RemoveSlots(int count);
-  void Shutdown(bool drain);
+  Outcome Shutdown(bool drain, std::chrono::steady_clock::time_point deadline);
 
   /// The core whose slot this thread is, or null.
   static Core* Here() noexcept;
@@ -44,6 +46,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   bool StartSlot();  // under mutex_
   void Serve(Slot& slot);
+  void Served();
   bool NextLease(Slot& slot, Ran ran);
   bool TryDeal(Slot& slot, Ran ran);
   Ran RunLane(Slot& slot);
@@ -55,15 +58,19 @@ class Core : public std::enable_shared_from_this<Core> {
   Dealer dealer_;
   Parking parking_;
   const bool wake_;
-  std::atomic<bool> waking_{false};  // a slot is on its way from its sleep to its look for work
-  std::atomic<int> submitting_{0};   // calls of Submit that may be adding
-  std::atomic<bool> closed_{false};  // Submit refuses
-  std::atomic<bool> ending_{false};  // slots end when there is nothing for them; set when nobody adds any more
+  std::atomic<bool> waking_{false};    // a slot is on its way from its sleep to its look for work
+  std::atomic<int> submitting_{0};     // calls of Submit that may be adding
+  std::atomic<bool> closed_{false};    // Submit refuses, except what slots submit
+  std::atomic<bool> skipping_{false};  // that too
+  std::atomic<bool> ending_{false};    // slots end when there is nothing for them; set when nobody adds any more
 
-  // Lock order: joining_mutex_ before mutex_. No Run is called and no thread joined under mutex_.
+  // Lock order: joining_mutex_ before mutex_. No Run is called and no thread joined under mutex_; waiting for served_
+  // lets go of it.
   std::mutex joining_mutex_;  // held while slots are joined
   mutable std::mutex mutex_;
-  Slots slots_;                 // guarded by mutex_
+  Slots slots_;      // guarded by mutex_
+  int serving_ = 0;  // guarded by mutex_; slots that have not come to their end, removed ones included
+  std::condition_variable served_;
   std::vector<bool> id_taken_;  // guarded by mutex_; an id is free again when its slot has joined
 };
 

@@ -62,6 +62,9 @@ class Run {
   virtual size_t item_count() const noexcept = 0;
   virtual Source source_of(size_t index) const noexcept = 0;
 
+  /// True where the items join the queue even when a slot submits them: for work that shall not hold up that slot.
+  virtual bool queued_in_slots() const noexcept { return false; }
+
   /// True where the items need a lock in common (Python's GIL): then a second slot is put to it only when an item
   /// has taken long, or none has ended for a while (SlotPool::Widen); handing the lock over would cost more than short
   /// items take.

@@ -16,7 +16,7 @@ class CorePool final : public SlotPool {
   explicit CorePool(const Options& options) : core_(std::make_shared<Core>(options)) {}
   // In a fork's child the threads that own the core too do not exist: it is left as it is.
   ~CorePool() override {
-    if (!forked()) core_->Shutdown(/*drain=*/false);
+    if (!forked()) core_->Shutdown(/*drain=*/false, std::chrono::steady_clock::time_point::max());
   }
 
   Outcome Submit(std::shared_ptr<Run> run, const JobShare& share) override {
@@ -30,11 +30,10 @@ class CorePool final : public SlotPool {
   }
   Outcome AddSlots(int count) override { return forked() ? Outcome::kForked : core_->AddSlots(count); }
   Outcome RemoveSlots(int count) override { return forked() ? Outcome::kForked : core_->RemoveSlots(count); }
-  Outcome Shutdown(bool drain) override {
+  Outcome Shutdown(bool drain, std::chrono::steady_clock::time_point deadline) override {
     if (forked()) return Outcome::kForked;
     if (on_slot_thread()) return Outcome::kInvalid;
-    core_->Shutdown(drain);
-    return Outcome::kAccepted;
+    return core_->Shutdown(drain, deadline);
   }
 
   int num_slots() const override { return forked() ? 0 : static_cast<int>(core_->slots().size()); }

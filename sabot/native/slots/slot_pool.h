@@ -30,8 +30,8 @@ struct SlotStats {
 
 /// kInvalid: an argument out of range, a Run submitted before, or a call that a slot may not make because it would
 /// wait for itself. kForked: this process is a fork's child, which has none of the slots.
-/// kNoThreads: the system gave no thread.
-enum class Outcome { kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads };
+/// kNoThreads: the system gave no thread. kBusy: slots still run items at the deadline.
+enum class Outcome { kAccepted, kShutDown, kLastSlot, kInvalid, kForked, kNoThreads, kBusy };
 
 /// Every method may be called from any thread, except where a comment says otherwise. The pool may be destroyed by one
 /// of its own slots: that slot then finishes its item and ends by itself.
@@ -54,7 +54,8 @@ class SlotPool {
   virtual ~SlotPool() = default;  // Shutdown(drain=false); in a fork's child nothing
 
   /// Queues every item of `run` on account of a job; never blocks. From inside a slot of this pool the items run there,
-  /// before it returns, and their time is that of the item that submits.
+  /// before it returns, and their time is that of the item that submits; unless the run is `queued_in_slots`: then they
+  /// are queued as from elsewhere, and while the pool drains too.
   virtual Outcome Submit(std::shared_ptr<Run> run, const JobShare& share) = 0;
   Outcome Submit(std::shared_ptr<Run> run) { return Submit(std::move(run), JobShare{}); }
   /// Items of `run` that have not started are skipped, in the calling thread, before it returns; those running go on
@@ -68,8 +69,10 @@ class SlotPool {
   /// Each removed slot finishes its item and joins before this returns; removing the last is refused. Not from a slot.
   virtual Outcome RemoveSlots(int count) = 0;
   /// Takes no more; items not started are skipped when `drain` is false; joins every slot. Repeats wait for the first,
-  /// and one with `drain` false hastens it. Not from a slot.
-  virtual Outcome Shutdown(bool drain) = 0;
+  /// and one with `drain` false hastens it. Not from a slot. kBusy at the deadline: no more is taken, but slots still
+  /// run; they end after what they run or, with `drain`, what is queued.
+  virtual Outcome Shutdown(bool drain, std::chrono::steady_clock::time_point deadline) = 0;
+  Outcome Shutdown(bool drain) { return Shutdown(drain, std::chrono::steady_clock::time_point::max()); }
 
   virtual int num_slots() const = 0;
   virtual int available_slots_approx() const = 0;

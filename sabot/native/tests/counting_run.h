@@ -30,6 +30,7 @@ class CountingRun final : public Run {
     if (fail_at_ == static_cast<int64_t>(index)) SkipRest();
   }
   bool starts_narrow() const noexcept override { return narrow; }
+  bool queued_in_slots() const noexcept override { return queued; }
   void ItemCounted(size_t index) noexcept override {
     if (on_counted) on_counted(index);
   }
@@ -57,6 +58,7 @@ class CountingRun final : public Run {
   std::function<void()> on_finished;
   std::function<void(size_t)> on_counted;
   bool narrow = false;
+  bool queued = false;
 
  private:
   static size_t Sum(const std::vector<std::atomic<int>>& counts) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <random>
 #include <semaphore>
 #include <string>
@@ -42,6 +43,32 @@ TEST(SlotPoolElastic, SlotsComeAndGoWhileWorkRuns) {
   stop.store(true);
   callers.clear();
   EXPECT_EQ(bad.load(), 0);
+}
+
+TEST(SlotPoolElastic, ShutdownComesBackAtItsDeadlineAndCanBeCarriedToItsEnd) {
+  auto pool = MakePool(1);
+  std::binary_semaphore entered{0};
+  std::binary_semaphore released{0};
+  auto held = MakeRun(1, [&](size_t, int) {
+    entered.release();
+    released.acquire();
+  });
+  auto waiting = MakeRun(3);
+  pool->Submit(held);
+  entered.acquire();
+  pool->Submit(waiting);
+  const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::milliseconds(20); };
+  EXPECT_EQ(pool->Shutdown(/*drain=*/true, soon()), Outcome::kBusy);
+  EXPECT_EQ(waiting->skipped(), 0);
+  EXPECT_EQ(pool->Submit(MakeRun(1)), Outcome::kShutDown);
+  EXPECT_EQ(pool->AddSlots(1), Outcome::kShutDown);
+  EXPECT_EQ(pool->Shutdown(/*drain=*/false, soon()), Outcome::kBusy);
+  EXPECT_EQ(waiting->skipped(), 3);
+  EXPECT_EQ(pool->num_slots(), 1);
+  released.release();
+  EXPECT_EQ(pool->Shutdown(/*drain=*/true), Outcome::kAccepted);
+  EXPECT_EQ(pool->num_slots(), 0);
+  EXPECT_TRUE(held->EndedOnce());
 }
 
 TEST(SlotPoolElastic, NoTwoSlotsEverShareAnId) {

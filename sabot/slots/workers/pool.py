@@ -1,11 +1,12 @@
 """The worker processes of one job: at most one for each slot, made at first use and ended with the job.
 
-Its functions reach each worker once; what they print goes to the log, bounded for each morsel.
+Its functions reach each worker once; what they print is handed on after each morsel, bounded.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from sabot.wire.packed_function import PackedFunction
 from sabot.wire.py_modules import PyModules
 
 log = logging.getLogger("sabot.slots.workers")
+
+
+# Takes what a function printed: its name, the morsel, the text, and how many bytes more were printed and not kept.
+Printed = Callable[[str, int, str, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +45,16 @@ def open_failure(packed: bytes) -> BaseException:
 
 
 class WorkerPool:
-    """Workers for the functions of `job`. Ended by `close`, and when neither it nor an operator needs it any more."""
+    """Workers for a job's functions. Ended by `close`, and when neither it nor an operator needs it any more."""
 
     def __init__(
         self,
         nursery: Nursery,
         *,
-        job: str,
         limits: WorkerLimits | None = None,
         py_modules: PyModules | None = None,
         open_failure: Callable[[bytes], BaseException] = open_failure,
+        printed: Printed | None = None,
     ) -> None:
         limits = limits or WorkerLimits()
         nursery.warm_up()
@@ -59,7 +64,7 @@ class WorkerPool:
         order = WorkerOrder(memory_bytes_max=limits.memory_bytes_max, modules=modules)
         self._native = NativeWorkerPool(
             start=partial(nursery.start_worker, order),
-            printed=partial(_log_printed, job),
+            printed=printed or print_here,
             open_failure=open_failure,
             start_timeout_s=limits.start_timeout_s,
             output_bytes_max=limits.output_bytes_max,
@@ -88,6 +93,21 @@ class WorkerPool:
         self._native.close()
 
 
-def _log_printed(job: str, function: str, morsel: int, text: str, bytes_cut: int) -> None:
-    note = f"\n[{bytes_cut:,} more bytes were printed and are not kept]" if bytes_cut else ""
-    log.info("printed job=%s function=%s morsel=%d\n%s%s", job, function, morsel, text.rstrip("\n"), note)
+def print_here(function: str, morsel: int, text: str, bytes_cut: int) -> None:
+    """Hands on what a function printed to this process's standard output."""
+    sys.stdout.write(text + _cut_note(bytes_cut))
+    sys.stdout.flush()
+
+
+def log_printed(job: str) -> Printed:
+    """Hands on what a function printed to the log, with the job and the morsel."""
+
+    def hand_on(function: str, morsel: int, text: str, bytes_cut: int) -> None:
+        text = text.rstrip("\n") + _cut_note(bytes_cut).rstrip("\n")
+        log.info("printed job=%s function=%s morsel=%d\n%s", job, function, morsel, text)
+
+    return hand_on
+
+
+def _cut_note(bytes_cut: int) -> str:
+    return f"\n[{bytes_cut:,} more bytes were printed and are not kept]\n" if bytes_cut else ""

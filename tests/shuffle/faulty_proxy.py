@@ -1,0 +1,135 @@
+"""A TCP proxy between two agents that misbehaves on demand: cuts, stalls, refuses, goes half open."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+
+PIECE_BYTES = 64 * 1024
+
+
+class FaultyProxy:
+    """Forwards connections to `target`, "host:port", from a free port of loopback."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.rsplit(":", 1)
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()  # guarded by _lock, as the next
+        self._cut_after: list[int] = []  # for the next connections, the bytes after which each is cut
+        self._flows = threading.Event()
+        self._flows.set()
+        self._refuses = False
+        self._swallows = False
+        self._closed = False
+        self._threads = [threading.Thread(target=self._accept, name="proxy-accept", daemon=True)]
+        self._threads[0].start()
+
+    def cut(self) -> None:
+        """Resets every connection that is open."""
+        with self._lock:
+            ends = list(self._open)
+        for end in ends:
+            _reset(end)
+
+    def cut_after(self, *bytes_each: int) -> None:
+        """Cuts the next connections, each after so many bytes to the target."""
+        with self._lock:
+            self._cut_after.extend(bytes_each)
+
+    def refuse(self) -> None:
+        """Cuts everything, and every connection that comes."""
+        self._refuses = True
+        self.cut()
+
+    def allow(self) -> None:
+        """The end of `refuse`."""
+        self._refuses = False
+
+    def stall(self) -> None:
+        """Lets nothing through any more: connections stay open and hear nothing."""
+        self._flows.clear()
+
+    def swallow_answers(self, swallow: bool = True) -> None:
+        """Whether what the target says gets lost, while it still hears everything."""
+        self._swallows = swallow
+
+    def flow(self) -> None:
+        """The end of `stall`."""
+        self._flows.set()
+
+    def close(self) -> None:
+        """Ends every connection and thread."""
+        self._closed = True
+        self._flows.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if self._refuses or self._closed:
+                _reset(near)
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
+            with self._lock:
+                self.connections += 1
+                self._open |= {near, far}
+                cut_after = self._cut_after.pop(0) if self._cut_after else None
+            thread = threading.Thread(target=self._serve, args=(near, far, cut_after), name="proxy", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, near: socket.socket, far: socket.socket, cut_after: int | None) -> None:
+        with near, far, suppress(OSError):
+            self._forward(near, far, cut_after)
+        with self._lock:
+            self._open -= {near, far}
+
+    def _forward(self, near: socket.socket, far: socket.socket, cut_after: int | None) -> None:
+        left = cut_after
+        while True:
+            for source in select.select([near, far], [], [])[0]:
+                piece = source.recv(PIECE_BYTES)
+                self._flows.wait()
+                if not piece:
+                    return
+                if source is far:
+                    near.sendall(b"" if self._swallows else piece)
+                    continue
+                far.sendall(piece[:left])
+                if left is not None:
+                    left -= len(piece)
+                    if left <= 0:
+                        return
+
+    def __enter__(self) -> FaultyProxy:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _reset(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
