@@ -52,6 +52,7 @@ TIMELINE_MORSELS = 4096
 # What one reading of a timeline gives at most, about 25 MiB.
 TIMELINE_ROWS_MAX = 256 * 1024
 
+# How long a shutdown waits for what runs, once it has skipped the rest.
 _CANCELLED_WAIT_S = 1.0
 
 T = TypeVar("T")

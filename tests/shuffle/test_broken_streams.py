@@ -47,7 +47,6 @@ def wait_until(so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
     while not so():
         assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def all_numbers() -> pa.Table:
