@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from types import FunctionType
 from weakref import WeakKeyDictionary
@@ -21,6 +22,8 @@ SizedBatches = list[tuple[pa.RecordBatch, int]]
 # After so many runs of a morsel per slot the rest of the rows goes out at the size found so far.
 ROUNDS_MAX = 4
 
+NAMES_MAX = 1024
+
 
 def sizer_of(operator: Operator) -> MorselSizer:
     """What has been learnt of an operator, kept with it."""
@@ -32,11 +35,14 @@ def sizer_of(operator: Operator) -> MorselSizer:
 
 
 class Sizers:
-    """What has been learnt of functions that are given again and again; forgotten with them."""
+    """What has been learnt of functions that are given again and again, forgotten with them; and by name, of the
+    NAMES_MAX names used last.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sizers: WeakKeyDictionary[object, MorselSizer] = WeakKeyDictionary()
+        self._named: OrderedDict[str, MorselSizer] = OrderedDict()
 
     def attach(self, operator: Operator, given: FunctionOrExpression) -> Operator:
         """`operator`, made of `given`, with what is known of it."""
@@ -45,6 +51,14 @@ class Sizers:
         with self._lock:
             operator.sizer = self._sizers.setdefault(given, sizer_of(operator))
         return operator
+
+    def attach_named(self, operator: Operator, name: str) -> None:
+        """Gives `operator` what is known of those that had this name before it: they do the same."""
+        with self._lock:
+            operator.sizer = self._named.setdefault(name, sizer_of(operator))
+            self._named.move_to_end(name)
+            if len(self._named) > NAMES_MAX:
+                self._named.popitem(last=False)
 
 
 def add_probe(

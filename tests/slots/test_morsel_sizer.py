@@ -22,6 +22,7 @@ from sabot.slots.morsel_sizer import (
     share_of_slot,
 )
 from sabot.slots.operators import FunctionOrExpression
+from sabot.slots.sized_run import NAMES_MAX, Sizers, sizer_of
 
 KiB = 1024
 
@@ -168,6 +169,22 @@ def test_auto_learns_while_a_call_runs(one_slot: TaskSlotManager) -> None:
     assert sizes[0] == FIRST_MORSEL_BYTES
     assert max(sizes) > 4 * FIRST_MORSEL_BYTES
     assert sum(sizes) == batch.nbytes
+
+
+def test_operators_of_one_name_learn_from_each_other_until_many_others_came() -> None:
+    sizers = Sizers()
+
+    def sizer_named(name: str) -> MorselSizer:
+        operator = Pipeline([("call", keep)]).native_operator
+        sizers.attach_named(operator, name)
+        return sizer_of(operator)
+
+    first = sizer_named("a")
+    assert sizer_named("a") is first
+    assert sizer_named("b") is not first
+    for number in range(NAMES_MAX - 1):
+        sizer_named(f"other {number}")
+    assert sizer_named("a") is not first
 
 
 def test_last_rows_of_an_auto_call_are_in_smaller_morsels(one_slot: TaskSlotManager) -> None:
