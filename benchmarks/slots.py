@@ -23,6 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 from native_part import lines_of
+from slots_latency import print_latency
 from slots_soak import soak
 
 from sabot.slots import Morsel, MorselExecutor, Pipeline, TaskSlotManager
@@ -31,6 +32,8 @@ ROWS = 50_000
 MORSEL_BYTES = 64 * 1024
 MORSEL_ROWS = MORSEL_BYTES // 16
 SLOTS = 4
+# What of the native part's facts is ours; the others are peers.
+OURS = {"queue": ("ring",), "item": ("one run", "a run each")}
 
 
 def multiply(rows: pa.RecordBatch) -> pa.RecordBatch:
@@ -72,9 +75,10 @@ def print_native(rounds: int) -> None:
         facts[name] = float(value)
     for name, value in facts.items():
         kind, _, threads = name.rpartition("/")
-        peer = facts.get(f"{'queue/ring' if kind.startswith('queue') else 'item/one run'}/{threads}")
-        ratio = f", ours takes {peer / value:.2f} x that" if peer and not kind.endswith(("ring", "one run")) else ""
-        print(f"  {name:28} {value:8.1f} ns{ratio}")
+        group, _, what = kind.partition("/")
+        ours = OURS.get(group, ())
+        ratios = [f", {one} takes {facts[f'{group}/{one}/{threads}'] / value:.2f} x that" for one in ours]
+        print(f"  {name:28} {value:8.1f} ns{'' if what in ours else ''.join(ratios)}")
 
 
 def print_sharing(seconds: float) -> None:
@@ -184,6 +188,7 @@ def main() -> None:
         median = statistics.median(seconds)
         print(f"  {name:24} {median / len(many) * 1e6:7.2f} us a morsel, {base / median:.2f} x ThreadPoolExecutor")
     print_sharing(seconds=1.0)
+    print_latency()
     print_idle()
     print("native, medians:")
     print_native(max(7, options.rounds // 50))

@@ -173,6 +173,8 @@ void Items(int rounds) {
                                               for (auto& run : runs) run->Wait();
                                             }) / kItems);
 #ifdef SABOT_HAVE_TBB
+      // One thread more than slots: the caller's, which oneTBB counts.
+      const tbb::global_control parallelism(tbb::global_control::max_allowed_parallelism, slots + 1);
       tbb::task_arena arena(slots);
       table.Add("item/oneTBB task_group" + suffix, NanosecondsOf([&] {
                                                      arena.execute([&] {
@@ -181,6 +183,14 @@ void Items(int rounds) {
                                                        group.wait();
                                                      });
                                                    }) / kItems);
+      // As a Run comes: by a thread that is none of the arena's, which then waits.
+      tbb::task_arena workers(slots, /*reserved_for_masters=*/0);
+      table.Add("item/oneTBB from outside" + suffix, NanosecondsOf([&] {
+                                                       tbb::task_group group;
+                                                       for (int i = 0; i < kItems; ++i)
+                                                         workers.enqueue(group.defer([] {}));
+                                                       workers.execute([&] { group.wait(); });
+                                                     }) / kItems);
 #endif
     }
   }

@@ -10,13 +10,13 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import pyarrow as pa
 
 from sabot.agent.process import resident_bytes
 from sabot.errors import UsageError
-from sabot.shuffle.transport import ShuffleTransport
+from sabot.shuffle.transport import ShuffleTransport, TransportLimits
 from sabot.slots import TaskSlotManager
 from sabot.slots.manager import TIMELINE_MORSELS, TIMELINE_MORSELS_MAX, TIMELINE_ROWS_MAX
 from sabot.wire.addresses import is_loopback, is_wildcard
@@ -68,15 +68,14 @@ class AgentContext:
         port: int = 8816,
         advertise_host: str | None = None,
         insecure: bool = False,
-        open_wait_s: float = 10.0,
-        stream_timeout_s: float = 30.0,
-        chunk_bytes_max: int = 4 * 1024 * 1024,
         timeline_morsels: int = TIMELINE_MORSELS,
+        **shuffle_limits: Unpack[TransportLimits],
     ) -> AgentContext:
         """Starts the slots (0: one per core) and opens the Flight port (0: any free one), nothing else.
 
         `advertise_host` is what others are told in place of `host`. A host that is not loopback needs `insecure`: jobs
-        carry Python code. UsageError when already initialised, and for arguments that cannot be.
+        carry Python code. `shuffle_limits` are those of ShuffleTransport. UsageError when already initialised, and for
+        arguments that cannot be.
         """
         _check_agent_id(agent_id)
         _check_number("num_slots", num_slots, 0, SLOTS_MAX)
@@ -97,9 +96,7 @@ class AgentContext:
                     advertise_host=advertise_host,
                     incarnation=incarnation,
                     slot_pool=manager.native_pool,
-                    open_wait_s=open_wait_s,
-                    stream_timeout_s=stream_timeout_s,
-                    chunk_bytes_max=chunk_bytes_max,
+                    **shuffle_limits,
                 )
             except BaseException:
                 manager.shutdown()

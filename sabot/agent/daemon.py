@@ -151,6 +151,9 @@ class Daemon:
             insecure=agent.insecure,
             open_wait_s=shuffle.open_wait_s,
             stream_timeout_s=shuffle.stream_timeout_s,
+            resume_s=shuffle.resume_s,
+            stream_idle_s=shuffle.stream_idle_s,
+            streams_max=shuffle.streams_max,
             chunk_bytes_max=shuffle.chunk_bytes_max,
         )
         opened.push_async_callback(self._close_context, context)

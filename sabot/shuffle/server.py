@@ -15,6 +15,8 @@ from sabot.shuffle.processor import KeptProcessor, Processor
 from sabot.shuffle.receipts import PartitionRead, Published
 
 CHUNK_BYTES_MAX = 4 << 20
+STREAM_IDLE_S = 120.0
+STREAMS_MAX = 1024
 _STRAY_WAIT_S = 1.0
 
 
@@ -24,7 +26,11 @@ def new_incarnation() -> int:
 
 
 class ShuffleServer:
-    """Listens from construction to `close()`; port 0 means any free one."""
+    """Listens from construction to `close()`; port 0 means any free one.
+
+    A connection over which nothing has gone for `stream_idle_s` is cut; with `streams_max` streams open another one is
+    refused: LimitReached.
+    """
 
     def __init__(
         self,
@@ -36,6 +42,8 @@ class ShuffleServer:
         slot_pool: SlotPool | None = None,
         open_wait_s: float = 10.0,
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
+        stream_idle_s: float = STREAM_IDLE_S,
+        streams_max: int = STREAMS_MAX,
         verify_checksums: bool = True,
         dedupe: bool = True,
         check_manifests: bool = True,
@@ -55,6 +63,8 @@ class ShuffleServer:
             incarnation=self.incarnation,
             open_wait_s=open_wait_s,
             batch_bytes_max=chunk_bytes_max,
+            stream_idle_s=stream_idle_s,
+            streams_max=streams_max,
             verify_checksums=verify_checksums,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pyarrow as pa
 
@@ -15,7 +15,18 @@ from sabot.shuffle.attempts import AttemptWriter, await_confirmation
 from sabot.shuffle.client import RESUME_S, PingReply, ShuffleClient
 from sabot.shuffle.processor import Processor
 from sabot.shuffle.receipts import PartitionRead, Published
-from sabot.shuffle.server import CHUNK_BYTES_MAX, ShuffleServer, check_partition
+from sabot.shuffle.server import CHUNK_BYTES_MAX, STREAM_IDLE_S, STREAMS_MAX, ShuffleServer, check_partition
+
+
+class TransportLimits(TypedDict, total=False):
+    """What may be given to a ShuffleTransport to bound its streams and messages; seconds and bytes."""
+
+    open_wait_s: float
+    stream_timeout_s: float
+    resume_s: float
+    chunk_bytes_max: int
+    stream_idle_s: float
+    streams_max: int
 
 
 class ShuffleTransport:
@@ -33,6 +44,8 @@ class ShuffleTransport:
         stream_timeout_s: float = 30.0,
         resume_s: float = RESUME_S,
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
+        stream_idle_s: float = STREAM_IDLE_S,
+        streams_max: int = STREAMS_MAX,
     ) -> None:
         self._slot_pool = slot_pool
         self._stream_timeout_s = stream_timeout_s
@@ -45,6 +58,8 @@ class ShuffleTransport:
             slot_pool=slot_pool,
             open_wait_s=open_wait_s,
             chunk_bytes_max=chunk_bytes_max,
+            stream_idle_s=stream_idle_s,
+            streams_max=streams_max,
         )
         self.client = ShuffleClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s)
         self._lock = threading.Lock()

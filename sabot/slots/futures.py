@@ -7,9 +7,9 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from sabot.errors import JobCancelled, UsageError
-from sabot.native._native import MorselRun, SlotPool
+from sabot.native._native import MorselResult, MorselRun, SlotPool
 from sabot.slots.job_share import JobShare
-from sabot.slots.morsel import MorselResult, MorselSource
+from sabot.slots.morsel import MorselSource
 from sabot.slots.operators import function_name
 
 T = TypeVar("T")
@@ -18,11 +18,10 @@ T = TypeVar("T")
 class MorselFuture(Future[MorselResult]):
     """Of one morsel. `cancel()` works until it starts; `running()` stays False, for no Python runs at its start."""
 
-    def __init__(self, run: MorselRun, morsel_id: int, source: MorselSource) -> None:
+    def __init__(self, run: MorselRun, morsel_id: int) -> None:
         super().__init__()
         self._run = run
         self._morsel_id = morsel_id
-        self._source = source
 
     def cancel(self) -> bool:
         """Whether the morsel will not run."""
@@ -39,17 +38,7 @@ class MorselFuture(Future[MorselResult]):
         except BaseException as error:
             self.set_exception(error)
         else:
-            [(batch, slot_id, queue_us, run_us)] = self._run.outcomes()
-            self.set_result(
-                MorselResult(
-                    batch=batch,
-                    morsel_id=self._morsel_id,
-                    slot_id=slot_id,
-                    source=self._source,
-                    queue_us=queue_us,
-                    run_us=run_us,
-                )
-            )
+            self.set_result(self._run.result(0, self._morsel_id))
 
 
 def call_in_pool(pool: SlotPool, function: Callable[[], T], source: MorselSource, share: JobShare) -> Future[T]:

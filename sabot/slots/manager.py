@@ -18,13 +18,12 @@ import pyarrow as pa
 from pyarrow import acero
 
 from sabot.errors import LimitReached, UsageError
-from sabot.native._native import MorselRun, SlotPool, WorkerPools, run_declaration
+from sabot.native._native import MorselResult, MorselRun, SlotPool, WorkerPools, run_declaration
 from sabot.slots.futures import MorselFuture, call_in_pool
 from sabot.slots.job_share import JobShare, JobShares
 from sabot.slots.morsel import (
     Morsel,
     MorselBytes,
-    MorselResult,
     MorselSource,
     add_morsel,
 )
@@ -180,20 +179,18 @@ class TaskSlotManager:
             run = MorselRun(native_operator(fn_or_expression))
         else:
             run = MorselRun(operator_in_processes(fn_or_expression, workers, timeout_s))
-        sources = []
         for morsel in morsels:
             add_morsel(run, morsel)
-            sources.append(morsel.source)
         if not ordered:
             run.list_ended()
             run.submit(self._pool_here(), None, share.job, share.weight)
-            return _as_they_end(run, sources, workers)
+            return _as_they_end(run, workers)
         try:
             run.execute(self._pool_here(), None, share.job, share.weight)
         finally:
             if workers is not None:
                 workers.close()
-        return [_result(run, morsel_id, source) for morsel_id, source in enumerate(sources)]
+        return run.results()
 
     def worker_pool(
         self,
@@ -236,7 +233,7 @@ class TaskSlotManager:
         share = self._shares.share(job, weight)
         run = MorselRun(native_operator(operator))
         add_morsel(run, morsel)
-        future = MorselFuture(run, next(self._enqueued), morsel.source)
+        future = MorselFuture(run, next(self._enqueued))
         run.submit(self._pool_here(), future.settle, share.job, share.weight)
         return future
 
@@ -348,17 +345,10 @@ class TaskSlotManager:
         return self._pool
 
 
-def _result(run: MorselRun, morsel_id: int, source: MorselSource) -> MorselResult:
-    batch, slot_id, queue_us, run_us = run.outcome(morsel_id)
-    return MorselResult(
-        batch=batch, morsel_id=morsel_id, slot_id=slot_id, source=source, queue_us=queue_us, run_us=run_us
-    )
-
-
-def _as_they_end(run: MorselRun, sources: Sequence[MorselSource], workers: WorkerPool | None) -> Iterator[MorselResult]:
+def _as_they_end(run: MorselRun, workers: WorkerPool | None) -> Iterator[MorselResult]:
     try:
         while (morsel_id := run.next_ended()) is not None:
-            yield _result(run, morsel_id, sources[morsel_id])
+            yield run.result(morsel_id, morsel_id)
         run.raise_failure()
     finally:
         if workers is not None:

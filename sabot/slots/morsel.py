@@ -5,23 +5,17 @@ Also how a batch is cut into morsels of so many bytes. Nothing here runs anythin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import Literal
 
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import MorselRun
+from sabot.native._native import MorselResult, MorselRun
+from sabot.native.morsel_source import MorselSource
+
+__all__ = ["Morsel", "MorselBytes", "MorselResult", "MorselSource"]
 
 MorselBytes = int | Literal["auto"]
-
-
-class MorselSource(Enum):
-    """LOCAL: made on this agent, its own chunks included; NETWORK: came from another agent."""
-
-    LOCAL = "local"
-    NETWORK = "network"
 
 
 class Morsel:
@@ -62,18 +56,6 @@ class Morsel:
             f"Morsel(start_row={self.start_row}, num_rows={self.num_rows}, partition_id={self.partition_id}, "
             f"source={self.source})"
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MorselResult:
-    """What an operator made of one morsel. `batch` is None where it gave no rows; times are in microseconds."""
-
-    batch: pa.RecordBatch | None
-    morsel_id: int
-    slot_id: int
-    source: MorselSource
-    queue_us: int
-    run_us: int
 
 
 def add_morsel(run: MorselRun, morsel: Morsel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import pickle
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sabot.errors import UsageError
-from sabot.slots import Morsel, MorselExecutor, MorselOperator, MorselSource, TaskSlotManager
+from sabot.slots import Morsel, MorselExecutor, MorselOperator, MorselResult, MorselSource, TaskSlotManager
 from tests.slots.conftest import WAIT_S, Gate
 
 
@@ -179,3 +180,39 @@ def test_exception_that_was_raised_lets_go_of_its_frames(batch: pa.RecordBatch) 
     reference = fail()
     gc.collect()
     assert reference() is None
+
+
+def a_result(rows: pa.RecordBatch, **changed: Any) -> MorselResult:
+    values = {"batch": rows, "morsel_id": 7, "slot_id": 1, "source": MorselSource.NETWORK, "queue_us": 3, "run_us": 5}
+    return MorselResult(**{**values, **changed})
+
+
+def test_result_is_a_value(batch: pa.RecordBatch) -> None:
+    result = a_result(batch)
+    assert result == a_result(batch)
+    assert hash(a_result(batch, batch=None)) == hash(a_result(batch, batch=None))
+    for change in ({"batch": None}, {"morsel_id": 8}, {"slot_id": 2}, {"source": MorselSource.LOCAL}, {"queue_us": 4}):
+        assert result != a_result(batch, **change)
+    assert result != (batch, 7, 1, MorselSource.NETWORK, 3, 5)
+    with pytest.raises(AttributeError):
+        result.run_us = 6  # type: ignore[misc]
+
+
+def test_result_travels_by_pickle(batch: pa.RecordBatch) -> None:
+    assert pickle.loads(pickle.dumps(a_result(batch))) == a_result(batch)
+
+
+def test_result_says_what_it_is() -> None:
+    result = MorselResult(batch=None, morsel_id=0, slot_id=2, source=MorselSource.LOCAL, queue_us=1, run_us=4)
+    assert repr(result) == (
+        "MorselResult(batch=None, morsel_id=0, slot_id=2, source=<MorselSource.LOCAL: 'local'>, queue_us=1, run_us=4)"
+    )
+
+
+def test_result_has_the_source_of_its_morsel(manager: TaskSlotManager, batch: pa.RecordBatch) -> None:
+    sources = [MorselSource.NETWORK, MorselSource.LOCAL, MorselSource.NETWORK]
+    morsels = [Morsel(batch, source=source) for source in sources]
+    assert [result.source for result in manager.execute_morsels(morsels, lambda rows: None)] == sources
+    results = manager.execute_morsels(morsels, lambda rows: None, ordered=False)
+    assert {result.morsel_id: result.source for result in results} == dict(enumerate(sources))
+    assert manager.enqueue_morsel(morsels[0], lambda rows: None).result(WAIT_S).source is MorselSource.NETWORK

@@ -342,15 +342,22 @@ cdef class MorselRun:
         except Exception as error:
             return error
 
-    def outcomes(self):
-        """A list of (batch or None, slot_id, queue_us, run_us), in the order in which the morsels were added."""
+    def results(self):
+        """Every morsel's, in the order in which they were added."""
         cdef size_t i
-        return [self.outcome(i) for i in range(self.count)]
+        return [self.result(i, i) for i in range(self.count)]
 
-    def outcome(self, size_t index):
-        """One of them; of a morsel that has ended."""
+    cpdef MorselResult result(self, size_t index, int64_t morsel_id):
+        """One of them, under another number; of a morsel that has ended."""
         cdef const CMorselOutcome* outcome = &self.run.get().outcome(index)
-        return self._rows(index), outcome.slot_id, outcome.queue_us, outcome.run_us
+        cdef MorselResult result = MorselResult.__new__(MorselResult)
+        result.batch = self._rows(index)
+        result.morsel_id = morsel_id
+        result.slot_id = outcome.slot_id
+        result.source = _network if self.run.get().morsel(index).source == CSource.kNetwork else _local
+        result.queue_us = outcome.queue_us
+        result.run_us = outcome.run_us
+        return result
 
     def costs(self):
         """A list of (bytes, run_us, gil_wait_us) of the morsels that ran. To be called after the end."""

@@ -66,7 +66,7 @@ cdef class NativeServer:
     cdef string agent
 
     def __init__(self, *, str host, int port, str advertise_host, uint64_t incarnation, double open_wait_s,
-                 int64_t batch_bytes_max, bint verify_checksums=True):
+                 int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, bint verify_checksums=True):
         cdef CServerOptions options
         self.processing_of = {}
         self.batch_bytes_max = batch_bytes_max
@@ -76,6 +76,8 @@ cdef class NativeServer:
         options.incarnation = incarnation
         options.open_wait_s = open_wait_s
         options.batch_bytes_max = batch_bytes_max
+        options.streams.idle_s = stream_idle_s
+        options.streams.streams_max = streams_max
         options.verify_checksums = verify_checksums
         self.store.reset(new CChunkStore())
         self.published.reset(new CPublishedStore())
@@ -238,6 +240,7 @@ cdef class NativeServer:
             "bytes_received": stats.bytes_received,
             "chunks_repeated": stats.chunks_repeated,
             "published_bytes": self.published.get().bytes(),
+            "streams_open": self.server.get().open_streams() if self.server.get() != NULL else 0,
         }
 
 

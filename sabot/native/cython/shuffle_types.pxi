@@ -79,6 +79,10 @@ cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuf
         int64_t bytes()
 
 cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CStreamOptions "sabot::shuffle::StreamWatch::Options":
+        size_t streams_max
+        double idle_s
+
     cdef cppclass CServerOptions "sabot::shuffle::FlightServer::Options":
         string host
         int port
@@ -86,6 +90,7 @@ cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffl
         uint64_t incarnation
         double open_wait_s
         int64_t batch_bytes_max
+        CStreamOptions streams
         cbool verify_checksums
 
     cdef cppclass CFlightServer "sabot::shuffle::FlightServer":
@@ -94,6 +99,7 @@ cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffl
             CServerOptions options, shared_ptr[CChunkStore] store, shared_ptr[CPublishedStore] published)
         int port()
         void Stop()
+        size_t open_streams()
 
 cdef extern from "sabot/native/shuffle/ticket.h" namespace "sabot::shuffle" nogil:
     ctypedef enum CTicketKind "sabot::shuffle::TicketKind":

@@ -252,4 +252,5 @@ cdef void _finish_slot_call(void* context) noexcept with gil:
 
 
 include "workers.pxi"
+include "morsel_result.pxi"
 include "morsel_runs.pxi"

@@ -55,7 +55,10 @@ arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options,
   ARROW_ASSIGN_OR_RAISE(auto location, flight::Location::ForGrpcTcp(options.host, options.port));
   std::unique_ptr<FlightServer> server(new FlightServer(std::move(options), std::move(store), std::move(published)));
   const arrow::Status status = server->Init(flight::FlightServerOptions(location));
-  if (status.ok()) return server;
+  if (status.ok()) {
+    server->watch_.Start(server->port());
+    return server;
+  }
   server->stopped_.store(true, std::memory_order_relaxed);  // never served: nothing to shut down
   return MakeStatus(Code::kUsage, "The Flight port " + address +
                                       " cannot be opened: it is in use, or not an address of " +
@@ -66,6 +69,7 @@ FlightServer::~FlightServer() { Stop(); }
 
 void FlightServer::Stop() {
   if (stopped_.exchange(true, std::memory_order_relaxed)) return;  // the stores have locks of their own
+  watch_.Stop();
   store_->Close();
   const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(200);
   (void)Shutdown(&deadline);
@@ -73,19 +77,21 @@ void FlightServer::Stop() {
 
 arrow::Status FlightServer::DoPut(const flight::ServerCallContext&, std::unique_ptr<flight::FlightMessageReader> reader,
                                   std::unique_ptr<flight::FlightMetadataWriter> writer) {
+  return ForWire(Put(reader.get(), writer.get()));
+}
+
+arrow::Status FlightServer::Put(flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
+  ARROW_ASSIGN_OR_RAISE(const auto open, watch_.Enter());
   const std::vector<std::string>& path = reader->descriptor().path;
   if (path.size() >= 2 && path[0] == "sabot") {
-    if (path[1] == "chunks" && path.size() == 2) return ForWire(ReceiveChunks(reader.get(), writer.get()));
-    if (path[1] == "publish" && path.size() == 4) {
-      return ForWire(ReceiveUpload(path[2], path[3], reader.get(), writer.get()));
-    }
-    if (path[1] == "shuffle" && path.size() == 4) {
-      return ForWire(ReceivePlainRows(path[2], path[3], reader.get(), writer.get()));
-    }
+    if (path[1] == "chunks" && path.size() == 2) return ReceiveChunks(reader, writer);
+    if (path[1] == "publish" && path.size() == 4) return ReceiveUpload(path[2], path[3], reader, writer);
+    if (path[1] == "shuffle" && path.size() == 4) return ReceivePlainRows(path[2], path[3], reader, writer);
   }
-  return ForWire(MakeStatus(Code::kUsage,
-                            "DoPut needs a descriptor path of [\"sabot\", \"publish\", name, index] or [\"sabot\", "
-                            "\"shuffle\", shuffle_id, partition]."));
+  return MakeStatus(
+      Code::kUsage,
+      "DoPut needs a descriptor path of [\"sabot\", \"publish\", name, index] or [\"sabot\", \"shuffle\", "
+      "shuffle_id, partition].");
 }
 
 arrow::Status FlightServer::ReceiveChunks(flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
@@ -201,9 +207,11 @@ arrow::Result<std::shared_ptr<const Published>> FlightServer::FindTicket(const s
 
 arrow::Status FlightServer::DoGet(const flight::ServerCallContext&, const flight::Ticket& request,
                                   std::unique_ptr<flight::FlightDataStream>* stream) {
+  auto open = watch_.Enter();
+  if (!open.ok()) return ForWire(open.status());
   auto part = FindTicket(request.ticket);
   if (!part.ok()) return ForWire(part.status());
-  ARROW_ASSIGN_OR_RAISE(*stream, MarkedStream::Make(*std::move(part)));
+  ARROW_ASSIGN_OR_RAISE(*stream, MarkedStream::Make(*std::move(part), *std::move(open)));
   return arrow::Status::OK();
 }
 

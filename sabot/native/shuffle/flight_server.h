@@ -11,6 +11,7 @@
 
 #include "sabot/native/shuffle/chunk_store.h"
 #include "sabot/native/shuffle/published_store.h"
+#include "sabot/native/shuffle/stream_watch.h"
 
 namespace sabot::shuffle {
 
@@ -23,6 +24,7 @@ class FlightServer : public arrow::flight::FlightServerBase {
     uint64_t incarnation = 0;
     double open_wait_s = 10.0;  // how long a chunk waits for its shuffle to be opened
     int64_t batch_bytes_max = 4 << 20;
+    StreamWatch::Options streams;
     bool verify_checksums = true;  // a guard: tests switch it off to see it needed
   };
 
@@ -32,6 +34,7 @@ class FlightServer : public arrow::flight::FlightServerBase {
   ~FlightServer() override;
   /// Ends every handler's wait and the port; repeats do nothing.
   void Stop();
+  size_t open_streams() const { return watch_.open(); }
 
   arrow::Status DoPut(const arrow::flight::ServerCallContext& context,
                       std::unique_ptr<arrow::flight::FlightMessageReader> reader,
@@ -45,8 +48,12 @@ class FlightServer : public arrow::flight::FlightServerBase {
 
  private:
   FlightServer(Options options, std::shared_ptr<ChunkStore> store, std::shared_ptr<PublishedStore> published)
-      : options_(std::move(options)), store_(std::move(store)), published_(std::move(published)) {}
+      : options_(std::move(options)),
+        store_(std::move(store)),
+        published_(std::move(published)),
+        watch_(options_.streams) {}
 
+  arrow::Status Put(arrow::flight::FlightMessageReader* reader, arrow::flight::FlightMetadataWriter* writer);
   arrow::Status ReceiveChunks(arrow::flight::FlightMessageReader* reader, arrow::flight::FlightMetadataWriter* writer);
   arrow::Result<bool> ReceiveOne(const ChunkHeader& header, const arrow::flight::FlightStreamChunk& message,
                                  const std::shared_ptr<arrow::Schema>& schema);
@@ -61,7 +68,8 @@ class FlightServer : public arrow::flight::FlightServerBase {
   const Options options_;
   const std::shared_ptr<ChunkStore> store_;          // shared with the transport that reads it
   const std::shared_ptr<PublishedStore> published_;  // likewise
-  std::atomic<uint32_t> plain_tasks_{0};             // a counter alone: relaxed
+  StreamWatch watch_;
+  std::atomic<uint32_t> plain_tasks_{0};  // a counter alone: relaxed
   std::atomic<bool> stopped_{false};
 };
 

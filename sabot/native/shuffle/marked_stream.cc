@@ -9,7 +9,8 @@ namespace sabot::shuffle {
 
 namespace flight = arrow::flight;
 
-arrow::Result<std::unique_ptr<flight::FlightDataStream>> MarkedStream::Make(std::shared_ptr<const Published> part) {
+arrow::Result<std::unique_ptr<flight::FlightDataStream>> MarkedStream::Make(std::shared_ptr<const Published> part,
+                                                                            StreamWatch::Stream open) {
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches = part->batches;
   if (batches.empty()) {
     ARROW_ASSIGN_OR_RAISE(auto empty, arrow::RecordBatch::MakeEmpty(part->schema));
@@ -17,7 +18,8 @@ arrow::Result<std::unique_ptr<flight::FlightDataStream>> MarkedStream::Make(std:
   }
   const size_t batch_count = batches.size();
   ARROW_ASSIGN_OR_RAISE(const auto reader, arrow::RecordBatchReader::Make(std::move(batches), part->schema));
-  return std::unique_ptr<flight::FlightDataStream>(new MarkedStream(std::move(part), reader, batch_count));
+  return std::unique_ptr<flight::FlightDataStream>(
+      new MarkedStream(std::move(part), reader, batch_count, std::move(open)));
 }
 
 arrow::Result<flight::FlightPayload> MarkedStream::Next() {

@@ -6,12 +6,14 @@
 #include <memory>
 
 #include "sabot/native/shuffle/published_store.h"
+#include "sabot/native/shuffle/stream_watch.h"
 
 namespace sabot::shuffle {
 
 class MarkedStream : public arrow::flight::FlightDataStream {
  public:
-  static arrow::Result<std::unique_ptr<arrow::flight::FlightDataStream>> Make(std::shared_ptr<const Published> part);
+  static arrow::Result<std::unique_ptr<arrow::flight::FlightDataStream>> Make(std::shared_ptr<const Published> part,
+                                                                              StreamWatch::Stream open);
 
   using FlightDataStream::GetSchemaPayload;
   using FlightDataStream::Next;
@@ -21,12 +23,13 @@ class MarkedStream : public arrow::flight::FlightDataStream {
 
  private:
   MarkedStream(std::shared_ptr<const Published> part, const std::shared_ptr<arrow::RecordBatchReader>& reader,
-               size_t batch_count)
-      : part_(std::move(part)), batches_(reader), batch_count_(batch_count) {}
+               size_t batch_count, StreamWatch::Stream open)
+      : part_(std::move(part)), batches_(reader), batch_count_(batch_count), open_(std::move(open)) {}
 
   const std::shared_ptr<const Published> part_;  // shared with the store, which may drop it meanwhile
   arrow::flight::RecordBatchStream batches_;
   const size_t batch_count_;
+  const StreamWatch::Stream open_;
   size_t sent_ = 0;
   uint64_t rows_ = 0;
   uint64_t content_sum_ = 0;

@@ -15,6 +15,10 @@ namespace {
 /// An item that takes longer than this pays for a second slot although both need a lock in common.
 constexpr std::chrono::microseconds kLongItem{50};
 
+/// A lease that has taken this long, since its items are not what those before them were, goes back to be dealt again:
+/// other jobs may be next.
+constexpr std::chrono::nanoseconds kLeaseMax{2 * FairQueue::Options{}.lease_ns};
+
 /// Signals go to the program's own threads: Python's handlers run there and their waits must be interrupted.
 class SignalsBlocked {
  public:
@@ -46,6 +50,7 @@ Core* Core::Here() noexcept { return here.core; }
 Core::Core(const SlotPool::Options& options)
     : logbook_(options.timeline_morsels),
       dealer_(options.queue_capacity, {.fair = options.fair}, options.steal),
+      fair_(options.fair),
       wake_(options.wake) {}
 
 Core::Slots Core::slots() const {
@@ -78,12 +83,12 @@ Outcome Core::Submit(Ticket run, const JobShare& share) {
   if (!refusing.load(std::memory_order_relaxed)) {
     outcome = Claims::Open(*run, share) ? Outcome::kAccepted : Outcome::kInvalid;
     if (outcome == Outcome::kAccepted && run->item_count() > 0) {
-      dealer_.Add(run);
+      dealer_.Add(std::move(run));
       WakeOne();
     }
   }
   submitting_.fetch_sub(1, std::memory_order_acq_rel);  // acq_rel: partner of the same
-  if (outcome == Outcome::kAccepted && run->item_count() == 0) run->Finished();
+  if (outcome == Outcome::kAccepted && run) run->Finished();
   return outcome;
 }
 
@@ -103,30 +108,33 @@ void Core::Widen(const Ticket& run) {
   if (Claims::opened(*run) && dealer_.Widen(run)) WakeOne();
 }
 
-Core::Ran Core::RunLane(Slot& slot) {
+Core::Ran Core::RunLane(Slot& slot, Slot::Clock::time_point last_end) {
   Run& run = *slot.lease.run;
-  const auto start = Slot::Clock::now();
+  // One look at the clock serves as the end of an item and the start of the next, also where dealing lies between.
+  const auto start = last_end == Slot::Clock::time_point{} ? Slot::Clock::now() : last_end;
   auto now = start;
+  const size_t dealt = slot.lease.items.count;
   size_t items = 0;
   slot.usage().Start(start);
-  for (size_t index = 0; slot.lane.Pop(&index); ++items) {
+  for (size_t index = 0; items < dealt && slot.lane.Pop(&index); ++items) {
     const auto before = now;
     now = slot.RunItem(run, index, before);
     if (slot.narrow && now - before > kLongItem) {
       slot.narrow = false;
       if (dealer_.Widen(slot.lease.run)) WakeOne();
     }
-    if (slot.leaving()) {
+    const bool longer_than_thought = fair_ && now - start > kLeaseMax && items + 1 < dealt;
+    if (slot.leaving() || longer_than_thought) {
       dealer_.HandOver(slot);
       WakeOne();
     }
   }
   slot.usage().Stop(now);
   Claims::Complete(run, items);
-  return {items, (now - start).count()};
+  return {items, (now - start).count(), now};
 }
 
-bool Core::TryDeal(Slot& slot, Ran ran) {
+bool Core::TryDeal(Slot& slot, const Ran& ran) {
   // relaxed: who was woken has the epoch's acquire between this and the store of true; another may miss it.
   // acq_rel: partner of the exchange in WakeOne.
   if (waking_.load(std::memory_order_relaxed)) waking_.exchange(false, std::memory_order_acq_rel);
@@ -136,12 +144,12 @@ bool Core::TryDeal(Slot& slot, Ran ran) {
   return found;
 }
 
-bool Core::NextLease(Slot& slot, Ran ran) {
+bool Core::NextLease(Slot& slot, Ran* ran) {
   while (!slot.leaving()) {
-    if (TryDeal(slot, ran)) return true;
-    ran = {};  // settled
+    if (TryDeal(slot, *ran)) return true;
+    *ran = {};  // settled
     const uint32_t epoch = parking_.Prepare();
-    const bool found = TryDeal(slot, ran);
+    const bool found = TryDeal(slot, *ran);
     // acquire: partner of the release in Shutdown, whose wake comes after it.
     const bool ending = ending_.load(std::memory_order_acquire);
     if (!found && !ending && !slot.leaving()) {
@@ -152,14 +160,14 @@ bool Core::NextLease(Slot& slot, Ran ran) {
     if (found) return true;
     break;
   }
-  dealer_.Exit(slot, ran.items, ran.ns);
+  dealer_.Exit(slot, ran->items, ran->ns);
   return false;
 }
 
 void Core::Serve(Slot& slot) {
   here = {this, &slot};
   dealer_.Enter(slot);
-  for (Ran ran; NextLease(slot, ran);) ran = RunLane(slot);
+  for (Ran ran; NextLease(slot, &ran);) ran = RunLane(slot, ran.end);
   here = {};
   // A slot that leaves may have taken a wake-up that was meant for work; acq_rel: as in TryDeal.
   waking_.exchange(false, std::memory_order_acq_rel);

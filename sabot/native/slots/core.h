@@ -42,14 +42,15 @@ class Core : public std::enable_shared_from_this<Core> {
   struct Ran {
     size_t items = 0;
     int64_t ns = 0;
+    Slot::Clock::time_point end{};  // not set: the slot has slept since
   };
 
   bool StartSlot();  // under mutex_
   void Serve(Slot& slot);
   void Served();
-  bool NextLease(Slot& slot, Ran ran);
-  bool TryDeal(Slot& slot, Ran ran);
-  Ran RunLane(Slot& slot);
+  bool NextLease(Slot& slot, Ran* ran);
+  bool TryDeal(Slot& slot, const Ran& ran);
+  Ran RunLane(Slot& slot, Slot::Clock::time_point last_end);
   void RunHere(Run& run, Slot& slot);
   void WakeOne();
   void Join(const Slots& slots);
@@ -57,6 +58,7 @@ class Core : public std::enable_shared_from_this<Core> {
   Logbook logbook_;
   Dealer dealer_;
   Parking parking_;
+  const bool fair_;
   const bool wake_;
   std::atomic<bool> waking_{false};    // a slot is on its way from its sleep to its look for work
   std::atomic<int> submitting_{0};     // calls of Submit that may be adding

@@ -10,14 +10,20 @@ void Dealer::Add(Ticket run) {
   std::vector<Ticket> dead;  // here and below: declared before the lock, so that what ends here ends without it
   std::lock_guard lock(mutex_);
   Drain(&dead);
-  queue_.Push(std::move(run));
+  Enqueue(std::move(run), &dead);
+}
+
+void Dealer::Enqueue(Ticket run, std::vector<Ticket>* dead) {
+  if (FairQueue::HasItems(*run)) {
+    queue_.Push(std::move(run));
+  } else {
+    dead->push_back(std::move(run));  // cancelled on its way here
+  }
 }
 
 void Dealer::Drain(std::vector<Ticket>* dead) {
   Ticket run;
-  while (ring_.TryPop(&run)) {
-    if (!queue_.Push(run)) dead->push_back(std::move(run));
-  }
+  while (ring_.TryPop(&run)) Enqueue(std::move(run), dead);
 }
 
 void Dealer::Fill(Slot& slot, Lease lease, bool stole) {
@@ -36,9 +42,12 @@ bool Dealer::Deal(Slot& slot, size_t items, int64_t ns, bool* more) {
   Drain(&dead);
   Lease lease;
   bool found = true;
-  if (!handed_over_.empty()) {
-    Fill(slot, std::move(handed_over_.back()), false);
-    handed_over_.pop_back();
+  const auto first = std::min_element(handed_over_.begin(), handed_over_.end(), [](const Lease& a, const Lease& b) {
+    return FairQueue::VirtualNsOf(a) < FairQueue::VirtualNsOf(b);
+  });
+  if (first != handed_over_.end() && queue_.ComesFirst(*first)) {
+    Fill(slot, std::move(*first), false);
+    handed_over_.erase(first);
   } else if (queue_.Take(slots_.size(), &lease)) {
     Fill(slot, std::move(lease), false);
   } else {

@@ -43,6 +43,7 @@ class Dealer {
 
  private:
   void Drain(std::vector<Ticket>* dead);  // these under mutex_
+  void Enqueue(Ticket run, std::vector<Ticket>* dead);
   bool Steal(Slot& slot);
   static void Fill(Slot& slot, Lease lease, bool stole);
 

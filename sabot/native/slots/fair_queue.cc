@@ -4,10 +4,14 @@
 #include <utility>
 
 namespace sabot::slots {
+namespace {
 
-bool FairQueue::Push(const Ticket& run) {
+constexpr size_t kPlacesMax = 4096;
+
+}  // namespace
+
+void FairQueue::Push(Ticket run) {
   RunState& state = Claims::state(*run);
-  if (state.next >= state.count) return false;
   Job& job = JobOf(Claims::share(*run));
   if (job.runs++ == 0) {
     if (busy_jobs_++ == 0) now_virtual_ns_ = max_virtual_ns_;  // nobody was kept waiting: nobody owes anything
@@ -15,21 +19,26 @@ bool FairQueue::Push(const Ticket& run) {
   }
   state.job = &job;
   items_queued_ += state.count - state.next;
-  Line(run);
-  return true;
+  Line(std::move(run));
 }
 
 Job& FairQueue::JobOf(const JobShare& share) {
+  if (latest_ != nullptr && latest_->share.id == share.id) {
+    latest_->share.weight = share.weight;
+    return *latest_;
+  }
   auto found = jobs_.find(share.id);
   if (found == jobs_.end()) {
     if (jobs_.size() >= forget_at_) ForgetIdleJobs();
     found = jobs_.emplace(share.id, std::make_unique<Job>()).first;
   }
-  found->second->share = share;
-  return *found->second;
+  latest_ = found->second.get();
+  latest_->share = share;
+  return *latest_;
 }
 
 void FairQueue::ForgetIdleJobs() {
+  latest_ = nullptr;
   std::erase_if(jobs_, [&](const auto& entry) {
     const Job& job = *entry.second;
     return job.runs == 0 && (busy_jobs_ == 0 || job.virtual_ns <= now_virtual_ns_);
@@ -37,21 +46,22 @@ void FairQueue::ForgetIdleJobs() {
   forget_at_ = std::max<size_t>(64, 2 * jobs_.size());
 }
 
-void FairQueue::Line(const Ticket& run) {
+void FairQueue::Line(Ticket run) {
   RunState& state = Claims::state(*run);
   state.source = run->source_of(state.next);
   Job& job = *state.job;
   Job::Lined& mine = job.by_source[static_cast<size_t>(state.source)];
   Job::Lined& other = job.by_source[1 - static_cast<size_t>(state.source)];
   if (mine.runs.empty()) {
-    if (other.runs.empty()) {
-      ready_.push_back(&job);
-    } else {
-      mine.used_ns = std::max(mine.used_ns, other.used_ns);  // no credit for the time in which it had nothing to do
-    }
+    if (other.runs.empty()) ready_.push_back(&job);
+    // No credit for the time in which it had nothing to do; nor a wait for what the other is charged in advance.
+    mine.used_ns = std::max(mine.used_ns, job.now_used_ns);
   }
   state.queued = true;
-  state.place = mine.runs.insert(mine.runs.end(), run);
+  if (places_.empty()) places_.emplace_back();
+  state.place = places_.begin();
+  mine.runs.splice(mine.runs.end(), places_, state.place);
+  *state.place = std::move(run);
 }
 
 void FairQueue::Unline(Run& run, Ticket* dropped) {
@@ -59,7 +69,11 @@ void FairQueue::Unline(Run& run, Ticket* dropped) {
   Job& job = *state.job;
   std::list<Ticket>& runs = job.by_source[static_cast<size_t>(state.source)].runs;
   *dropped = std::move(*state.place);
-  runs.erase(state.place);
+  if (places_.size() < kPlacesMax) {
+    places_.splice(places_.begin(), runs, state.place);
+  } else {
+    runs.erase(state.place);
+  }
   state.queued = false;
   if (job.by_source[0].runs.empty() && job.by_source[1].runs.empty()) std::erase(ready_, &job);
 }
@@ -91,9 +105,11 @@ bool FairQueue::Take(size_t slots, Lease* lease) {
   now_virtual_ns_ = std::max(now_virtual_ns_, job->virtual_ns);
   const Job::Lined& local = job->by_source[0];
   const Job::Lined& network = job->by_source[1];
-  const bool from_network = local.runs.empty() || (!network.runs.empty() && network.used_ns < local.used_ns);
-  Ticket run = from_network ? network.runs.front() : local.runs.front();
-  RunState& state = Claims::state(*run);
+  const bool from_network =
+      local.runs.empty() || (options_.fair && !network.runs.empty() && network.used_ns < local.used_ns);
+  Run& run = from_network ? *network.runs.front() : *local.runs.front();
+  job->now_used_ns = std::max(job->now_used_ns, from_network ? network.used_ns : local.used_ns);
+  RunState& state = Claims::state(run);
   lease->items = {state.next, LeaseSize(state, slots)};
   lease->charged_ns = state.item_ns * static_cast<int64_t>(lease->items.count);
   state.next += lease->items.count;
@@ -102,13 +118,14 @@ bool FairQueue::Take(size_t slots, Lease* lease) {
   Charge(*job, state.source, lease->charged_ns);
   lease->source = state.source;
   std::list<Ticket>& line = job->by_source[static_cast<size_t>(state.source)].runs;
-  if (state.next < state.count && !state.narrow && run->source_of(state.next) == state.source) {
+  const bool stays = state.next < state.count && !state.narrow;
+  if (stays && run.source_of(state.next) == state.source) {
     line.splice(line.end(), line, state.place);  // the job's Runs take turns
-    lease->run = std::move(run);
+    lease->run = *state.place;
     return true;
   }
-  Unline(*run, &lease->run);
-  if (state.next < state.count && !state.narrow) Line(run);
+  Unline(run, &lease->run);
+  if (stays) Line(lease->run);
   return true;
 }
 
@@ -122,6 +139,13 @@ Lease FairQueue::Share(const Lease& lease, ItemRange items) {
   ++Claims::state(*lease.run).leases;
   return {lease.run, items, lease.source, 0};
 }
+
+bool FairQueue::ComesFirst(const Lease& lease) {
+  if (!options_.fair || ready_.empty()) return true;
+  return VirtualNsOf(lease) <= Next()->virtual_ns;
+}
+
+double FairQueue::VirtualNsOf(const Lease& lease) { return Claims::state(*lease.run).job->virtual_ns; }
 
 void FairQueue::Settle(const Lease& lease, size_t items, int64_t ns) {
   RunState& state = Claims::state(*lease.run);

@@ -29,8 +29,9 @@ struct Job {
 
   JobShare share;
   double virtual_ns = 0;
-  size_t runs = 0;     // that have items left, or leased and not settled
-  Lined by_source[2];  // indexed by Source
+  int64_t now_used_ns = 0;  // where the source that was served last stood
+  size_t runs = 0;          // that have items left, or leased and not settled
+  Lined by_source[2];       // indexed by Source
 };
 
 /// Start-time fair queueing: the job with the least virtual time is next, and within it the source that has used less
@@ -40,7 +41,7 @@ struct Job {
 class FairQueue {
  public:
   struct Options {
-    bool fair = true;           // false: jobs take turns; for the tests that see what fairness is for
+    bool fair = true;  // false: jobs take turns, local work comes first; for the tests that see what fairness is for
     int64_t lease_ns = 50'000;  // how much work a slot is dealt at once, where its items' time is known
   };
 
@@ -48,12 +49,18 @@ class FairQueue {
   FairQueue(const FairQueue&) = delete;
   FairQueue& operator=(const FairQueue&) = delete;
 
-  /// A Run that was opened; false when none of its items is left, since it was cancelled on its way here.
-  bool Push(const Ticket& run);
+  /// Whether a Run has items left that are nobody's; not after it was cancelled.
+  static bool HasItems(Run& run) { return Claims::state(run).next < Claims::state(run).count; }
+  /// A Run that was opened and has items left.
+  void Push(Ticket run);
   /// The next items for one of `slots` slots; false when nothing is queued.
   bool Take(size_t slots, Lease* lease);
   /// A lease on some of the items of another, stolen from it.
   Lease Share(const Lease& lease, ItemRange items);
+  /// Where the job of an unsettled lease stands.
+  static double VirtualNsOf(const Lease& lease);
+  /// Whether no job with items in the queue comes before this lease's.
+  bool ComesFirst(const Lease& lease);
   /// A lease has ended: `items` of it ran, in `ns`.
   void Settle(const Lease& lease, size_t items, int64_t ns);
   /// Takes back what is not leased; `*dropped` is to be let go of without the lock.
@@ -71,7 +78,7 @@ class FairQueue {
  private:
   Job& JobOf(const JobShare& share);
   Job* Next();
-  void Line(const Ticket& run);
+  void Line(Ticket run);
   void Unline(Run& run, Ticket* dropped);
   void Charge(Job& job, Source source, int64_t ns);
   void LeaveIfDone(Run& run);
@@ -80,9 +87,11 @@ class FairQueue {
 
   const Options options_;
   std::unordered_map<std::string, std::unique_ptr<Job>> jobs_;
-  size_t forget_at_ = 64;    // jobs; then those that owe nothing are forgotten
-  std::vector<Job*> ready_;  // that have a Run queued
-  size_t busy_jobs_ = 0;     // whose runs are not 0
+  Job* latest_ = nullptr;     // the job of the Run pushed last: often the next one's, too
+  size_t forget_at_ = 64;     // jobs; then those that owe nothing are forgotten
+  std::vector<Job*> ready_;   // that have a Run queued
+  std::list<Ticket> places_;  // null ones, for the next Runs in line
+  size_t busy_jobs_ = 0;      // whose runs are not 0
   size_t items_queued_ = 0;
   double now_virtual_ns_ = 0;  // where the job that was served last stood
   double max_virtual_ns_ = 0;  // where the farthest job stands

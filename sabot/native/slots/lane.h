@@ -17,7 +17,7 @@ class Lane {
  public:
   static constexpr size_t kItemsMax = std::numeric_limits<uint32_t>::max() / 2;
 
-  /// Under the queue lock, by the owner, when Pop has said that nothing is left. At most kItemsMax.
+  /// Under the queue lock, by the owner, when nothing is left. At most kItemsMax.
   void Fill(ItemRange items) noexcept {
     base_ = items.first;
     word_.store(Word(0, static_cast<uint32_t>(items.count)), std::memory_order_relaxed);

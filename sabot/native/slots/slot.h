@@ -33,7 +33,8 @@ class Slot {
   Clock::time_point RunItem(Run& run, size_t index, Clock::time_point start) noexcept {
     const bool outermost = depth_++ == 0;
     const Source source = run.source_of(index);
-    const auto submitted = Claims::submitted_at(run);
+    // A Run that was submitted while the slot was being dealt work counts as dealt at once.
+    const auto submitted = std::min(Claims::submitted_at(run), start);
     ItemNote note;
     {
       NoteScope noted(&note);

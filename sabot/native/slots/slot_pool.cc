@@ -1,8 +1,9 @@
 #include "sabot/native/slots/slot_pool.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <utility>
 
@@ -10,6 +11,17 @@
 
 namespace sabot::slots {
 namespace {
+
+/// How many forks lie between this process and the one that loaded the library. Asking the system for the process's id
+/// instead would be a system call in each Submit. relaxed: a child has one thread when it counts.
+std::atomic<int> forks_behind{0};
+
+int ForksBehind() noexcept {
+  static const int watched =
+      pthread_atfork(nullptr, nullptr, [] { forks_behind.fetch_add(1, std::memory_order_relaxed); });
+  static_cast<void>(watched);  // fails only without memory for one entry of a list
+  return forks_behind.load(std::memory_order_relaxed);
+}
 
 class CorePool final : public SlotPool {
  public:
@@ -54,9 +66,9 @@ class CorePool final : public SlotPool {
   bool on_slot_thread() const override { return Core::Here() == core_.get(); }
 
  private:
-  bool forked() const noexcept { return getpid() != pid_; }
+  bool forked() const noexcept { return forks_behind.load(std::memory_order_relaxed) != forks_behind_; }
 
-  const pid_t pid_ = getpid();
+  const int forks_behind_ = ForksBehind();
   const std::shared_ptr<Core> core_;
 };
 

@@ -44,7 +44,7 @@ class SlotPool {
     size_t queue_capacity = 4096;  // Runs submitted and not yet seen by a slot, a power of two; for more, Submit locks
     size_t timeline_morsels = 0;   // the last morsels of each slot that its timeline keeps; 0: it keeps none
     // Switched off only by tests, which see what each is for.
-    bool fair = true;   // jobs share by the time they use; false: they take turns
+    bool fair = true;   // jobs and sources share by the time they use; false: jobs take turns, local work comes first
     bool steal = true;  // idle slots take what others were dealt
     bool wake = true;   // work wakes a parked slot
   };

@@ -162,6 +162,44 @@ TEST(SlotPoolSharing, WeightsOneAndThreeGetAQuarterAndThreeQuartersOfTheTime) {
 
 TEST(SlotPoolSharing, WithoutFairnessLongItemsGetTheTime) { EXPECT_GT(ShareOfOne(/*fair=*/false), 0.5); }
 
+/// How many items of a job, which were short and now take long, still run before another job that has come in between.
+int LongItemsBeforeAnotherJob(bool fair) {
+  constexpr size_t kTurnsLong = 10'000;
+  const auto pool = SlotPool::Make({.num_slots = 1, .fair = fair});
+  std::binary_semaphore turned{0};
+  std::binary_semaphore submitted{0};
+  std::atomic<bool> other_ran{false};
+  int before = 0;  // one slot: written by one thread
+  auto run = MakeRun(2 * kTurnsLong, [&](size_t index, int) {
+    if (index == kTurnsLong) {
+      turned.release();
+      submitted.acquire();
+    }
+    if (index < kTurnsLong || other_ran.load() || before == 50) return;
+    ++before;
+    const auto end = Clock::now() + std::chrono::microseconds(200);
+    while (Clock::now() < end) continue;
+  });
+  auto other = MakeRun(1, [&](size_t, int) { other_ran.store(true); });
+  pool->Submit(run, {"long", 1.0});
+  turned.acquire();
+  pool->Submit(other, {"other", 1.0});
+  submitted.release();
+  EXPECT_TRUE(run->EndedOnce());
+  EXPECT_TRUE(other->EndedOnce());
+  return before;
+}
+
+TEST(SlotPoolSharing, ItemsThatTurnOutLongDoNotKeepAnotherJobWaitingForTheirLease) {
+  EXPECT_LE(LongItemsBeforeAnotherJob(/*fair=*/true), 2);
+}
+
+TEST(SlotPoolSharing, WithoutFairnessAnotherJobWaitsForTheWholeLease) {
+  int most = 0;  // now and then the item that turns long is the last of its lease
+  for (int round = 0; round < 10 && most <= 2; ++round) most = std::max(most, LongItemsBeforeAnotherJob(false));
+  EXPECT_GT(most, 2);
+}
+
 TEST(SlotPoolSharing, WeightOutOfRangeIsRefused) {
   auto pool = MakePool(1);
   for (const double weight : {0.0, -1.0, 1e-9, 1e9, std::numeric_limits<double>::quiet_NaN()}) {

@@ -1,0 +1,89 @@
+"""How long a short job takes under a long one that always has work, next to what its share of the slots promises."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sabot.slots import Morsel, Pipeline, TaskSlotManager
+
+LONG_MS = 5.0
+SHORT_MS = 0.1
+SHORT_MORSELS = 10
+REQUESTS = 100
+
+Operator = Callable[[pa.RecordBatch], None] | Pipeline
+
+
+def print_latency() -> None:
+    """A line for each kind of work and number of slots."""
+    print(f"{SHORT_MORSELS} morsels of {SHORT_MS} ms, {REQUESTS} times, under a job of morsels of {LONG_MS:.0f} ms:")
+    for kind, make in (("expression", _expression), ("Python", _function)):
+        for slots in (1, 2):
+            with TaskSlotManager(num_slots=slots) as manager:
+                print(f"  {kind}, {slots} slots: {_measure(manager, make)}")
+
+
+def _expression(manager: TaskSlotManager, milliseconds: float) -> tuple[pa.RecordBatch, Operator]:
+    term = pc.field("a")
+    for _ in range(4):
+        term = pc.sqrt(term * term + 1.0)
+    pipeline = Pipeline([("project", ["b"], [term])])
+    rows = pa.record_batch({"a": pa.array(range(20_000), pa.float64())})
+    took = statistics.median(manager.execute_morsels([Morsel(rows)], pipeline)[0].run_us for _ in range(20))
+    return pa.record_batch({"a": pa.array(range(int(20_000 * milliseconds * 1000 / took)), pa.float64())}), pipeline
+
+
+def _function(manager: TaskSlotManager, milliseconds: float) -> tuple[pa.RecordBatch, Operator]:
+    def spin(_: pa.RecordBatch) -> None:
+        end = time.perf_counter() + milliseconds / 1000
+        while time.perf_counter() < end:
+            pass
+
+    return pa.record_batch({"a": [1]}), spin
+
+
+def _measure(
+    manager: TaskSlotManager, make: Callable[[TaskSlotManager, float], tuple[pa.RecordBatch, Operator]]
+) -> str:
+    long_rows, long_operator = make(manager, LONG_MS)
+    short_rows, short_operator = make(manager, SHORT_MS)
+    long_us: list[int] = []
+    enough = threading.Event()
+    started = threading.Event()
+
+    def keep_busy() -> None:
+        for result in manager.execute_morsels([Morsel(long_rows)] * 100_000, long_operator, ordered=False, job="long"):
+            long_us.append(result.run_us)
+            started.set()
+            if enough.is_set():
+                return
+
+    def requests() -> list[int]:
+        morsels = [Morsel(short_rows)] * SHORT_MORSELS
+        took = []
+        for _ in range(REQUESTS):
+            results = manager.execute_morsels(morsels, short_operator, job="short")
+            took.append(max(result.queue_us + result.run_us for result in results))
+            time.sleep(0.002)
+        return sorted(took)
+
+    alone = requests()
+    long_job = threading.Thread(target=keep_busy)
+    long_job.start()
+    started.wait()
+    under = requests()
+    enough.set()
+    long_job.join()
+    alone_us, morsel_us = statistics.median(alone), statistics.median(long_us)
+    bound_us = 2 * 2 * alone_us + morsel_us  # two jobs of equal weight
+    p99 = under[len(under) * 99 // 100]
+    return (
+        f"alone {alone_us / 1e3:.2f} ms, under it {statistics.median(under) / 1e3:.2f}, p99 {p99 / 1e3:.2f}: "
+        f"{p99 / bound_us:.2f} of twice its share and one long morsel ({bound_us / 1e3:.2f} ms)"
+    )
