@@ -2,9 +2,11 @@
 
 Each size runs next to "auto", in random order, so that what else the machine does hits both. Printed are medians per
 size, and the median and quartiles of auto's ratio to it: that to the best size is to be at most 1.10, and the ratio of
-"auto" to itself is the noise. On a 2-core Xeon that had much else to do, auto took, in the order below, 1.05, 1.00, 0.94,
-1.04 and 1.00 times what the best size did; with --unknown, where each call finds out anew, 1 or 2 ms more: up to 1.14 of
-native work of 7 to 12 ms, 1.25 of Python's 10 ms, and 1.7 of the overhead's half of a millisecond.
+"auto" to itself is the noise.
+
+On a 2-core Xeon that had much else to do, auto took, in the order below, 1.05, 1.00, 0.94, 1.04 and 1.00 times what the
+best size did. With --unknown, where each call finds out anew, it took 1 or 2 ms more: up to 1.14 of native work of 7 to
+12 ms, 1.25 of Python's 10 ms, and 1.7 of the overhead's half of a millisecond.
 """
 
 from __future__ import annotations

@@ -221,6 +221,13 @@ def test_given_size_is_kept_exactly(one_slot: TaskSlotManager, morsel_bytes: int
         assert len(set(rows[:-1])) <= 1
 
 
+def test_given_size_is_kept_exactly_in_a_stream(one_slot: TaskSlotManager) -> None:
+    batch = pa.record_batch({"a": pa.array(range(100_000), pa.int64())})
+    operator = MorselOperator(keep, manager=one_slot, morsel_bytes=100_000)
+    assert sum(answer.num_rows for answer in operator.process([batch] * 3)) == 300_000
+    assert one_slot.get_timeline()["rows"].to_pylist() == [12_500] * 24
+
+
 def test_auto_of_a_batch_without_rows_sees_its_schema(manager: TaskSlotManager) -> None:
     empty = pa.record_batch({"a": pa.array([], pa.int64())})
     [answer] = manager.run_operator([empty], keep)
