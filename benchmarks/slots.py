@@ -14,8 +14,6 @@ import platform
 import random
 import secrets
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from native_part import lines_of
 from slots_latency import print_latency
 from slots_sharing import print_sharing, print_skew
 from slots_soak import soak
@@ -67,21 +66,9 @@ def cpu_name() -> str:
 
 def print_native(rounds: int) -> None:
     """Builds the native benchmark, runs it and prints its facts with their ratios."""
-    root = Path(__file__).resolve().parent.parent
-    build = root / "build" / "benchmarks"
-    cmake = str(Path(sys.executable).with_name("cmake"))
-    configure = [cmake, "-S", str(root), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release", "-DSABOT_BENCHMARKS=ON"]
-    configure.append(f"-DPython_EXECUTABLE={sys.executable}")
-    for command in (configure, [cmake, "--build", str(build), "--target", "slots_bench"]):
-        built = subprocess.run(command, capture_output=True, text=True, check=False)
-        if built.returncode:
-            print(f"native part not measured: {' '.join(command)} failed\n{built.stdout[-2000:]}{built.stderr[-2000:]}")
-            return
-    binary = next(build.rglob("slots_bench"))
     facts: dict[str, float] = {}
-    for line in subprocess.run([binary, str(rounds)], capture_output=True, text=True, check=True).stdout.splitlines():
-        name, _, rest = line.partition("\t")
-        value, _, unit = rest.partition(" ")
+    for name, fact in lines_of("slots_bench", rounds):
+        value, _, unit = fact.partition(" ")
         if value == "missing":
             print(f"  {name:28} not installed ({unit})")
             continue

@@ -43,6 +43,11 @@ class SlotCalls:
         self._job_id = job_id
         self._weight = weight
 
+    @property
+    def job_id(self) -> str:
+        """The job on whose account the calls run."""
+        return self._job_id
+
     def check_cancelled(self) -> None:
         """JobCancelled where the job has ended meanwhile."""
         if self._cancelled.is_set():

@@ -41,6 +41,7 @@ from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
+from sabot.slots.sized_run import Sizers
 from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.failure import CarriedFailure, to_failure
@@ -86,6 +87,7 @@ class TaskRunner:
         self._slots = slots
         self._transport = transport
         self._limits = limits
+        self._sizers = Sizers()
 
     def workers_for(self, plan: JobPlan) -> WorkerPool | None:
         """Workers for the job's functions, where it has any; they are to be closed with the job."""
@@ -187,9 +189,13 @@ class TaskRunner:
         else:
             stream = (table.to_batches() for table in given.stream(self._transport, calls))
             schema = given.schema
-        for step in steps:
+        for position, step in enumerate(steps):
             if isinstance(step, MorselSegment):
-                stream = self._morsels(step, stream, given, calls, workers)
+                pipeline = Pipeline(pipeline_steps(step.steps), workers=workers)
+                # All tasks of a stage do the same: a later one begins with the size that an earlier one has found.
+                name = f"{shuffle_id(calls.job_id, stage.stage_id)}/{position}"
+                self._sizers.attach_named(pipeline.native_operator, name)
+                stream = _morsels(pipeline, stream, given.source, calls)
                 schema = schema_after(step, schema)
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
@@ -199,17 +205,12 @@ class TaskRunner:
                 stream, schema = iter([table.to_batches()]), table.schema
         return stream
 
-    def _morsels(
-        self,
-        segment: MorselSegment,
-        stream: Iterator[list[pa.RecordBatch]],
-        given: TaskInput,
-        calls: SlotCalls,
-        workers: WorkerPool | None,
-    ) -> Iterator[list[pa.RecordBatch]]:
-        pipeline = Pipeline(pipeline_steps(segment.steps), workers=workers)
-        for batches in stream:
-            yield calls.run_morsels(batches, pipeline, source=given.source)
+
+def _morsels(
+    pipeline: Pipeline, stream: Iterator[list[pa.RecordBatch]], source: MorselSource, calls: SlotCalls
+) -> Iterator[list[pa.RecordBatch]]:
+    for batches in stream:
+        yield calls.run_morsels(batches, pipeline, source=source)
 
 
 def _joined(join: Join, sides: list[pa.Table], source: MorselSource, calls: SlotCalls) -> pa.Table:

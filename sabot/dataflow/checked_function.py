@@ -24,6 +24,7 @@ class CheckedFunction:
         self.function = function
         self.schema = plain_schema(schema)
         self.name = name
+        self.__qualname__ = name  # what the slots call it
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CheckedFunction, (pack_function(self.function, self.name), self.schema, self.name)

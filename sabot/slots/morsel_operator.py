@@ -11,9 +11,8 @@ from sabot.errors import UsageError
 from sabot.native._native import MorselRun, Operator
 from sabot.slots.manager import TaskSlotManager
 from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, batch_bytes, check_batch, check_morsel_bytes
-from sabot.slots.morsel_sizer import share_of_slot
 from sabot.slots.operators import FunctionOrExpression, check_no_timeout, native_operator, operator_in_processes
-from sabot.slots.sized_run import SizedRun, sizer_of
+from sabot.slots.sized_run import SizedRun, add_all, sizer_of
 from sabot.slots.workers import WorkerPool
 
 # How many morsels per slot a stream is ahead of its reader: one running, one ready.
@@ -97,15 +96,14 @@ class MorselOperator:
 
     def _start(self, batch: pa.RecordBatch) -> MorselRun:
         run = MorselRun(self._native_operator)
-        add_slices(run, batch, self._size_for(batch), MorselSource.LOCAL)
-        run.submit(self._manager.native_pool, None, self._share.job, self._share.weight)
+        pool = self._manager.native_pool
+        if self._morsel_bytes == "auto":
+            sized = [(batch, batch_bytes(check_batch(batch)))]
+            add_all(run, sized, sizer_of(self._native_operator), max(1, pool.num_slots()), MorselSource.LOCAL)
+        else:
+            add_slices(run, batch, self._morsel_bytes, MorselSource.LOCAL)
+        run.submit(pool, None, self._share.job, self._share.weight)
         return run
-
-    def _size_for(self, batch: pa.RecordBatch) -> int:
-        if self._morsel_bytes != "auto":
-            return self._morsel_bytes
-        sizer = sizer_of(self._native_operator)
-        return share_of_slot(batch_bytes(check_batch(batch)), sizer.morsel_bytes, self._manager.get_num_slots())
 
     def _finish(self, run: MorselRun) -> pa.RecordBatch | None:
         run.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from types import FunctionType
 from weakref import WeakKeyDictionary
@@ -15,8 +16,13 @@ from sabot.slots.morsel import MorselBytes, MorselSource, add_slices, batch_byte
 from sabot.slots.morsel_sizer import MorselSizer, share_of_slot
 from sabot.slots.operators import FunctionOrExpression
 
-# After so many runs of one morsel per slot the rest of the rows goes out at the size found so far.
+# Batches, each with its bytes.
+SizedBatches = list[tuple[pa.RecordBatch, int]]
+
+# After so many runs of a morsel per slot the rest of the rows goes out at the size found so far.
 ROUNDS_MAX = 4
+
+NAMES_MAX = 1024
 
 
 def sizer_of(operator: Operator) -> MorselSizer:
@@ -29,11 +35,14 @@ def sizer_of(operator: Operator) -> MorselSizer:
 
 
 class Sizers:
-    """What has been learnt of functions that are given again and again; forgotten with them."""
+    """What has been learnt of functions that are given again and again, forgotten with them; and by name, of the
+    NAMES_MAX names used last.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sizers: WeakKeyDictionary[object, MorselSizer] = WeakKeyDictionary()
+        self._named: OrderedDict[str, MorselSizer] = OrderedDict()
 
     def attach(self, operator: Operator, given: FunctionOrExpression) -> Operator:
         """`operator`, made of `given`, with what is known of it."""
@@ -43,12 +52,69 @@ class Sizers:
             operator.sizer = self._sizers.setdefault(given, sizer_of(operator))
         return operator
 
+    def attach_named(self, operator: Operator, name: str) -> None:
+        """Gives `operator` what is known of those that had this name before it: they do the same."""
+        with self._lock:
+            operator.sizer = self._named.setdefault(name, sizer_of(operator))
+            self._named.move_to_end(name)
+            if len(self._named) > NAMES_MAX:
+                self._named.popitem(last=False)
+
+
+def add_probe(
+    run: MorselRun, batches: SizedBatches, sizer: MorselSizer, num_slots: int, source: MorselSource
+) -> SizedBatches:
+    """Adds one morsel for each slot, and half as many bytes in smaller ones where that tells more; what is left."""
+    size = share_of_slot(_total(batches), sizer.morsel_bytes, num_slots)
+    rest = _add_bytes(run, batches, size, num_slots * size, source)
+    if rest and sizer.tail_bytes < size:
+        rest = _add_bytes(run, rest, sizer.tail_bytes, num_slots * size // 2, source)
+    return rest
+
+
+def add_all(run: MorselRun, batches: SizedBatches, sizer: MorselSizer, num_slots: int, source: MorselSource) -> None:
+    """Adds all batches, the last rows in smaller morsels where that lets the slots end together."""
+    total = _total(batches)
+    size = share_of_slot(total, sizer.morsel_bytes, num_slots)
+    tail = min(num_slots * size, total // 2)
+    if sizer.tail_bytes < size and tail > 0:
+        batches = _add_bytes(run, batches, size, total - tail, source)
+        size = sizer.tail_bytes
+    _add_bytes(run, batches, size, None, source)
+
+
+def _total(batches: SizedBatches) -> int:
+    return sum(num_bytes for _, num_bytes in batches)
+
+
+def _add_bytes(
+    run: MorselRun, batches: SizedBatches, size: int, bytes_max: int | None, source: MorselSource
+) -> SizedBatches:
+    """Adds about `bytes_max` of the batches, or all, in morsels of about `size` that are alike; what is left."""
+    for index, (batch, num_bytes) in enumerate(batches):
+        if bytes_max is not None and num_bytes > bytes_max:
+            rows = max(1, batch.num_rows * bytes_max // num_bytes)
+            _add_alike(run, batch.slice(0, rows), bytes_max, size, source)
+            left = batch.slice(rows)
+            return [*([(left, batch_bytes(left))] if left.num_rows else []), *batches[index + 1 :]]
+        _add_alike(run, batch, num_bytes, size, source)
+        if bytes_max is not None:
+            bytes_max -= num_bytes
+            if bytes_max <= 0:
+                return batches[index + 1 :]
+    return []
+
+
+def _add_alike(run: MorselRun, batch: pa.RecordBatch, num_bytes: int, size: int, source: MorselSource) -> None:
+    morsels = max(1, -(-num_bytes // size))
+    run.add_slices(batch, max(1, -(-batch.num_rows // morsels)), 0, source is MorselSource.NETWORK)
+
 
 class SizedRun:
     """One call of `operator` on batches: `execute` it once, then read `answers` and the counts.
 
     With "auto" and an operator that nothing is known of, the first morsels go out in small runs, one morsel per slot,
-    until the size is about right; the rest goes out in one run.
+    until the size is about right; the rest goes out in one run, its last rows in smaller ones.
     """
 
     def __init__(self, operator: Operator, morsel_bytes: MorselBytes, source: MorselSource, share: JobShare) -> None:
@@ -79,11 +145,12 @@ class SizedRun:
         rest = [(batch, batch_bytes(check_batch(batch))) for batch in batches]
         rounds = 0
         while rest or rounds == 0:
-            total_bytes = sum(num_bytes for _, num_bytes in rest)
-            size = share_of_slot(total_bytes, sizer.morsel_bytes, slots)
-            probes = not sizer.settled and rounds < ROUNDS_MAX
             run = self._new_run()
-            rest = self._add(run, rest, size, slots * size if probes else None)
+            if not sizer.settled and rounds < ROUNDS_MAX:
+                rest = add_probe(run, rest, sizer, slots, self._source)
+            else:
+                add_all(run, rest, sizer, slots, self._source)
+                rest = []
             self._execute(run, pool, cancel)
             sizer.observe(run.costs())
             rounds += 1
@@ -92,23 +159,6 @@ class SizedRun:
         run = MorselRun(self._operator)
         run.first_morsel = self.morsels
         return run
-
-    def _add(
-        self, run: MorselRun, batches: list[tuple[pa.RecordBatch, int]], size: int, bytes_max: int | None
-    ) -> list[tuple[pa.RecordBatch, int]]:
-        """Adds about `bytes_max` of the batches, or all; what is left of them."""
-        for index, (batch, num_bytes) in enumerate(batches):
-            if bytes_max is not None and num_bytes > bytes_max:
-                rows = max(1, batch.num_rows * bytes_max // num_bytes)
-                add_slices(run, batch.slice(0, rows), size, self._source)
-                left = batch.slice(rows)
-                return [*([(left, batch_bytes(left))] if left.num_rows else []), *batches[index + 1 :]]
-            add_slices(run, batch, size, self._source, num_bytes)
-            if bytes_max is not None:
-                bytes_max -= num_bytes
-                if bytes_max <= 0:
-                    return batches[index + 1 :]
-        return []
 
     def _execute(self, run: MorselRun, pool: SlotPool, cancel: threading.Event | None) -> None:
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from sabot.dataflow.execution import MorselSegment
 from sabot.dataflow.stage import Filter, MapBatches, Project
 from sabot.errors import JobCancelled, UsageError
 from sabot.slots import TaskSlotManager
+from sabot.slots.morsel_sizer import FIRST_MORSEL_BYTES
 
 from .in_process import InProcessCluster
 from .rows import make_table, write_files
@@ -151,6 +153,26 @@ def test_failed_task_keeps_nothing_alive(tmp_path: Path, cluster: InProcessClust
     cluster.wait_until(lambda: all(agent.driver.tasks_running() == 0 for agent in cluster.agents))
     gc.collect()
     assert not CARGO
+
+
+def keep(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return rows
+
+
+def test_later_tasks_of_a_stage_know_the_size_that_earlier_ones_found(tmp_path: Path) -> None:
+    files = 8
+    for number in range(files):
+        pq.write_table(pa.table({"a": range(500_000)}), tmp_path / f"{number}.parquet")
+    with InProcessCluster(1, slots=1, **{"jobs.split_bytes": 1024}) as cluster:
+        data = cluster.connect().read_parquet(str(tmp_path))
+        kept = data.map_batches(keep, schema=data.schema, processes=False).group_by([]).aggregate([([], "count_all")])
+        assert kept.to_table()["count_all"].to_pylist() == [files * 500_000]
+        timeline = cluster.agents[0].seat.task_slot_manager.get_timeline().to_pylist()
+    morsels = [row for row in timeline if row["operator"] == "keep"]
+    assert sum(row["rows"] for row in morsels) == files * 500_000
+    small = [row for row in morsels if row["bytes"] <= FIRST_MORSEL_BYTES]
+    # Each task of which nothing is known begins with three of them.
+    assert len(small) < 3 * files
 
 
 def test_rows_that_a_format_cannot_hold_are_refused_with_the_format(tmp_path: Path, cluster: InProcessCluster) -> None:

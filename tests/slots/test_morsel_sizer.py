@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from sabot.errors import TaskFailed
@@ -21,6 +22,7 @@ from sabot.slots.morsel_sizer import (
     share_of_slot,
 )
 from sabot.slots.operators import FunctionOrExpression
+from sabot.slots.sized_run import NAMES_MAX, Sizers, sizer_of
 
 KiB = 1024
 
@@ -48,6 +50,50 @@ def test_size_comes_to_the_time_that_a_morsel_should_take(ns_per_byte: float, ca
 
 def test_operator_that_costs_the_same_for_any_size_gets_the_largest() -> None:
     assert settle(MorselSizer(calls_python=True), lambda size: 20.0) == MORSEL_BYTES_MAX
+
+
+def settle_with_tail(sizer: MorselSizer, cost_us: Callable[[int], float], runs: int = 10) -> int:
+    """As `settle`, in runs that end in smaller morsels where the sizer asks for them."""
+    for _ in range(runs):
+        sizes = [sizer.morsel_bytes] * 8 + [sizer.tail_bytes] * 8
+        sizer.observe([MorselCost(size, int(cost_us(size)), 0) for size in sizes])
+    return sizer.morsel_bytes
+
+
+@pytest.mark.parametrize("calls_python", [False, True])
+@pytest.mark.parametrize("fixed_us", [20.0, 900.0, 6_000.0, 50_000.0])
+def test_operator_with_the_same_cost_for_any_size_is_never_given_small_morsels(
+    fixed_us: float, calls_python: bool
+) -> None:
+    assert settle_with_tail(MorselSizer(calls_python=calls_python), lambda size: fixed_us) == MORSEL_BYTES_MAX
+
+
+@pytest.mark.parametrize("ns_per_byte", [0.2, 2.0, 20.0])
+@pytest.mark.parametrize("fixed_us", [5.0, 100.0, 800.0])
+def test_what_each_morsel_costs_is_a_small_part_of_it(fixed_us: float, ns_per_byte: float) -> None:
+    size = settle_with_tail(MorselSizer(calls_python=False), lambda size: fixed_us + size * ns_per_byte / 1000)
+    rows_us = size * ns_per_byte / 1000
+    assert size == MORSEL_BYTES_MAX or fixed_us + rows_us >= 0.9 * NATIVE_TARGET_US
+    assert size == MORSEL_BYTES_MAX or fixed_us <= 0.06 * (fixed_us + rows_us)
+    assert rows_us <= 1.1 * max(NATIVE_TARGET_US, 19 * fixed_us)
+
+
+def test_first_morsels_that_pay_for_more_are_forgotten() -> None:
+    sizer = MorselSizer(calls_python=False)
+    sizer.observe([MorselCost(256 * KiB, 2_050, 0)] * 2 + [MorselCost(64 * KiB, 2_013, 0)] * 4)
+    size = settle_with_tail(sizer, lambda size: size / 5_000)
+    assert 4_500_000 < size < 5_500_000
+
+
+def test_tail_is_cut_smaller_where_that_costs_little() -> None:
+    sizer = MorselSizer(calls_python=False)
+    assert settle_with_tail(sizer, lambda size: 5 + size / 5_000) == pytest.approx(4 * sizer.tail_bytes, abs=4)
+
+
+@pytest.mark.parametrize("fixed_us", [20.0, 300.0])
+def test_tail_is_not_cut_smaller_where_every_morsel_costs_much(fixed_us: float) -> None:
+    sizer = MorselSizer(calls_python=False)
+    assert settle_with_tail(sizer, lambda size: fixed_us) == sizer.tail_bytes
 
 
 def test_very_slow_operator_gets_the_smallest() -> None:
@@ -125,6 +171,37 @@ def test_auto_learns_while_a_call_runs(one_slot: TaskSlotManager) -> None:
     assert sum(sizes) == batch.nbytes
 
 
+def test_operators_of_one_name_learn_from_each_other_until_many_others_came() -> None:
+    sizers = Sizers()
+
+    def sizer_named(name: str) -> MorselSizer:
+        operator = Pipeline([("call", keep)]).native_operator
+        sizers.attach_named(operator, name)
+        return sizer_of(operator)
+
+    first = sizer_named("a")
+    assert sizer_named("a") is first
+    assert sizer_named("b") is not first
+    for number in range(NAMES_MAX - 1):
+        sizer_named(f"other {number}")
+    assert sizer_named("a") is not first
+
+
+def test_last_rows_of_an_auto_call_are_in_smaller_morsels(one_slot: TaskSlotManager) -> None:
+    batch = pa.record_batch({"a": pa.array(range(8_000_000), pa.int64())})
+    sizer = MorselSizer(calls_python=False)
+    size = settle_with_tail(sizer, lambda size: size / 5_000)
+    operator = Pipeline([("filter", pc.field("a") >= 0)])
+    operator.native_operator.sizer = sizer
+    answers = MorselOperator(operator, manager=one_slot).process([batch])
+    assert [answer.num_rows for answer in answers] == [8_000_000]
+    seen = one_slot.get_timeline()["bytes"].to_pylist()
+    assert sum(seen) == batch.nbytes
+    assert sum(seen[-5:]) <= size * 5 / 4
+    assert max(seen[-4:]) < size / 3
+    assert min(seen[:5]) > size / 2
+
+
 @pytest.mark.parametrize("operator", [keep, Pipeline([("call", keep)])], ids=["function", "pipeline"])
 def test_auto_remembers_an_operator(one_slot: TaskSlotManager, operator: FunctionOrExpression) -> None:
     batch = pa.record_batch({"a": pa.array(range(4_000_000), pa.int64())})
@@ -142,6 +219,13 @@ def test_given_size_is_kept_exactly(one_slot: TaskSlotManager, morsel_bytes: int
         rows = [one.num_rows for one in answers if one is not None]
         assert rows[0] == min(morsel_bytes // 8, 100_000)
         assert len(set(rows[:-1])) <= 1
+
+
+def test_given_size_is_kept_exactly_in_a_stream(one_slot: TaskSlotManager) -> None:
+    batch = pa.record_batch({"a": pa.array(range(100_000), pa.int64())})
+    operator = MorselOperator(keep, manager=one_slot, morsel_bytes=100_000)
+    assert sum(answer.num_rows for answer in operator.process([batch] * 3)) == 300_000
+    assert one_slot.get_timeline()["rows"].to_pylist() == [12_500] * 24
 
 
 def test_auto_of_a_batch_without_rows_sees_its_schema(manager: TaskSlotManager) -> None:

@@ -93,7 +93,11 @@ class MorselRun final : public slots::Run {
 
   const Morsel& morsel(size_t index) const noexcept { return morsels_[index]; }
   const MorselOutcome& outcome(size_t index) const noexcept { return outcomes_[index]; }
-  size_t skipped() const noexcept { return skipped_; }
+  /// How many will never run; more may follow until `finished`.
+  size_t skipped() const noexcept {
+    std::lock_guard lock(mutex_);
+    return skipped_;
+  }
   bool failed() const noexcept { return has_failed_; }
   const MorselFailure& failure() const noexcept { return failure_; }
   /// Gives the failure's status away, once: a Python exception in it refers to frames that refer to this run.
@@ -119,11 +123,11 @@ class MorselRun final : public slots::Run {
   void* context_ = nullptr;
 
   std::atomic<bool> interrupted_{false};
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable ended_;
   std::vector<size_t> list_;  // guarded by mutex_; the morsels that have ended, where they are listed
   bool finished_ = false;     // guarded by mutex_
-  size_t skipped_ = 0;        // guarded by mutex_ until finished
+  size_t skipped_ = 0;        // guarded by mutex_
   bool has_failed_ = false;   // guarded by mutex_ until finished
   MorselFailure failure_;     // guarded by mutex_ until finished
 };
