@@ -19,9 +19,9 @@ from .in_process import WAIT_S, InProcessCluster
 from .rows import make_table, write_files
 from .test_job_failures import submit
 
-# All rows have one key, so that one agent joins them all: 2,000,000 rows by 100, of which each batch is a task.
+# All rows have one key, so that one agent joins them all: 2,000,000 rows by 400, of which each batch is a task.
 LEFT = pa.table({"k": pa.repeat(pa.scalar(7, pa.int8()), 2_000_000)})
-RIGHT = LEFT.slice(0, 100)
+RIGHT = LEFT.slice(0, 400)
 FREE_S_MAX = 5.0
 
 
@@ -98,7 +98,9 @@ def test_small_job_gets_its_share_beside_a_long_join(
 ) -> None:
     small = cluster.connect().read_parquet(write_files(tmp_path / "small", make_table(4000))).repartition("k")
     job = submit(cluster, long_join)
-    wait_until_it_is_in_the_slots(cluster, plans)
-    assert small.count_rows() == 4000
-    assert plans.ends == []  # the join is still at it
-    job.close()
+    try:
+        wait_until_it_is_in_the_slots(cluster, plans)
+        assert small.count_rows() == 4000
+        assert plans.ends == []  # the join is still at it
+    finally:
+        job.close()
