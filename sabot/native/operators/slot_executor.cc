@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <string_view>
 #include <utility>
 
 namespace sabot::operators {
+
 /// Leave to run one task of the plan. Owned by the pool, and by the executor until it has started.
 class SlotExecutor::Turn final : public slots::Run {
  public:
