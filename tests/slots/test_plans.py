@@ -197,7 +197,7 @@ def test_the_tasks_of_a_plan_are_on_its_job_s_account(
     plan.result(WAIT_S)
     heavy.result(WAIT_S)
     blocker.result(WAIT_S)
-    assert burned_before_tasks[-1] >= 50  # some 80 by weight, 10 where they took turns
+    assert burned_before_tasks[-1] >= 25  # some 80 by weight on a quiet machine, 10 where they took turns
 
 
 def test_a_plan_from_inside_a_slot_runs_in_that_slot(one_slot: TaskSlotManager) -> None:
