@@ -161,7 +161,10 @@ double ShareOfOne(bool fair) {
 }
 
 TEST(SlotPoolSharing, WeightsOneAndThreeGetAQuarterAndThreeQuartersOfTheTime) {
-  EXPECT_NEAR(ShareOfOne(/*fair=*/true), 0.25, 0.05);
+  std::vector<double> shares;  // the median of three: what else the machine does may stop the slot for a while in one
+  for (int round = 0; round < 3; ++round) shares.push_back(ShareOfOne(/*fair=*/true));
+  std::nth_element(shares.begin(), shares.begin() + 1, shares.end());
+  EXPECT_NEAR(shares[1], 0.25, 0.05);
 }
 
 TEST(SlotPoolSharing, WithoutFairnessLongItemsGetTheTime) { EXPECT_GT(ShareOfOne(/*fair=*/false), 0.5); }
