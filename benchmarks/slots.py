@@ -14,7 +14,6 @@ import platform
 import random
 import secrets
 import statistics
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from native_part import lines_of
 from slots_latency import print_latency
+from slots_sharing import print_sharing, print_skew
 from slots_soak import soak
 
 from sabot.slots import Morsel, MorselExecutor, Pipeline, TaskSlotManager
@@ -79,50 +79,6 @@ def print_native(rounds: int) -> None:
         ours = OURS.get(group, ())
         ratios = [f", {one} takes {facts[f'{group}/{one}/{threads}'] / value:.2f} x that" for one in ours]
         print(f"  {name:28} {value:8.1f} ns{'' if what in ours else ''.join(ratios)}")
-
-
-def print_sharing(seconds: float) -> None:
-    """Slot time of two jobs of weight 1 and 3, the light one with 50 times the morsels; and a skewed set's makespan."""
-    used = {"light": 0.0, "heavy": 0.0}
-    stop = time.perf_counter() + seconds
-    rows = pa.record_batch({"a": [1]})
-
-    def work(name: str, work_s: float) -> Callable[[pa.RecordBatch], None]:
-        def spin(_: pa.RecordBatch) -> None:
-            start = time.perf_counter()
-            if start > stop:
-                return
-            while time.perf_counter() - start < work_s:
-                pass
-            used[name] += time.perf_counter() - start
-
-        return spin
-
-    with TaskSlotManager(num_slots=1) as manager:
-        morsels = [Morsel(rows)] * 200_000
-        calls = [
-            threading.Thread(target=manager.execute_morsels, args=(morsels, work(name, work_s)), kwargs=share)
-            for name, work_s, share in (
-                ("light", 0.005, {"job": "light", "weight": 1}),
-                ("heavy", 0.0001, {"job": "heavy", "weight": 3}),
-            )
-        ]
-        for call in calls:
-            call.start()
-        for call in calls:
-            call.join()
-    total = sum(used.values())
-    print(f"weights 1 and 3, morsels of 5 and 0.1 ms: {used['light'] / total:.1%} and {used['heavy'] / total:.1%}")
-
-    # A slot cannot know what a function will take, only how many rows it is given; each row is 0.1 ms of sleep here.
-    numbers = pa.record_batch({"a": pa.array(range(1_000))})
-    skewed = [Morsel(numbers, 0, 1_000 if place == 150 else 10) for place in range(200)]
-    with TaskSlotManager(num_slots=2) as manager:
-        start = time.perf_counter()
-        results = manager.execute_morsels(skewed, lambda part: time.sleep(part.num_rows / 10_000))
-        took = time.perf_counter() - start
-    ideal = sum(result.run_us for result in results) / 2e6  # a sleep lasts longer than asked
-    print(f"200 morsels, one of them 100 times the others, on 2 slots: {took / ideal:.2f} x the ideal")
 
 
 def print_idle() -> None:
@@ -188,6 +144,7 @@ def main() -> None:
         median = statistics.median(seconds)
         print(f"  {name:24} {median / len(many) * 1e6:7.2f} us a morsel, {base / median:.2f} x ThreadPoolExecutor")
     print_sharing(seconds=1.0)
+    print_skew(rng)
     print_latency()
     print_idle()
     print("native, medians:")

@@ -166,6 +166,8 @@ class JobState:
                     num_partitions=num_partitions[stage.stage_id],
                     owners=owners,
                     schema=wire_schema(stage.schema),
+                    job=plan.job_id,
+                    weight=plan.weight,
                 )
 
     def _task_ended(

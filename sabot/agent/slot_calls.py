@@ -29,12 +29,19 @@ class SlotCalls:
     """The slots as one task sees them. `cancelled` is looked at before each call and while waiting for it."""
 
     def __init__(
-        self, manager: TaskSlotManager, cancelled: threading.Event, *, morsel_bytes: MorselBytes, job_id: str
+        self,
+        manager: TaskSlotManager,
+        cancelled: threading.Event,
+        *,
+        morsel_bytes: MorselBytes,
+        job_id: str,
+        weight: float = 1.0,
     ) -> None:
         self._manager = manager
         self._cancelled = cancelled
         self._morsel_bytes = morsel_bytes
         self._job_id = job_id
+        self._weight = weight
 
     @property
     def job_id(self) -> str:
@@ -49,7 +56,7 @@ class SlotCalls:
     def call(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> T:
         """What `function` gives, run in a slot; its exception is raised as it is."""
         self.check_cancelled()
-        future = self._manager.call_in_slot(function, source=source, job=self._job_id)
+        future = self._manager.call_in_slot(function, source=source, job=self._job_id, weight=self._weight)
         try:
             return self._wait(future)
         finally:
@@ -58,7 +65,7 @@ class SlotCalls:
     def call_to_end(self, function: Callable[[], T]) -> T:
         """As `call`, for what must not be left alone in its slot: a cancel is seen only before it starts and after."""
         self.check_cancelled()
-        return self._manager.call_in_slot(function, job=self._job_id).result()
+        return self._manager.call_in_slot(function, job=self._job_id, weight=self._weight).result()
 
     def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
         """What each function gives, in order; while one answer is used, the next is already made."""
@@ -66,7 +73,7 @@ class SlotCalls:
         try:
             for function in functions:
                 self.check_cancelled()
-                ahead.append(self._manager.call_in_slot(function, job=self._job_id))
+                ahead.append(self._manager.call_in_slot(function, job=self._job_id, weight=self._weight))
                 if len(ahead) > 1:
                     yield self._wait(ahead.popleft())
             while ahead:
@@ -88,13 +95,16 @@ class SlotCalls:
             source=source,
             cancel=self._cancelled,
             job=self._job_id,
+            weight=self._weight,
         )
         return [answer for answer in answers if answer is not None and answer.num_rows]
 
     def run_plan(self, declaration: acero.Declaration, *, source: MorselSource) -> pa.Table:
         """The plan's table: from the task's thread by all slots, from inside a `call` by that slot."""
         self.check_cancelled()
-        return self._manager.run_plan(declaration, source=source, cancel=self._cancelled, job=self._job_id)
+        return self._manager.run_plan(
+            declaration, source=source, cancel=self._cancelled, job=self._job_id, weight=self._weight
+        )
 
     def _wait(self, future: concurrent.futures.Future[T]) -> T:
         while not future.done():

@@ -47,23 +47,23 @@ class ShuffleOutput:
         schema: pa.Schema,
         *,
         scatter_bytes_max: int,
-        finish_timeout_s: float,
+        timeout_s: float,
     ) -> None:
         self._writer = writer
         self._form = WireForm(calls, schema)
         self._gather = Gather(scatter_bytes_max)
-        self._finish_timeout_s = finish_timeout_s
+        self._timeout_s = timeout_s
 
     def write(self, batches: Sequence[pa.RecordBatch]) -> None:
         for piece in self._gather.add(self._form.convert(batches)):
-            self._writer.write(piece)
+            self._writer.write(piece, timeout_s=self._timeout_s)
 
     def finish(self, reply: RunTaskReply) -> None:
         """Sends what is left and waits until every owner has confirmed its manifest."""
         rest = self._gather.rest()
         if rest:
-            self._writer.write(rest)
-        summary = self._writer.finish(timeout_s=self._finish_timeout_s)
+            self._writer.write(rest, timeout_s=self._timeout_s)
+        summary = self._writer.finish(timeout_s=self._timeout_s)
         for part in summary.sums:
             reply.sent.append(PartitionSum(partition=part.partition, rows=part.rows, content_sum=part.content_sum))
         reply.wire_bytes = summary.wire_bytes

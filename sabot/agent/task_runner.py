@@ -114,7 +114,13 @@ class TaskRunner:
             return reply
 
     def _run(self, task: Task) -> RunTaskReply:
-        calls = SlotCalls(self._slots, task.cancelled, morsel_bytes=self._limits.morsel_bytes, job_id=task.plan.job_id)
+        calls = SlotCalls(
+            self._slots,
+            task.cancelled,
+            morsel_bytes=self._limits.morsel_bytes,
+            job_id=task.plan.job_id,
+            weight=task.plan.weight,
+        )
         given = TaskInput(
             task.plan,
             task.stage,
@@ -154,7 +160,7 @@ class TaskRunner:
                     calls,
                     stage.schema,
                     scatter_bytes_max=self._limits.scatter_bytes_max,
-                    finish_timeout_s=self._limits.wait_s_max,
+                    timeout_s=self._limits.wait_s_max,
                 )
             case ResultOutput():
                 return ResultPublisher(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from sabot.client.control import ControlClient
 from sabot.client.session import Session
 from sabot.errors import UsageError
+from sabot.slots.job_share import check_weight
 from sabot.slots.workers.nursery_main import in_worker
 from sabot.wire.addresses import parse_address
 from sabot.wire.convert import from_agent
@@ -17,14 +18,20 @@ Modules = Iterable[str | os.PathLike[str]]
 
 
 def connect(
-    address: str, *, timeout_s: float = 10.0, progress: bool | None = None, py_modules: Modules = ()
+    address: str,
+    *,
+    timeout_s: float = 10.0,
+    progress: bool | None = None,
+    py_modules: Modules = (),
+    weight: float = 1.0,
 ) -> Session:
     """A session through the agent at `address`, HOST:PORT of its control port.
 
     `timeout_s` bounds this call and every later control call. `progress` shows each job's progress on standard error:
     None does so in a terminal only. `py_modules` are .py files and package folders that functions of the jobs import;
-    they travel along. UsageError for what is no address, PeerLost where no agent answers, PeerRefused where versions do
-    not fit.
+    they travel along. Jobs that run at the same time share each agent's slots by `weight`, from 0.001 to 1,000,000: a
+    job of weight 3 gets three times the slot time of one of weight 1. UsageError for what is no address, PeerLost where
+    no agent answers, PeerRefused where versions do not fit.
     """
     if in_worker():
         raise UsageError(
@@ -32,9 +39,10 @@ def connect(
             "one job after the other from the program that submits them"
         )
     modules = pack_modules(py_modules)
+    check_weight(weight)
     control = ControlClient(str(parse_address(address, what="the agent's address")), timeout_s=timeout_s)
     try:
-        return Session(control, from_agent(control.hello().agent), progress=progress, py_modules=modules)
+        return Session(control, from_agent(control.hello().agent), progress=progress, py_modules=modules, weight=weight)
     except BaseException:
         control.close()
         raise

@@ -90,12 +90,20 @@ class LocalCluster:
             control.close()
 
     def connect(
-        self, agent: int = 0, *, timeout_s: float = 10.0, progress: bool | None = None, py_modules: Modules = ()
+        self,
+        agent: int = 0,
+        *,
+        timeout_s: float = 10.0,
+        progress: bool | None = None,
+        py_modules: Modules = (),
+        weight: float = 1.0,
     ) -> Session:
         """A session through `agents[agent]`; it is closed with the cluster at the latest."""
         if not self.agents:
             raise UsageError("the cluster does not run; use it in a with block: with sabot.LocalCluster() as cluster")
-        session = connect(self.agents[agent].address, timeout_s=timeout_s, progress=progress, py_modules=py_modules)
+        session = connect(
+            self.agents[agent].address, timeout_s=timeout_s, progress=progress, py_modules=py_modules, weight=weight
+        )
         self._sessions.add(session)
         return session
 

@@ -52,11 +52,13 @@ class Session:
         *,
         progress: bool | None = None,
         py_modules: PyModules | None = None,
+        weight: float = 1.0,
     ) -> None:
         self.agent = agent
         self._control = control
         self._progress = progress
         self._py_modules = py_modules
+        self._weight = weight
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._releaser = Releaser(control.release_job)
         self._closed = False
@@ -102,7 +104,7 @@ class Session:
         job_id = uuid.uuid4().hex
         if output is not None:
             output = replace(output, folder=absolute_paths(output.folder, Path.cwd())[0])
-        plan = plan_job(root, job_id=job_id, output=output)
+        plan = replace(plan_job(root, job_id=job_id, output=output), weight=self._weight)
         if plan.needs_workers:
             plan = replace(plan, py_modules=self._py_modules)
         tables = tables_of(root)

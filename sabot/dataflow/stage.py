@@ -224,6 +224,7 @@ class JobPlan:
     stages: tuple[Stage, ...]
     uploads: dict[str, tuple[TablePiece, ...]] = field(default_factory=dict)
     py_modules: PyModules | None = None
+    weight: float = 1.0  # its part of the slots' time, next to other jobs'
 
     @property
     def needs_workers(self) -> bool:

@@ -71,6 +71,9 @@ class SlotPool:
         name: str = "",
     ) -> None: ...
 
+class SlotAccount:
+    def __init__(self, slots: SlotPool, job: str = "", weight: float = 1.0) -> None: ...
+
 def run_declaration(
     declaration: acero.Declaration,
     pool: SlotPool,
@@ -214,7 +217,7 @@ class NativeServer:
         owners_fixed: bool,
         schema: pa.Schema | None = None,
         processor: object | None = None,
-        slot_pool: SlotPool | None = None,
+        slots: SlotAccount | None = None,
         dedupe: bool = True,
         check_manifests: bool = True,
     ) -> None: ...
@@ -228,7 +231,7 @@ class NativeServer:
         attempts: Sequence[tuple[int, int]],
         *,
         num_partitions: int,
-        slot_pool: SlotPool | None = None,
+        slots: SlotAccount | None = None,
         timeout_s: float = 30.0,
     ) -> tuple[pa.Schema | None, list[pa.RecordBatch], int, int, int]: ...
     def publish(
@@ -265,7 +268,9 @@ class NativeSender:
         round_robin: bool = False,
         chunk_bytes_max: int = ...,
     ) -> None: ...
-    def scatter_and_send(self, batches: Sequence[pa.RecordBatch], slot_pool: SlotPool | None = None) -> None: ...
+    def scatter_and_send(
+        self, batches: Sequence[pa.RecordBatch], slots: SlotAccount | None = None, timeout_s: float = 300.0
+    ) -> None: ...
     def send(self, batch: pa.RecordBatch, partition: int, owner: int, sum_column: int) -> None: ...
     def finish(self) -> None: ...
     def wait_confirmed(self, timeout_s: float) -> bool: ...

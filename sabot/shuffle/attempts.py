@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from sabot.errors import PeerLost
-from sabot.native._native import NativeSender, SlotPool
+from sabot.native._native import NativeSender, SlotAccount
 from sabot.shuffle.receipts import AttemptSummary, PartitionSum
+
+WRITE_TIMEOUT_S = 300.0
 
 
 def summary_of(sender: NativeSender) -> AttemptSummary:
@@ -38,15 +40,17 @@ def await_confirmation(sender: NativeSender, shuffle_id: str, timeout_s: float) 
 class AttemptWriter:
     """Rows of one attempt on their way. Thread-safe; `write` blocks its caller, never a slot."""
 
-    def __init__(self, sender: NativeSender, *, shuffle_id: str, slot_pool: SlotPool | None) -> None:
+    def __init__(self, sender: NativeSender, *, shuffle_id: str, slots: SlotAccount | None) -> None:
         self._sender = sender
         self._shuffle_id = shuffle_id
-        self._slot_pool = slot_pool
+        self._slots = slots
 
-    def write(self, batches: Sequence[pa.RecordBatch]) -> None:
-        """Partitions the rows in one slot and hands the chunks to their owners' outboxes."""
+    def write(self, batches: Sequence[pa.RecordBatch], *, timeout_s: float = WRITE_TIMEOUT_S) -> None:
+        """Partitions the rows in one slot and hands the chunks to their owners' outboxes. LimitReached where no slot
+        has come to it within `timeout_s`; then nothing of these rows is sent, and they may be given again.
+        """
         if batches:
-            self._sender.scatter_and_send(batches, self._slot_pool)
+            self._sender.scatter_and_send(batches, self._slots, timeout_s)
 
     def finish(self, *, timeout_s: float) -> AttemptSummary:
         """Sends the manifests and waits until every owner has confirmed: stored, verified, complete."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 
 import pyarrow as pa
 
 from sabot.errors import LimitReached, UsageError
-from sabot.native._native import NativeServer, SlotPool
+from sabot.native._native import NativeServer, SlotAccount, SlotPool
 from sabot.shuffle.processor import KeptProcessor, Processor
 from sabot.shuffle.receipts import PartitionRead, Published
 
@@ -51,11 +52,12 @@ class ShuffleServer:
         self.incarnation = new_incarnation() if incarnation is None else incarnation
         self._host = advertise_host or host
         self._slot_pool = slot_pool
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the four below
         self._guards = {"dedupe": dedupe, "check_manifests": check_manifests}
         self._partitions_of: dict[str, int] = {}
         self._owners_of: dict[str, list[str]] = {}
         self._schema_of: dict[str, pa.Schema | None] = {}
+        self._slots_of: dict[str, SlotAccount | None] = {}
         self.native = NativeServer(
             host=host,
             port=port,
@@ -87,10 +89,13 @@ class ShuffleServer:
         *,
         senders: int | None = None,
         schema: pa.Schema | None = None,
+        job: str = "",
+        weight: float = 1.0,
     ) -> None:
         """Opens a shuffle for receiving. Partition p belongs to agents[p % len(agents)]; every agent is a sender.
 
-        `senders=0` leaves it to a coordinator to say which attempts count, and refuses rows of others' partitions.
+        `senders=0` leaves it to a coordinator to say which attempts count, and refuses rows of others' partitions. What
+        the shuffle does in slots goes on the account of `job`, of that `weight`.
         """
         _check_shuffle(shuffle_id, num_partitions, agents)
         if processor is not None and self._slot_pool is None:
@@ -98,6 +103,7 @@ class ShuffleServer:
                 "A processor runs in slots, and this server has none. Use an AgentContext's shuffle_transport, or give "
                 "slot_pool=."
             )
+        slots = None if self._slot_pool is None else SlotAccount(self._slot_pool, job, weight)
         with self._lock:
             self._check_same(shuffle_id, agents, schema)
             self.native.open_shuffle(
@@ -109,18 +115,20 @@ class ShuffleServer:
                 owners_fixed=senders == 0,
                 schema=schema,
                 processor=None if processor is None else KeptProcessor(processor),
-                slot_pool=self._slot_pool,
+                slots=slots,
                 **self._guards,
             )
             self._partitions_of[shuffle_id] = num_partitions
             self._owners_of[shuffle_id] = list(agents)
             self._schema_of[shuffle_id] = schema
+            self._slots_of[shuffle_id] = slots
 
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
 
         With a processor these are its results. A partition that nobody sent to is empty, with the senders' schema.
         """
+        deadline = time.monotonic() + timeout_s
         self._check_ours(shuffle_id, partition_id)
         if not self.native.wait_senders(shuffle_id, timeout_s):
             raise LimitReached(
@@ -129,7 +137,8 @@ class ShuffleServer:
                 shuffle=shuffle_id,
             )
         attempts = self.native.confirmed_attempts(shuffle_id)
-        table_schema, batches, *_ = self._take(shuffle_id, partition_id, attempts, timeout_s)
+        left_s = max(0.0, deadline - time.monotonic())
+        table_schema, batches, *_ = self._take(shuffle_id, partition_id, attempts, left_s)
         return pa.RecordBatchReader.from_batches(table_schema, batches)
 
     def read_partition(
@@ -165,7 +174,7 @@ class ShuffleServer:
             self.native.end(shuffle_id)
             below = shuffle_id + "/"
             for known in [name for name in self._partitions_of if name == shuffle_id or name.startswith(below)]:
-                del self._partitions_of[known], self._owners_of[known], self._schema_of[known]
+                del self._partitions_of[known], self._owners_of[known], self._schema_of[known], self._slots_of[known]
 
     def num_partitions(self, shuffle_id: str) -> int:
         """How many partitions an open shuffle has; UsageError where it is not open here."""
@@ -183,6 +192,11 @@ class ShuffleServer:
         self.num_partitions(shuffle_id)
         return self._schema_of[shuffle_id]
 
+    def slots(self, shuffle_id: str) -> SlotAccount | None:
+        """The slots that work for an open shuffle, on its job's account; None where threads that call do the work."""
+        self.num_partitions(shuffle_id)
+        return self._slots_of[shuffle_id]
+
     def close(self) -> None:
         """Ends every wait, closes the port and frees what is held; may be called again."""
         self.native.stop()
@@ -196,7 +210,7 @@ class ShuffleServer:
             partition,
             attempts,
             num_partitions=num_partitions,
-            slot_pool=self._slot_pool,
+            slots=self.slots(shuffle_id),
             timeout_s=timeout_s,
         )
         return schema if schema is not None else pa.schema([]), batches, rows, content_sum, network_rows

@@ -47,7 +47,6 @@ class ShuffleTransport:
         stream_idle_s: float = STREAM_IDLE_S,
         streams_max: int = STREAMS_MAX,
     ) -> None:
-        self._slot_pool = slot_pool
         self._stream_timeout_s = stream_timeout_s
         self._chunk_bytes_max = chunk_bytes_max
         self.server = ShuffleServer(
@@ -77,19 +76,27 @@ class ShuffleTransport:
         return self.server.port
 
     def start_shuffle(
-        self, shuffle_id: str, num_partitions: int, agents: Sequence[str], processor: Processor | None = None
+        self,
+        shuffle_id: str,
+        num_partitions: int,
+        agents: Sequence[str],
+        processor: Processor | None = None,
+        *,
+        job: str = "",
+        weight: float = 1.0,
     ) -> None:
         """Takes part in a shuffle with `agents`, each of them a sender, this one included.
 
         Partition p belongs to agents[p % len(agents)]. `processor(rows)` runs in the slots on rows as they arrive; its
-        results are what receive_partition gives.
+        results are what receive_partition gives. What the shuffle does in slots goes on the account of `job`, of that
+        `weight`, as in TaskSlotManager.execute_morsels.
         """
         if self.address not in agents:
             raise UsageError(
                 f"This agent, {self.address}, is not among the shuffle's agents: {', '.join(agents)}. Name it as its "
                 "address says."
             )
-        self.server.start_shuffle(shuffle_id, num_partitions, agents, processor)
+        self.server.start_shuffle(shuffle_id, num_partitions, agents, processor, job=job, weight=weight)
         me = list(agents).index(self.address)
         with self._lock:
             if shuffle_id not in self._senders:
@@ -169,10 +176,19 @@ class ShuffleTransport:
             self.drop(shuffle_id)
 
     def open_shuffle(
-        self, shuffle_id: str, *, num_partitions: int, owners: Sequence[str], schema: pa.Schema | None = None
+        self,
+        shuffle_id: str,
+        *,
+        num_partitions: int,
+        owners: Sequence[str],
+        schema: pa.Schema | None = None,
+        job: str = "",
+        weight: float = 1.0,
     ) -> None:
-        """Opens a job's shuffle for receiving; which attempts count, the reader is told. Repeats do nothing."""
-        self.server.start_shuffle(shuffle_id, num_partitions, owners, senders=0, schema=schema)
+        """Opens a job's shuffle for receiving; which attempts count, the reader is told. Repeats do nothing. What the
+        shuffle does in slots goes on the account of `job`, of that `weight`.
+        """
+        self.server.start_shuffle(shuffle_id, num_partitions, owners, senders=0, schema=schema, job=job, weight=weight)
 
     def attempt_writer(
         self,
@@ -208,7 +224,7 @@ class ShuffleTransport:
             round_robin=partitioning == "round_robin",
             chunk_bytes_max=self._chunk_bytes_max,
         )
-        return AttemptWriter(sender, shuffle_id=shuffle_id, slot_pool=self._slot_pool)
+        return AttemptWriter(sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id))
 
     def read_partition(
         self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0

@@ -49,11 +49,11 @@ def call_in_pool(pool: SlotPool, function: Callable[[], T], source: MorselSource
         return function() if future.set_running_or_notify_cancel() else None
 
     def settle(ran: bool, result: Any, exception: BaseException | None) -> None:
-        if future.cancelled():
-            return
         if not ran:
-            if future.set_running_or_notify_cancel():
+            if future.set_running_or_notify_cancel():  # of one cancelled it tells those who wait
                 future.set_exception(UsageError("the slots were shut down before the call ran"))
+        elif future.cancelled():
+            return
         elif exception is not None:
             future.set_exception(exception)
         else:

@@ -20,6 +20,13 @@ class JobShare:
     weight: float = 1.0
 
 
+def check_weight(weight: float) -> float:
+    """The weight itself; UsageError where it is none."""
+    if not (isinstance(weight, (int, float)) and math.isfinite(weight) and WEIGHT_MIN <= weight <= WEIGHT_MAX):
+        raise UsageError(f"weight is {weight!r}; give a number from {WEIGHT_MIN} to {WEIGHT_MAX:,.0f}")
+    return float(weight)
+
+
 class JobShares:
     """Makes the shares of one manager's callers. A weight without a job makes a job of its own."""
 
@@ -28,10 +35,8 @@ class JobShares:
 
     def share(self, job: str | None, weight: float | None) -> JobShare:
         """UsageError where the job is no name or the weight is out of range."""
-        if weight is not None and not (
-            isinstance(weight, (int, float)) and math.isfinite(weight) and WEIGHT_MIN <= weight <= WEIGHT_MAX
-        ):
-            raise UsageError(f"weight is {weight!r}; give a number from {WEIGHT_MIN} to {WEIGHT_MAX:,.0f}")
+        if weight is not None:
+            check_weight(weight)
         if job is not None:
             if not isinstance(job, str) or not job:
                 raise UsageError(f"job is {job!r}; give its id, or leave it out")

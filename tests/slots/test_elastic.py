@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import Any
 
 import pyarrow as pa
@@ -270,3 +270,17 @@ def test_slots_that_logged_leave_no_thread_behind() -> None:
         name = manager.call_in_slot(lambda: threading.current_thread().name).result(WAIT_S)
         assert name not in {thread.name for thread in before}
     assert set(threading.enumerate()) == before
+
+
+def test_cancelled_call_that_a_shutdown_skips_is_done_for_who_waits(one_slot: TaskSlotManager, gate: Gate) -> None:
+    one_slot.call_in_slot(gate.hold)
+    assert gate.entered.wait(WAIT_S)
+    call = one_slot.call_in_slot(int)
+    assert call.cancel()
+    ending = threading.Thread(target=one_slot.shutdown, kwargs={"drain": False})
+    ending.start()
+    try:
+        assert wait([call], WAIT_S).not_done == set()
+    finally:
+        gate.open()
+        ending.join()

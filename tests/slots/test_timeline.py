@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from pyarrow import acero
 
 from sabot.errors import UsageError
 from sabot.slots import Morsel, MorselSource, Pipeline, TaskSlotManager
@@ -146,14 +145,6 @@ def test_morsels_in_worker_processes_are_told(one_slot: TaskSlotManager, batch: 
     [stats] = one_slot.get_operator_stats()
     assert stats["morsels"] == 2
     assert stats["run_us"] >= max(6_000, sum(result.run_us for result in results))
-
-
-def test_tasks_of_a_plan_are_told(manager: TaskSlotManager, batch: pa.RecordBatch) -> None:
-    source = acero.Declaration("table_source", acero.TableSourceNodeOptions(pa.Table.from_batches([batch])))
-    manager.run_plan(source, job="j")
-    rows = manager.get_timeline().to_pylist()
-    assert len(rows) == sum(slot["morsels_processed"] for slot in manager.get_slot_stats()) > 0
-    assert {(row["operator"], row["job"], row["rows"]) for row in rows} == {("plan", "j", None)}
 
 
 def test_pipeline_is_named_by_its_functions(one_slot: TaskSlotManager, batch: pa.RecordBatch) -> None:

@@ -26,10 +26,11 @@ cdef vector[shared_ptr[CRecordBatch]] _unwrap_batches(batches) except *:
     return unwrapped
 
 
-cdef CSlotPool* _pool_of(SlotPool slot_pool):
-    if slot_pool is None:
-        return NULL
-    return slot_pool.pool.get()
+cdef CSlotUse _slot_use(SlotAccount slots, double timeout_s):
+    cdef CJobShare nobody
+    if slots is None:
+        return SlotUseFor(NULL, nobody, timeout_s)
+    return SlotUseFor(slots.pool.get(), slots.share, timeout_s)
 
 
 cdef list _wrap_batches(const vector[shared_ptr[CRecordBatch]]& batches):
@@ -106,7 +107,7 @@ cdef class NativeServer:
                 server.Stop()
 
     def open_shuffle(self, str shuffle_id, *, int num_partitions, int owner_count, int my_owner, int sender_count,
-                     bint owners_fixed, schema=None, processor=None, SlotPool slot_pool=None, bint dedupe=True,
+                     bint owners_fixed, schema=None, processor=None, SlotAccount slots=None, bint dedupe=True,
                      bint check_manifests=True):
         cdef CStoreSpec spec
         cdef shared_ptr[CProcessing] processing
@@ -127,7 +128,7 @@ cdef class NativeServer:
             holder = _Processing()
             holder.processor = processor
             Py_INCREF(processor)  # given back by _release_processor, when the last slot is done with it
-            holder.processing = MakeProcessing(slot_pool.pool, _call_processor, <void*>processor, _release_processor)
+            holder.processing = MakeProcessing(slots.pool, slots.share, _call_processor, <void*>processor, _release_processor)
             spec.arrival = ArrivalOf(holder.processing)
         check(self.store.get().Open(spec))
         if processor is not None:
@@ -161,7 +162,7 @@ cdef class NativeServer:
         cdef vector[CAttemptKey] found = deref(keys)
         return [(found[i].task, found[i].attempt) for i in range(found.size())]
 
-    def take(self, str shuffle_id, int partition, attempts, *, int num_partitions, SlotPool slot_pool=None,
+    def take(self, str shuffle_id, int partition, attempts, *, int num_partitions, SlotAccount slots=None,
              double timeout_s=30.0):
         """The audited rows of a partition: (schema or None, batches, rows, content sum, rows from other agents)."""
         cdef vector[CAttemptKey] keys
@@ -175,7 +176,7 @@ cdef class NativeServer:
         names.agent = self.agent
         names.partition = partition
         names.num_partitions = num_partitions
-        cdef CSlotPool* pool = _pool_of(slot_pool)
+        cdef CSlotUse slot_use = _slot_use(slots, timeout_s)
         cdef CResult[CContents] taken
         cdef CResult[CPartitionSum] audited
         cdef CContents contents
@@ -183,7 +184,7 @@ cdef class NativeServer:
             taken = self.store.get().Take(names.shuffle_id, partition, keys)
             check(taken.status())
             contents = deref(taken)
-            audited = AuditPartition(contents, names, pool)
+            audited = AuditPartition(contents, names, slot_use)
             check(audited.status())
         cdef CPartitionSum released = deref(audited)
         schema = None if contents.schema.get() == NULL else pyarrow_wrap_schema(contents.schema)

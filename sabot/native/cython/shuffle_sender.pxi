@@ -43,12 +43,12 @@ cdef class NativeSender:
             store = server.store.get()
         self.sender = MakeSender(options, store, client.client.get())
 
-    def scatter_and_send(self, batches, SlotPool slot_pool=None):
-        """Partitions the rows in a slot and hands them to their owners' outboxes."""
+    def scatter_and_send(self, batches, SlotAccount slots=None, double timeout_s=300.0):
+        """Partitions the rows in a slot and hands them to their owners' outboxes; `timeout_s` bounds the wait for it."""
         cdef vector[shared_ptr[CRecordBatch]] unwrapped = _unwrap_batches(batches)
-        cdef CSlotPool* pool = _pool_of(slot_pool)
+        cdef CSlotUse slot_use = _slot_use(slots, timeout_s)
         with nogil:
-            check(ScatterAndSend(unwrapped, self.scatter, self.sender, pool))
+            check(ScatterAndSend(unwrapped, self.scatter, self.sender, slot_use))
 
     def send(self, batch, int partition, int owner, int sum_column):
         """Hands the rows to `owner`'s outbox as they are, as rows of `partition`."""

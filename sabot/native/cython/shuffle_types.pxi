@@ -149,10 +149,14 @@ cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuff
         CSendSummary summary()
         vector[string] OwnersWaitedFor()
 
+cdef extern from "sabot/native/shuffle/slot_call.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CSlotUse "sabot::shuffle::SlotUse":
+        pass
+
 cdef extern from "sabot/native/shuffle/scatter_call.h" namespace "sabot::shuffle" nogil:
     CStatus ScatterAndSend(
         const vector[shared_ptr[CRecordBatch]]& batches, const ScatterOptions& options,
-        const shared_ptr[CAttemptSender]& sender, CSlotPool* pool)
+        const shared_ptr[CAttemptSender]& sender, const CSlotUse& slots)
 
 cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CAuditNames "sabot::shuffle::AuditNames":
@@ -161,7 +165,7 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
         int32_t partition
         int32_t num_partitions
 
-    CResult[CPartitionSum] AuditPartition(const CContents& contents, const CAuditNames& names, CSlotPool* pool)
+    CResult[CPartitionSum] AuditPartition(const CContents& contents, const CAuditNames& names, const CSlotUse& slots)
 
 cdef extern from "sabot/native/shuffle/processing.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CProcessing "sabot::shuffle::Processing":
@@ -173,7 +177,8 @@ cdef extern from "sabot/native/shuffle/python_bridge.h" namespace "sabot::shuffl
     ctypedef void (*ProcessorRelease)(void* processor) noexcept
     shared_ptr[CAttemptSender] MakeSender(CSenderOptions options, CChunkStore* store, CDataClient* client)
     shared_ptr[CProcessing] MakeProcessing(
-        shared_ptr[CSlotPool] pool, ProcessorCall call, void* processor, ProcessorRelease release)
+        shared_ptr[CSlotPool] pool, CJobShare share, ProcessorCall call, void* processor, ProcessorRelease release)
+    CSlotUse SlotUseFor(CSlotPool* pool, CJobShare share, double timeout_s)
     CArrival ArrivalOf(const shared_ptr[CProcessing]& processing)
     CResult[vector[shared_ptr[CRecordBatch]]] ProcessedResults(
         const shared_ptr[CProcessing]& processing, const CContents& contents, double timeout_s)

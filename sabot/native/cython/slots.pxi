@@ -224,6 +224,21 @@ cdef class SlotPool:
             _accept(outcome, "cannot run the call")
 
 
+cdef class SlotAccount:
+    """Slots, and the job on whose account native code uses them."""
+
+    cdef shared_ptr[CSlotPool] pool
+    cdef CJobShare share
+
+    def __cinit__(self, SlotPool slots not None, str job="", double weight=1.0):
+        self.share = _share_of(job, weight)
+        self.pool = slots.pool
+
+    def __dealloc__(self):
+        with nogil:  # as SlotPool's: this may be the last that holds the slots
+            self.pool.reset()
+
+
 cdef class _SlotCall:
     cdef object function, on_finished, answer
     cdef bint ran

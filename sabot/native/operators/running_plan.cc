@@ -14,6 +14,7 @@ namespace ac = arrow::acero;
 size_t RunningPlan::ThreadsMax() { return ac::ThreadIndexer::Capacity(); }
 
 arrow::Result<std::unique_ptr<RunningPlan>> RunningPlan::Start(const ac::Declaration& declaration, Options options) {
+  options.names = options.pool->logbook().Name(options.share.id, declaration.factory_name);
   auto executor = SlotExecutor::Make(std::move(options));
   const arrow::ExecContext context(arrow::default_memory_pool(), executor.get());
   ARROW_ASSIGN_OR_RAISE(auto plan, ac::ExecPlan::Make(context));

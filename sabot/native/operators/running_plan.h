@@ -16,7 +16,7 @@ namespace sabot::operators {
 /// SlotExecutor tells of. When `WaitFor` has said true, nothing of the plan is left in any slot.
 class RunningPlan {
  public:
-  using Options = SlotExecutor::Options;
+  using Options = SlotExecutor::Options;  // the tasks' names are the job's and the last node's
 
   /// How many threads Acero can number.
   static size_t ThreadsMax();

@@ -2,16 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <string_view>
 #include <utility>
 
 namespace sabot::operators {
-namespace {
-
-/// What the slots' logbook calls the tasks of every plan.
-constexpr std::string_view kOperatorName = "plan";
-
-}  // namespace
 
 /// Leave to run one task of the plan. Owned by the pool, and by the executor until it has started.
 class SlotExecutor::Turn final : public slots::Run {
@@ -39,7 +32,7 @@ std::shared_ptr<SlotExecutor> SlotExecutor::Make(Options options) {
 SlotExecutor::SlotExecutor(Options options)
     : pool_(std::move(options.pool)),
       share_(std::move(options.share)),
-      names_(pool_->logbook().Name(share_.id, kOperatorName)),
+      names_(options.names),
       source_(options.source),
       slots_max_(options.threads_max - 1),
       in_slot_(pool_->on_slot_thread()) {}

@@ -30,7 +30,8 @@ class SlotExecutor final : public arrow::internal::Executor, public std::enable_
  public:
   struct Options {
     std::shared_ptr<slots::SlotPool> pool;
-    slots::JobShare share;  // on whose account the tasks run
+    slots::JobShare share;   // on whose account the tasks run
+    slots::ItemNames names;  // and what the slots' log calls them
     slots::Source source = slots::Source::kLocal;
     size_t threads_max = 1;  // the waiting thread and all slots that may ever run a task; at least 1
   };

@@ -191,7 +191,7 @@ arrow::Result<std::shared_ptr<const Published>> FlightServer::ReadShuffle(const 
   }
   ARROW_ASSIGN_OR_RAISE(const auto attempts, store_->ConfirmedAttempts(shuffle_id));
   ARROW_ASSIGN_OR_RAISE(const PartitionContents contents, store_->Take(shuffle_id, partition, attempts));
-  ARROW_RETURN_NOT_OK(AuditPartition(contents, {shuffle_id, options_.agent, partition, INT32_MAX}, nullptr).status());
+  ARROW_RETURN_NOT_OK(AuditPartition(contents, {shuffle_id, options_.agent, partition, INT32_MAX}, SlotUse{}).status());
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
   for (const Piece& piece : contents.pieces) batches.push_back(piece.rows);
   PublishedStore once;

@@ -3,7 +3,6 @@
 #include <arrow/array.h>
 
 #include "sabot/native/rows/hash.h"
-#include "sabot/native/shuffle/slot_call.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -69,13 +68,11 @@ class AuditRun : public AwaitedRun {
 }  // namespace
 
 arrow::Result<PartitionSum> AuditPartition(const PartitionContents& contents, const AuditNames& names,
-                                           slots::SlotPool* pool) {
+                                           const SlotUse& slots) {
   const std::string facts = " (shuffle=" + names.shuffle_id + ", partition=" + std::to_string(names.partition) +
                             ", agent=" + names.agent + ")";
   auto run = std::make_shared<AuditRun>(contents, names);
-  if (run->item_count() > 0 && !RunAndWait(pool, run)) {
-    return MakeStatus(Code::kCancelled, "The slots were shut down while a partition was being audited" + facts);
-  }
+  ARROW_RETURN_NOT_OK(RunAndWait(slots, run, "audit a partition" + facts));
   ARROW_ASSIGN_OR_RAISE(const PartitionSum released, run->Total());
   if (released == contents.promised) return released;
   if (released.rows != contents.promised.rows) {

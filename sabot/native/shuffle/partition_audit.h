@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "sabot/native/shuffle/chunk_store.h"
-#include "sabot/native/slots/slot_pool.h"
+#include "sabot/native/shuffle/slot_call.h"
 
 namespace sabot::shuffle {
 
@@ -18,9 +18,8 @@ struct AuditNames {
 };
 
 /// Recomputes rows and content sum of `contents`, and that every row's hash belongs to the partition; one morsel a
-/// piece, in the slots of `pool` (null: in the calling thread). Blocks the caller, never a slot. kIntegrity names the
-/// culprit.
+/// piece. Blocks the caller, never a slot. kIntegrity names the culprit.
 arrow::Result<PartitionSum> AuditPartition(const PartitionContents& contents, const AuditNames& names,
-                                           slots::SlotPool* pool);
+                                           const SlotUse& slots);
 
 }  // namespace sabot::shuffle

@@ -26,7 +26,7 @@ class Processing::ArrivalRun : public slots::Run {
 
 void Processing::Arrive(const std::vector<Piece>& pieces) {
   auto run = std::make_shared<ArrivalRun>(shared_from_this(), pieces);
-  if (pool_->Submit(run) == slots::Outcome::kAccepted) return;
+  if (pool_->Submit(run, share_) == slots::Outcome::kAccepted) return;
   for (size_t i = 0; i < pieces.size(); ++i) run->SkipItem(i);
 }
 

@@ -23,8 +23,8 @@ class Processing : public std::enable_shared_from_this<Processing> {
   using Function =
       std::function<arrow::Result<std::shared_ptr<arrow::RecordBatch>>(const std::shared_ptr<arrow::RecordBatch>&)>;
 
-  Processing(std::shared_ptr<slots::SlotPool> pool, Function function)
-      : pool_(std::move(pool)), function_(std::move(function)) {}
+  Processing(std::shared_ptr<slots::SlotPool> pool, slots::JobShare share, Function function)
+      : pool_(std::move(pool)), share_(std::move(share)), function_(std::move(function)) {}
 
   /// Queues one morsel a piece; never blocks.
   void Arrive(const std::vector<Piece>& pieces);
@@ -39,6 +39,7 @@ class Processing : public std::enable_shared_from_this<Processing> {
   void Keep(const Piece& piece, arrow::Result<std::shared_ptr<arrow::RecordBatch>> result);
 
   const std::shared_ptr<slots::SlotPool> pool_;  // shared with the agent
+  const slots::JobShare share_;
   const Function function_;
   std::mutex mutex_;  // guards results_; a leaf
   std::condition_variable changed_;

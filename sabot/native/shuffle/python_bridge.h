@@ -8,6 +8,7 @@
 #include "sabot/native/shuffle/attempt_sender.h"
 #include "sabot/native/shuffle/data_client.h"
 #include "sabot/native/shuffle/processing.h"
+#include "sabot/native/shuffle/slot_call.h"
 
 namespace sabot::shuffle {
 
@@ -28,16 +29,20 @@ inline std::shared_ptr<AttemptSender> MakeSender(AttemptSender::Options options,
 }
 
 /// Owns one reference to `processor`, given back by `release` once the shuffle has ended and no slot is inside it.
-inline std::shared_ptr<Processing> MakeProcessing(std::shared_ptr<slots::SlotPool> pool, ProcessorCall call,
-                                                  void* processor, ProcessorRelease release) {
+inline std::shared_ptr<Processing> MakeProcessing(std::shared_ptr<slots::SlotPool> pool, slots::JobShare share,
+                                                  ProcessorCall call, void* processor, ProcessorRelease release) {
   return std::make_shared<Processing>(
-      std::move(pool),
+      std::move(pool), std::move(share),
       [call, held = std::shared_ptr<void>(processor, release)](
           const std::shared_ptr<arrow::RecordBatch>& rows) -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
         std::shared_ptr<arrow::RecordBatch> result;
         if (!call(held.get(), rows, &result)) return arrow::Status::Invalid("The processor raised.");
         return result;
       });
+}
+
+inline SlotUse SlotUseFor(slots::SlotPool* pool, slots::JobShare share, double timeout_s) {
+  return {pool, std::move(share), DeadlineIn(timeout_s)};
 }
 
 inline ChunkStore::Arrival ArrivalOf(const std::shared_ptr<Processing>& processing) {

@@ -1,8 +1,5 @@
 #include "sabot/native/shuffle/scatter_call.h"
 
-#include "sabot/native/shuffle/slot_call.h"
-#include "sabot/native/status.h"
-
 namespace sabot::shuffle {
 namespace {
 
@@ -33,11 +30,9 @@ class ScatterRun : public AwaitedRun {
 
 arrow::Status ScatterAndSend(const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches,
                              const rows::ScatterOptions& options, const std::shared_ptr<AttemptSender>& sender,
-                             slots::SlotPool* pool) {
+                             const SlotUse& slots) {
   auto run = std::make_shared<ScatterRun>(batches, options, sender);
-  if (!RunAndWait(pool, run)) {
-    return MakeStatus(Code::kCancelled, "The slots were shut down while rows were being partitioned.");
-  }
+  ARROW_RETURN_NOT_OK(RunAndWait(slots, run, "partition rows"));
   return run->status();
 }
 

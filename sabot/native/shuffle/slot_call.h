@@ -1,33 +1,37 @@
 // Runs items in the slots and waits for them: the bridge for threads that are not slots themselves.
 #pragma once
 
+#include <arrow/status.h>
+
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <vector>
+#include <string>
 
 #include "sabot/native/slots/slot_pool.h"
 
 namespace sabot::shuffle {
 
+/// Which slots do a call's work (null: the calling thread does), on whose account, and how long the caller waits.
+struct SlotUse {
+  slots::SlotPool* pool = nullptr;
+  slots::JobShare share;
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+};
+
 /// A Run whose end can be awaited. Subclasses keep their errors in RunItem.
 class AwaitedRun : public slots::Run {
  public:
-  void Finished() noexcept override {
-    std::lock_guard lock(mutex_);
-    finished_ = true;
-    changed_.notify_all();
-  }
-  void SkipItem(size_t) noexcept override {
-    skipped_.store(true, std::memory_order_relaxed);
-  }  // read after Finished's lock
+  void Finished() noexcept override;
+  void SkipItem(size_t) noexcept override;
 
-  void Wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return finished_; });
-  }
-  bool skipped() const { return skipped_.load(std::memory_order_relaxed); }
+  void Wait();
+  /// Whether it has finished by then.
+  bool WaitUntil(std::chrono::steady_clock::time_point deadline);
+  /// Whether an item was skipped; after the end.
+  bool skipped() const { return skipped_.load(std::memory_order_relaxed); }  // relaxed: read after Wait's lock
 
  private:
   std::mutex mutex_;  // guards finished_
@@ -36,16 +40,8 @@ class AwaitedRun : public slots::Run {
   std::atomic<bool> skipped_{false};
 };
 
-/// Runs every item of `run` in `pool`, or in the calling thread where there is no pool; returns after the last. False
-/// where the pool skipped items because it is shutting down.
-inline bool RunAndWait(slots::SlotPool* pool, const std::shared_ptr<AwaitedRun>& run) {
-  if (pool == nullptr || pool->on_slot_thread()) {
-    for (size_t i = 0; i < run->item_count(); ++i) run->RunItem(i, -1, 0);
-    return true;
-  }
-  if (pool->Submit(run) != slots::Outcome::kAccepted) return false;
-  run->Wait();
-  return !run->skipped();
-}
+/// Runs every item of `run`; returns after the last. At the deadline the items that no slot has begun are given up:
+/// kLimit. kCancelled where the slots were shut down. `doing` says in the message what was not done.
+arrow::Status RunAndWait(const SlotUse& use, const std::shared_ptr<AwaitedRun>& run, const std::string& doing);
 
 }  // namespace sabot::shuffle

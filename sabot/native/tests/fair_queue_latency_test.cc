@@ -101,14 +101,17 @@ double P99(std::vector<int64_t> values) {
   return static_cast<double>(*at);
 }
 
-/// Twice what the short job's share of the slots would give it alone, and one morsel of the long job, or the lease of
-/// several that are shorter than it.
+/// Twice what the short job's share of the slots would give it alone, and one morsel of the long job, or, where that is
+/// shorter than a lease, a lease: one whose morsels take longer than those before ends after twice its time.
 double Bound(const Case& one) {
   const double share = one.same_job ? 0.5 : one.short_weight / (one.short_weight + 1.0);
   // A slot alone takes whole items.
   const double alone = std::max(static_cast<double>(one.short_ns),
                                 static_cast<double>(one.short_ns * static_cast<int64_t>(one.short_items)) / one.slots);
-  return 2 * alone / share + 1.5 * static_cast<double>(std::max(one.long_ns, FairQueue::Options{}.lease_ns));
+  const int64_t lease_ns = FairQueue::Options{}.lease_ns;
+  const double waits =
+      1.5 * static_cast<double>(one.long_ns) + (one.long_ns < lease_ns ? 2 * static_cast<double>(lease_ns) : 0);
+  return 2 * alone / share + waits;
 }
 
 std::vector<Case> Cases() {

@@ -126,20 +126,24 @@ TEST(SlotPoolSharing, WithoutWakingParkedSlotsSleepOverWork) {
   EXPECT_EQ(run->ran(), 5u);
 }
 
-/// The part of the slot time that job "one" (weight 1, long items) got next to job "three" (weight 3, short ones).
+/// The part of the slot time that job "one" (weight 1, long items) got next to job "three" (weight 3, short ones). An
+/// item's time is from the end of the last one to its own: what the slot does between them, it does for it.
 double ShareOfOne(bool fair) {
   const auto pool = SlotPool::Make({.num_slots = 1, .fair = fair});
   std::binary_semaphore gate{0};
   auto blocker = MakeRun(1, [&](size_t, int) { gate.acquire(); });
   pool->Submit(blocker);
   std::atomic<bool> stop{false};
-  int64_t used[2] = {};  // one slot: written by one thread
+  int64_t used[2] = {};  // one slot: written by one thread, as the next
+  auto last_end = Clock::time_point{};
   const auto job = [&](int which, int64_t item_us) {
     return MakeRun(1'000'000, [&, which, item_us](size_t, int) {
       if (stop.load(std::memory_order_relaxed)) return;
       const auto start = Clock::now();
       while (Clock::now() - start < std::chrono::microseconds(item_us)) continue;
-      used[which] += (Clock::now() - start).count();
+      const auto end = Clock::now();
+      used[which] += (end - (last_end == Clock::time_point{} ? start : last_end)).count();
+      last_end = end;
       if (used[0] + used[1] > 400'000'000) stop.store(true, std::memory_order_relaxed);
     });
   };
@@ -157,7 +161,10 @@ double ShareOfOne(bool fair) {
 }
 
 TEST(SlotPoolSharing, WeightsOneAndThreeGetAQuarterAndThreeQuartersOfTheTime) {
-  EXPECT_NEAR(ShareOfOne(/*fair=*/true), 0.25, 0.05);
+  std::vector<double> shares;  // the median of three: what else the machine does may stop the slot for a while in one
+  for (int round = 0; round < 3; ++round) shares.push_back(ShareOfOne(/*fair=*/true));
+  std::nth_element(shares.begin(), shares.begin() + 1, shares.end());
+  EXPECT_NEAR(shares[1], 0.25, 0.05);
 }
 
 TEST(SlotPoolSharing, WithoutFairnessLongItemsGetTheTime) { EXPECT_GT(ShareOfOne(/*fair=*/false), 0.5); }
