@@ -2,9 +2,10 @@
 
 First items, natively (benchmarks/native/timeline_bench.cc), where the histograms are told apart too; then morsels of a
 batch. Runs of a few milliseconds take turns in random order, so that what else the machine does hits all, and the
-median of the differences counts. On a 2-core Xeon that had much else to do, the timeline took 4 ns of an item that does
-nothing, 5 of one that reads 16 KiB, 8 of one that reads 256 KiB and so drives the timeline out of the cache, 5 of an
-empty morsel and 15, within the noise, of one with a kernel. Histograms took 2 to 6.
+median of the differences counts. On a 2-core Xeon that had much else to do, the timeline took 3 ns of an item that does
+nothing, 4 to 5 of one that reads 16 KiB, 3 to 13 of an empty morsel and, in the noise, -20 to 27 of one with a kernel.
+Of an item that reads 256 KiB, 5 us, and so drives the timeline out of the cache, it took 14 to 79, within quartiles of
+-36 to 183; before its lines were fetched ahead 55 to 250. Histograms took 1 to 10.
 """
 
 from __future__ import annotations
