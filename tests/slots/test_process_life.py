@@ -76,8 +76,12 @@ def test_ctrl_c_ends_the_wait_of_a_shutdown_which_can_be_repeated() -> None:
 begun, released = threading.Event(), threading.Event()
 held = manager.call_in_slot(lambda: (begun.set(), released.wait(30)))
 def interrupt():
-    while manager.native_pool.parked_slots() or not begun.is_set():  # an idle slot ends with the shutdown
-        pass
+    begun.wait(30)
+    while True:
+        try:
+            manager.call_in_slot(int)
+        except UsageError:  # the shutdown has begun
+            break
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=interrupt).start()
 try:
