@@ -85,15 +85,15 @@ def _measure(
     ]
     enough.set()
     long_job.join()
+
     # Two jobs of equal weight: twice what half of the slots would give it, and the long morsel that ran when it came,
     # as long as that took: the machine may have put it aside for a while.
-    used = sorted(
-        seconds
-        / (2 * 2 * alone_s + max((end - start for start, end in long_morsels if start <= made < end), default=0))
-        for made, seconds in under
-    )
+    def long_morsel_s(made: float) -> float:
+        return max((end - start for start, end in long_morsels if start <= made < end), default=0.0)
+
+    used = sorted(seconds / (2 * 2 * alone_s + long_morsel_s(made)) for made, seconds in under)
     median_s = statistics.median(seconds for _, seconds in under)
     return (
-        f"alone {alone_s * 1e3:.2f} ms, under it {median_s * 1e3:.2f}; of twice its share and one long morsel the median "
-        f"{statistics.median(used):.2f}, p99 {used[len(used) * 99 // 100]:.2f}"
+        f"alone {alone_s * 1e3:.2f} ms, under it {median_s * 1e3:.2f}; of twice its share and one long morsel the "
+        f"median {statistics.median(used):.2f}, p99 {used[len(used) * 99 // 100]:.2f}"
     )
