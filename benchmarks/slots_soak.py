@@ -46,7 +46,11 @@ def soak(seconds: float, seed: int) -> None:
             time.sleep(0.01)
     if errors:
         raise errors[0]
-    print("  " + ", ".join(f"{count} {what}" for what, count in counts.items()) + f"; left behind: {_left_behind()}")
+    print(
+        "  "
+        + ", ".join(f"{count} {what}" for what, count in counts.items())
+        + f"; threads, files, bytes kept: {_left_behind()}"
+    )
 
 
 def _one_pool(
