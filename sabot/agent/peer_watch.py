@@ -86,7 +86,7 @@ class PeerWatch:
         try:
             answer = await loop.run_in_executor(self._threads, self._ping, member.flight_address, timeout_s)
         except SabotError as error:
-            return _lost(member, f"did not answer a ping ({error.message})")
+            return _lost(member, f"did not answer a ping, for which it has {timeout_s:g} s ({error.message})")
         if answer.incarnation != member.incarnation:
             return _lost(member, "was restarted, and has nothing of the job any more")
         return None
