@@ -266,6 +266,27 @@ def test_nursery_that_was_killed_takes_its_workers_along_and_is_replaced() -> No
         assert manager.nursery_pid not in (None, first)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nursery_that_could_not_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with TaskSlotManager(num_slots=1) as manager:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "/no/such/python")
+            with pytest.raises(TaskFailed, match="got no worker process"):
+                manager.execute_morsels([Morsel(ROWS)], lambda rows: rows, processes=True)
+        [result] = manager.execute_morsels([Morsel(ROWS)], lambda rows: rows, processes=True)
+        assert result.batch == ROWS
+
+
+def test_time_limit_holds_for_a_function_that_prints(slots: TaskSlotManager) -> None:
+    def talk(rows: pa.RecordBatch) -> None:
+        while True:
+            print(".", flush=True)
+
+    workers = slots.worker_pool(printed=lambda *_: None)
+    with pytest.raises(LimitReached, match="ran longer than its limit"):
+        slots.execute_morsels([Morsel(ROWS)], Pipeline([("worker", talk, 0.2)], workers=workers))
+
+
 def test_nursery_is_a_single_thread_and_not_there_before_it_is_needed() -> None:
     with TaskSlotManager(num_slots=1) as manager:
         manager.execute_morsels([Morsel(ROWS)], lambda rows: rows)

@@ -108,7 +108,14 @@ arrow::Status PeerLink::Write(const Outgoing& message) {
   const arrow::Status written = message.batch == nullptr
                                     ? stream_->writer->WriteMetadata(std::move(metadata))
                                     : stream_->writer->WriteWithMetadata(*message.batch, std::move(metadata));
-  return written.ok() ? written : Explain(written);
+  if (!written.IsInvalid() && !written.IsCapacityError()) return written.ok() ? written : Explain(written);
+  // Not the way's fault but the message's: again it would fail again.
+  broken_ = false;
+  (void)stream_->writer->Close();
+  stream_.reset();
+  return MakeStatus(Code::kLimit, "A chunk for agent " + options_.peer + " cannot be sent: " + written.message() +
+                                      ". Give it smaller values, or fewer rows at a time (address=" + options_.peer +
+                                      ")");
 }
 
 arrow::Status PeerLink::OpenStream(const std::shared_ptr<arrow::Schema>& schema) {

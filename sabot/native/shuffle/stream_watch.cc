@@ -1,10 +1,11 @@
 #include "sabot/native/shuffle/stream_watch.h"
 
-#include <dirent.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -38,20 +39,23 @@ bool HasBeenIdle(int fd, std::chrono::milliseconds idle) {
 
 }  // namespace
 
-int CutIdleConnections(int port, std::chrono::milliseconds idle) {
-  DIR* folder = opendir("/proc/self/fd");
-  if (folder == nullptr) return 0;
-  int cut = 0;
-  while (const dirent* entry = readdir(folder)) {
+void StreamWatch::CutIdleConnections(int port, std::chrono::milliseconds idle) {
+  rewinddir(descriptors_.get());
+  while (const dirent* entry = readdir(descriptors_.get())) {
     const int fd = std::atoi(entry->d_name);
-    if (entry->d_name[0] == '.' || LocalPort(fd) != port || !HasBeenIdle(fd, idle)) continue;
-    cut += shutdown(fd, SHUT_RDWR) == 0 ? 1 : 0;
+    if (entry->d_name[0] == '.' || LocalPort(fd) != port) continue;
+    // A duplicate, so that what is looked at and what is shut are one connection, though the number may be given away
+    // between the two. Without a descriptor left for it that risk is the smaller one.
+    const int held = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    const int looked_at = held < 0 ? fd : held;
+    if (LocalPort(looked_at) == port && HasBeenIdle(looked_at, idle)) (void)shutdown(looked_at, SHUT_RDWR);
+    if (held >= 0) close(held);
   }
-  closedir(folder);
-  return cut;
 }
 
 void StreamWatch::Start(int port) {
+  descriptors_.reset(opendir("/proc/self/fd"));
+  if (descriptors_ == nullptr) return;
   thread_ = std::thread([this, port] { Loop(port); });
   (void)pthread_setname_np(thread_.native_handle(), "shuffle-watch");
 }

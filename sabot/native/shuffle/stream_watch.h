@@ -3,6 +3,7 @@
 #pragma once
 
 #include <arrow/result.h>
+#include <dirent.h>
 
 #include <atomic>
 #include <chrono>
@@ -49,17 +50,16 @@ class StreamWatch {
 
  private:
   void Loop(int port);
+  void CutIdleConnections(int port, std::chrono::milliseconds idle);
 
   const Options options_;
   std::atomic<size_t> open_{0};
   std::mutex mutex_;  // guards stopping_; a leaf
   std::condition_variable changed_;
   bool stopping_ = false;
+  // Opened at the start, since descriptors may have run out when connections have to be cut. The thread's own.
+  std::unique_ptr<DIR, int (*)(DIR*)> descriptors_{nullptr, &closedir};
   std::thread thread_;
 };
-
-/// Shuts down every connection of this process to its own `port` from which nothing has come, and to which nothing has
-/// gone, for `idle`; how many.
-int CutIdleConnections(int port, std::chrono::milliseconds idle);
 
 }  // namespace sabot::shuffle

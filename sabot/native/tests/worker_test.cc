@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <thread>
 
@@ -118,6 +119,43 @@ TEST(Worker, CallEndsAtItsTimeLimit) {
   EXPECT_EQ(CallWith([](Peer*) {}, limits).end, CallEnd::kTimedOut);
 }
 
+TEST(Worker, PrintingDoesNotPutOffTheTimeLimit) {
+  CallLimits limits;
+  limits.timeout = std::chrono::milliseconds(20);
+  const CallResult result = CallWith(
+      [](Peer* peer) {
+        for (int line = 0; line < 300; ++line) {
+          ASSERT_EQ(write(peer->output.get(), ".", 1), 1);
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        peer->Reply(ReplyKind::kNoRows);
+      },
+      limits);
+  EXPECT_EQ(result.end, CallEnd::kTimedOut);
+}
+
+int OpenDescriptors() {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) count += entry.is_symlink() ? 1 : 0;
+  return count;
+}
+
+TEST(Messages, DescriptorsThatAreNotAskedForAreNotKept) {
+  std::array<int, 2> ends;
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
+  const Descriptor ours(ends[0]);
+  const Descriptor theirs(ends[1]);
+  const std::array<int, 3> many = {ours.get(), ours.get(), ours.get()};
+  const int before = OpenDescriptors();
+  for (size_t count = 2; count <= many.size(); ++count) {
+    ReplyMessage reply;
+    ASSERT_TRUE(SendMessage(theirs.get(), &reply, sizeof(reply), many.data(), count));
+    Descriptor received;
+    EXPECT_EQ(ReceiveMessage(ours.get(), &reply, sizeof(reply), &received), Received::kMalformed);
+  }
+  EXPECT_EQ(OpenDescriptors(), before);
+}
+
 TEST(Worker, WhatItPrintsIsBoundedAndCounted) {
   CallLimits limits;
   limits.output_bytes_max = 10;
@@ -189,6 +227,30 @@ TEST(WorkerPool, InterruptAndCloseEndCallsFromOtherThreads) {
     }
     for (const CallEnd end : ends) EXPECT_EQ(end, CallEnd::kCancelled);
   }
+}
+
+TEST(WorkerPool, InterruptThatComesOutsideOfACallIsNotHeldAgainstTheNextRun) {
+  Nursery nursery;
+  WorkerPool pool(kHooks, &nursery);
+  std::atomic<bool> interrupted{false};
+  const int run = 0;
+  const int another = 0;
+  const auto interrupt = [&](uint8_t*) {
+    interrupted.store(true, std::memory_order_release);
+    pool.Interrupt(&run);
+    return false;
+  };
+  pool.Call({0, 0, &run, &interrupted}, *AFunction(), 10, interrupt, CallLimits());
+  std::jthread answers([&] {
+    while (true) {
+      std::lock_guard lock(nursery.mutex);
+      if (nursery.peers.size() < 2) continue;
+      return nursery.peers[1].Reply(ReplyKind::kNoRows);
+    }
+  });
+  const std::atomic<bool> not_interrupted{false};
+  const auto write = [](uint8_t*) { return true; };
+  EXPECT_EQ(pool.Call({0, 0, &another, &not_interrupted}, *AFunction(), 10, write, CallLimits()).end, CallEnd::kNoRows);
 }
 
 }  // namespace

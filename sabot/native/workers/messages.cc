@@ -41,7 +41,7 @@ Received ReceiveMessage(int socket, void* message, size_t size, Descriptor* fd) 
   header.msg_iov = &data;
   header.msg_iovlen = 1;
   header.msg_control = control;
-  header.msg_controllen = sizeof(control);
+  header.msg_controllen = CMSG_LEN(sizeof(int));  // with its padding there would be room for a second descriptor
   ssize_t got;
   do {
     got = recvmsg(socket, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);

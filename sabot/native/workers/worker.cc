@@ -66,8 +66,9 @@ uint8_t* Worker::Input(size_t bytes) {
 
 void Worker::FitAnswer(size_t bytes) {
   if (bytes > kSharedBytesKept || (answer_ != nullptr && answer_->capacity() >= bytes)) return;
-  // Without it, answers come in memory of their own.
-  answer_ = SharedMemory::Make(std::bit_ceil(std::max(bytes, kSharedBytesMin)), SharedMemory::Writer::kWorkers);
+  auto larger = SharedMemory::Make(std::bit_ceil(std::max(bytes, kSharedBytesMin)), SharedMemory::Writer::kWorkers);
+  if (larger == nullptr) return;  // what does not fit comes in memory of its own
+  answer_ = std::move(larger);
   answer_known_ = false;
 }
 
@@ -84,9 +85,10 @@ CallResult Worker::Call(const Function& function, size_t input_bytes, const Call
     WaitForEnd(limits, &result);
     return result;
   }
-  const bool was_ready = ready_;
+  bool was_ready = ready_;
   while (!WaitForNews(deadline, limits, &result)) {
     if (!was_ready && ready_) {
+      was_ready = true;
       deadline = limits.timeout.count() > 0 ? Clock::now() + limits.timeout : Clock::time_point::max();
     }
   }

@@ -56,7 +56,10 @@ void WorkerPool::Leave(const Caller& caller, bool keep) {
   const auto found = seats_.find(caller.slot_id);
   if (found == seats_.end()) return;
   found->second.run = nullptr;
-  if (!keep) {
+  // Interrupt may have come after the call's end, or before its beginning: the worker would hold it against the next.
+  // acquire: partner of the release that comes before Interrupt, which has the lock after us or had it before.
+  const bool interrupted = caller.interrupted != nullptr && caller.interrupted->load(std::memory_order_acquire);
+  if (!keep || interrupted) {
     dropped = std::move(found->second.worker);
     seats_.erase(found);
   }

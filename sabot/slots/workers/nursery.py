@@ -107,9 +107,14 @@ class Nursery:
         process = self._warm()
         try:
             process.send(order, fds)
-        except OSError:  # it has died
+        except (OSError, InternalError):  # it has died, or was never there
             self._forget(process)
-            self._warm().send(order, fds)
+            process = self._warm()
+            try:
+                process.send(order, fds)
+            except InternalError:
+                self._forget(process)
+                raise
 
     def _warm(self) -> _Process:
         with self._lock:
@@ -178,6 +183,9 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[self._theirs.fileno()],
             )
+        except BaseException:
+            self._control.close()
+            raise
         finally:
             self._theirs.close()
             self._executed.set()

@@ -102,13 +102,18 @@ class _Nursery:
         if not order:
             self._ending = True
             return
+        if len(fds) < 3:  # we have no descriptors left; whoever asked sees his sockets close
+            for fd in fds:
+                os.close(fd)
+            return
         data, life_fd, output, *modules = fds
         life = socket.socket(fileno=life_fd)
         pid = -1
         try:
             pid = os.fork()
         except OSError as error:
-            life.send(LIFE.pack(NOT_STARTED, error.errno or errno.EAGAIN))
+            with suppress(OSError):  # whoever asked is gone
+                life.send(LIFE.pack(NOT_STARTED, error.errno or errno.EAGAIN))
             life.close()
         if pid == 0:
             life.detach()  # all but the worker's own are closed at once, below
@@ -121,10 +126,17 @@ class _Nursery:
     def _tell_started(self, child: _Child) -> None:
         self._children[child.pid] = child
         self._poll.register(child.life, select.POLLIN)
-        pidfd = os.pidfd_open(child.pid)
+        started = LIFE.pack(STARTED, child.pid)
         with suppress(OSError):  # whoever asked is gone: poll says so
-            socket.send_fds(child.life, [LIFE.pack(STARTED, child.pid)], [pidfd])
-        os.close(pidfd)
+            try:
+                pidfd = os.pidfd_open(child.pid)
+            except OSError:  # no descriptor left: its end is told by us alone
+                child.life.send(started)
+                return
+            try:
+                socket.send_fds(child.life, [started], [pidfd])
+            finally:
+                os.close(pidfd)
 
     def _be_worker(self, data: int, output: int, modules: list[int], memory_bytes_max: int) -> None:
         """Never returns."""

@@ -33,6 +33,7 @@ REPLY = struct.Struct("=IIQ")
 NEW_INPUT, NEW_FUNCTION, NEW_ANSWER = 1, 2, 4
 READY, ROWS, NO_ROWS, FAILURE, ROWS_IN_ANSWER = 0, 1, 2, 3, 4
 INPUT_KEPT = 1
+INPUT_BYTES_KEPT = 16 * 1024 * 1024  # kSharedBytesKept in worker.cc
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
@@ -89,6 +90,8 @@ class _Worker:
             view.release()
         except BufferError:  # the function has put the rows, or a part of them, somewhere
             kept, self._input = INPUT_KEPT, None
+        if input_capacity > INPUT_BYTES_KEPT:  # the slot gives it back, too
+            self._input = None
         reply = [REPLY.pack(kind, kept, size)]
         if answer_fd is None:
             self._channel.sendmsg(reply)
