@@ -176,9 +176,7 @@ cdef class MorselRun:
 
     def __dealloc__(self):
         with nogil:  # skipping may end the run, and letting go of the pool may end it: both may need the GIL elsewhere
-            if self.pool.get() != NULL:
-                self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
-                self.run.get().Interrupt()
+            self._stop()
             self.pool.reset()
 
     def __len__(self):
@@ -244,10 +242,14 @@ cdef class MorselRun:
     def cancel(self):
         """Skips the morsels that have not started, and kills workers in mid-call; returns at once."""
         self.cancelled = True
-        if self.pool.get() != NULL:
-            with nogil:
-                self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
-                self.run.get().Interrupt()
+        with nogil:
+            self._stop()
+
+    cdef void _stop(self) noexcept nogil:
+        if self.pool.get() == NULL or self.pool.get().forked():  # in a fork's child the calls are the parent's
+            return
+        self.pool.get().Cancel(<shared_ptr[CRun]>self.run)
+        self.run.get().Interrupt()
 
     def skipped(self):
         """How many morsels never ran. To be called after the end."""

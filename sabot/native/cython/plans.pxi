@@ -46,7 +46,8 @@ def run_declaration(Declaration declaration not None, SlotPool pool not None, ca
     try:
         while not ended:
             if cancel is not None and cancel.is_set():
-                plan.get().Cancel()
+                with nogil:
+                    plan.get().Cancel()
             with nogil:
                 ended = plan.get().WaitFor(slice_us)
             if not ended:

@@ -61,6 +61,7 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         vector[CSlotStats] stats()
         CLogbook& logbook()
         cbool on_slot_thread()
+        cbool forked() noexcept
 
 cdef extern from "sabot/native/operators/call_run.h" namespace "sabot::operators" nogil:
     cdef struct CCallHooks "sabot::operators::CallHooks":

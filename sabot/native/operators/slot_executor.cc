@@ -54,7 +54,7 @@ arrow::Status SlotExecutor::SpawnReal(arrow::internal::TaskHints, arrow::interna
     std::lock_guard lock(mutex_);
     tasks_.push_back({std::move(task), std::move(token), std::move(on_stop)});
     turn = NextTurn();
-    if (!stop_.ok()) changed_.notify_all();
+    if (in_slot_ || !stop_.ok()) changed_.notify_all();  // the waiting thread is to run it
   }
   if (turn) Submit(std::move(turn));
   // Never an error: Arrow drops a callback that it cannot spawn, and the plan would not end. See TurnSkipped.

@@ -145,13 +145,15 @@ bool Core::TryDeal(Slot& slot, const Ran& ran) {
 }
 
 bool Core::NextLease(Slot& slot, Ran* ran) {
-  while (!slot.leaving()) {
+  // acquire, here and below: partner of the release in Shutdown, whose wake comes after it. A slot that leaves while
+  // the pool ends may be the last one: it stays until there is nothing.
+  while (!slot.leaving() || ending_.load(std::memory_order_acquire)) {
     if (TryDeal(slot, *ran)) return true;
     *ran = {};  // settled
     const uint32_t epoch = parking_.Prepare();
-    const bool found = TryDeal(slot, *ran);
-    // acquire: partner of the release in Shutdown, whose wake comes after it.
+    // Before the look, which then sees all that was submitted before the end.
     const bool ending = ending_.load(std::memory_order_acquire);
+    const bool found = TryDeal(slot, *ran);
     if (!found && !ending && !slot.leaving()) {
       parking_.Park(epoch);
       continue;
@@ -166,8 +168,15 @@ bool Core::NextLease(Slot& slot, Ran* ran) {
 
 void Core::Serve(Slot& slot) {
   here = {this, &slot};
-  dealer_.Enter(slot);
-  for (Ran ran; NextLease(slot, &ran);) ran = RunLane(slot, ran.end);
+  bool alone = true;
+  while (alone) {
+    dealer_.Enter(slot);
+    for (Ran ran; NextLease(slot, &ran);) ran = RunLane(slot, ran.end);
+    // What this slot gave back as it left, others find: those that look after it, or, where all may have looked before
+    // it and ended, nobody but itself. The queue's lock tells which: who looked before it had seen the end, and then
+    // so does this. acquire: as in NextLease.
+    alone = dealer_.has_work() && ending_.load(std::memory_order_acquire);
+  }
   here = {};
   // A slot that leaves may have taken a wake-up that was meant for work; acq_rel: as in TryDeal.
   waking_.exchange(false, std::memory_order_acq_rel);

@@ -4,6 +4,15 @@
 #include <utility>
 
 namespace sabot::slots {
+namespace {
+
+/// Of a narrow Run the rest stands in no line while one lane has it.
+bool HasRest(Run& run) {
+  const RunState& state = Claims::state(run);
+  return state.next < state.count;
+}
+
+}  // namespace
 
 void Dealer::Add(Ticket run) {
   if (ring_.TryPush(run)) return;
@@ -115,10 +124,11 @@ void Dealer::SkipAll() {
       Drain(&dead);
       run = queue_.AnyRun();
       for (Slot* slot : slots_) {
-        if (!run && slot->lease.run && slot->lane.size_approx() > 0) run = slot->lease.run;
+        if (!run && slot->lease.run && (slot->lane.size_approx() > 0 || HasRest(*slot->lease.run)))
+          run = slot->lease.run;
       }
       for (const Lease& lease : handed_over_) {
-        if (!run && lease.items.count > 0) run = lease.run;
+        if (!run && (lease.items.count > 0 || HasRest(*lease.run))) run = lease.run;
       }
     }
     if (!run) return;

@@ -15,11 +15,19 @@ void FairQueue::Push(Ticket run) {
   Job& job = JobOf(Claims::share(*run));
   if (job.runs++ == 0) {
     if (busy_jobs_++ == 0) now_virtual_ns_ = max_virtual_ns_;  // nobody was kept waiting: nobody owes anything
-    job.virtual_ns = std::max(job.virtual_ns, now_virtual_ns_);
+    job.virtual_ns = std::max(job.virtual_ns, StartOfNewcomer());
   }
   state.job = &job;
   items_queued_ += state.count - state.next;
   Line(std::move(run));
+}
+
+double FairQueue::StartOfNewcomer() const {
+  // Where the job that was served last stood it was charged in advance, for more than its items took perhaps: nobody
+  // is to wait for time that nobody uses.
+  double start = now_virtual_ns_;
+  for (const Job* job : ready_) start = std::min(start, job->virtual_ns);
+  return start;
 }
 
 Job& FairQueue::JobOf(const JobShare& share) {
@@ -55,7 +63,8 @@ void FairQueue::Line(Ticket run) {
   if (mine.runs.empty()) {
     if (other.runs.empty()) ready_.push_back(&job);
     // No credit for the time in which it had nothing to do; nor a wait for what the other is charged in advance.
-    mine.used_ns = std::max(mine.used_ns, job.now_used_ns);
+    mine.used_ns =
+        std::max(mine.used_ns, other.runs.empty() ? job.now_used_ns : std::min(job.now_used_ns, other.used_ns));
   }
   state.queued = true;
   if (places_.empty()) places_.emplace_back();
@@ -115,7 +124,8 @@ bool FairQueue::Take(size_t slots, Lease* lease) {
   state.next += lease->items.count;
   items_queued_ -= lease->items.count;
   ++state.leases;
-  Charge(*job, state.source, lease->charged_ns);
+  lease->charged_virtual_ns = static_cast<double>(lease->charged_ns) / job->share.weight;
+  Charge(*job, state.source, lease->charged_ns, lease->charged_virtual_ns);
   lease->source = state.source;
   std::list<Ticket>& line = job->by_source[static_cast<size_t>(state.source)].runs;
   const bool stays = state.next < state.count && !state.narrow;
@@ -129,15 +139,15 @@ bool FairQueue::Take(size_t slots, Lease* lease) {
   return true;
 }
 
-void FairQueue::Charge(Job& job, Source source, int64_t ns) {
-  job.virtual_ns += static_cast<double>(ns) / job.share.weight;
+void FairQueue::Charge(Job& job, Source source, int64_t ns, double virtual_ns) {
+  job.virtual_ns += virtual_ns;
   job.by_source[static_cast<size_t>(source)].used_ns += ns;
   max_virtual_ns_ = std::max(max_virtual_ns_, job.virtual_ns);
 }
 
 Lease FairQueue::Share(const Lease& lease, ItemRange items) {
   ++Claims::state(*lease.run).leases;
-  return {lease.run, items, lease.source, 0};
+  return {lease.run, items, lease.source, 0, 0};
 }
 
 bool FairQueue::ComesFirst(const Lease& lease) {
@@ -150,7 +160,9 @@ double FairQueue::VirtualNsOf(const Lease& lease) { return Claims::state(*lease.
 void FairQueue::Settle(const Lease& lease, size_t items, int64_t ns) {
   RunState& state = Claims::state(*lease.run);
   // At least something: a job whose items take no time that the clock sees must not be first for ever.
-  Charge(*state.job, lease.source, std::max<int64_t>(ns, static_cast<int64_t>(items)) - lease.charged_ns);
+  const int64_t used_ns = std::max<int64_t>(ns, static_cast<int64_t>(items));
+  const double used_virtual_ns = static_cast<double>(used_ns) / state.job->share.weight;
+  Charge(*state.job, lease.source, used_ns - lease.charged_ns, used_virtual_ns - lease.charged_virtual_ns);
   if (items > 0) {
     const int64_t item_ns = std::max<int64_t>(1, ns / static_cast<int64_t>(items));
     state.item_ns = state.item_ns == 0 ? item_ns : (state.item_ns + item_ns) / 2;

@@ -18,6 +18,7 @@ struct Lease {
   ItemRange items;
   Source source = Source::kLocal;
   int64_t charged_ns = 0;
+  double charged_virtual_ns = 0;  // the same, by the weight that the job had then
 };
 
 /// A job's account. `virtual_ns` is the slot time it has used divided by its weight.
@@ -80,7 +81,8 @@ class FairQueue {
   Job* Next();
   void Line(Ticket run);
   void Unline(Run& run, Ticket* dropped);
-  void Charge(Job& job, Source source, int64_t ns);
+  void Charge(Job& job, Source source, int64_t ns, double virtual_ns);
+  double StartOfNewcomer() const;
   void LeaveIfDone(Run& run);
   void ForgetIdleJobs();
   size_t LeaseSize(const RunState& state, size_t slots) const;

@@ -64,10 +64,9 @@ class CorePool final : public SlotPool {
   }
   Logbook& logbook() override { return core_->logbook(); }
   bool on_slot_thread() const override { return Core::Here() == core_.get(); }
+  bool forked() const noexcept override { return forks_behind.load(std::memory_order_relaxed) != forks_behind_; }
 
  private:
-  bool forked() const noexcept { return forks_behind.load(std::memory_order_relaxed) != forks_behind_; }
-
   const int forks_behind_ = ForksBehind();
   const std::shared_ptr<Core> core_;
 };

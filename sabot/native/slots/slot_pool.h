@@ -82,6 +82,8 @@ class SlotPool {
   virtual Logbook& logbook() = 0;  // not in a fork's child
   /// True on a thread that is a slot of this pool.
   virtual bool on_slot_thread() const = 0;
+  /// True in a fork's child, which has none of the slots.
+  virtual bool forked() const noexcept = 0;
 };
 
 }  // namespace sabot::slots

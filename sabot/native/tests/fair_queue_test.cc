@@ -208,6 +208,31 @@ TEST(FairQueue, NarrowRunIsDealtToOneSlotUntilItIsWidened) {
   EXPECT_TRUE(queue.Take(4, &second));
 }
 
+TEST(FairQueue, NewcomerDoesNotWaitForTimeThatWasChargedInAdvanceAndNotUsed) {
+  FairQueue queue({});
+  queue.Push(OpenRun(100'000, {"old", 1.0}));
+  Lease lease;
+  ASSERT_TRUE(queue.Take(16, &lease));
+  queue.Settle(lease, 1, 10'000'000'000);  // the first of its items takes 10 s, each of the others 1 ms
+  std::vector<Lease> leases(16);
+  for (Lease& one : leases) ASSERT_TRUE(queue.Take(16, &one));
+  for (Lease& one : leases) queue.Settle(one, one.items.count, 1'000'000);
+  queue.Push(OpenRun(1, {"new", 1.0}));
+  EXPECT_LE(queue.virtual_ns_of("new"), queue.virtual_ns_of("old"));
+}
+
+TEST(FairQueue, AdvanceIsPaidBackByTheWeightThatItWasChargedBy) {
+  FairQueue queue({});
+  queue.Push(OpenRun(1'000, {"job", 1'000.0}));
+  Lease lease;
+  ASSERT_TRUE(queue.Take(2, &lease));
+  queue.Settle(lease, 1, 1'000'000'000);
+  ASSERT_TRUE(queue.Take(2, &lease));    // charged 1 s / 1,000 in advance
+  queue.Push(OpenRun(1, {"job", 1.0}));  // the job's weight is another now
+  queue.Settle(lease, 1, 1'000);
+  EXPECT_NEAR(queue.virtual_ns_of("job"), 1'000'000 + 1'000, 1);
+}
+
 TEST(FairQueue, IdleJobsAreForgotten) {
   FairQueue queue({});
   for (int job = 0; job < 10'000; ++job) {

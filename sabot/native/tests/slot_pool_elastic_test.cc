@@ -71,6 +71,62 @@ TEST(SlotPoolElastic, ShutdownComesBackAtItsDeadlineAndCanBeCarriedToItsEnd) {
   EXPECT_TRUE(held->EndedOnce());
 }
 
+TEST(SlotPoolElastic, ShutdownWithoutDrainSkipsTheRestOfANarrowRun) {
+  auto pool = MakePool(2);
+  std::binary_semaphore entered{0};
+  std::binary_semaphore released{0};
+  auto run = MakeRun(100, [&](size_t, int) {
+    entered.release();
+    released.acquire();
+  });
+  run->narrow = true;
+  pool->Submit(run);
+  entered.acquire();
+  EXPECT_EQ(pool->Shutdown(/*drain=*/false, std::chrono::steady_clock::now()), Outcome::kBusy);
+  released.release();
+  EXPECT_EQ(pool->Shutdown(/*drain=*/true), Outcome::kAccepted);
+  EXPECT_EQ(run->ran(), 1u);
+  EXPECT_EQ(run->skipped(), 99u);
+  EXPECT_TRUE(run->EndedOnce());
+}
+
+// The slot that is being removed is the last one to have work when the pool drains.
+void DrainWhileTheSlotWithTheWorkIsRemoved(bool narrow) {
+  for (bool met = false; !met;) {
+    auto pool = MakePool(2);
+    std::binary_semaphore entered{0};
+    std::binary_semaphore released{0};
+    std::atomic<int> slot{-1};
+    auto queued = MakeRun(1);
+    queued->queued = true;
+    auto run = MakeRun(narrow ? 10 : 1, [&](size_t index, int slot_id) {
+      if (index != 0) return;
+      slot.store(slot_id);
+      entered.release();
+      released.acquire();
+      if (!narrow) pool->Submit(queued);
+    });
+    run->narrow = narrow;
+    pool->Submit(run);
+    entered.acquire();
+    met = slot.load() == 1;  // the one that RemoveSlots takes
+    {
+      std::jthread remover([&] { pool->RemoveSlots(1); });
+      while (pool->num_slots() == 2) std::this_thread::yield();
+      std::jthread closer([&] { pool->Shutdown(/*drain=*/true); });
+      while (pool->Submit(MakeRun(1)) == Outcome::kAccepted) std::this_thread::yield();
+      while (pool->parked_slots_approx() > 0) std::this_thread::yield();
+      released.release();
+    }
+    EXPECT_TRUE(run->EndedOnce());
+    EXPECT_EQ(run->ran(), run->item_count());
+    if (!narrow) EXPECT_EQ(queued->ran(), 1u);
+  }
+}
+
+TEST(SlotPoolElastic, WhatARemovedSlotQueuesWhileThePoolDrainsIsRun) { DrainWhileTheSlotWithTheWorkIsRemoved(false); }
+TEST(SlotPoolElastic, NarrowRunOnARemovedSlotIsDrained) { DrainWhileTheSlotWithTheWorkIsRemoved(true); }
+
 TEST(SlotPoolElastic, NoTwoSlotsEverShareAnId) {
   auto pool = MakePool(3);
   std::vector<std::atomic<int>> inside(SlotPool::kSlotsMax);
