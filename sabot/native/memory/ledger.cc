@@ -101,6 +101,8 @@ void Ledger::SetOutside(int64_t bytes) noexcept {
 
 int64_t Ledger::allocated() const noexcept { return pool_.load(kSeqCst) + outside_.load(kSeqCst); }
 
+int64_t Ledger::workers() const noexcept { return workers_.load(kSeqCst); }
+
 int64_t Ledger::held() const noexcept {
   int64_t sum = 0;
   for (const auto& account : held_) sum += account.load(kSeqCst);

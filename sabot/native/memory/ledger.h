@@ -80,6 +80,7 @@ class Ledger {
   int64_t high_water() const noexcept { return high_; }
   int64_t allocated() const noexcept;
   int64_t held() const noexcept;
+  int64_t workers() const noexcept;
   int64_t committed() const noexcept;
   bool above_high_water() const noexcept { return committed() > high_; }
   bool below_low_water() const noexcept { return committed() <= low_; }

@@ -178,7 +178,7 @@ void BlockCopy::Copy(const Part& part, uint8_t* out) {
 }
 
 arrow::Status BlockCopy::Fill(const BlockSource& source) {
-  ARROW_ASSIGN_OR_RAISE(auto memory, arrow::AllocateBuffer(bytes_, 64, source.pool_or_default()));
+  ARROW_ASSIGN_OR_RAISE(auto memory, arrow::AllocateBuffer(bytes_, 64, source.pool));
   const std::shared_ptr<Buffer> block = std::make_shared<HeldBlock>(std::move(memory), source);
   int64_t at = 0;
   for (const Part& part : parts_) {

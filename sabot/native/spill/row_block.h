@@ -14,11 +14,9 @@ namespace sabot::spill {
 
 /// Where blocks come from and on whose account they stand.
 struct BlockSource {
-  std::shared_ptr<memory::Ledger> ledger;      // shared with every block, which may outlive the agent; may be null
-  std::shared_ptr<arrow::MemoryPool> pool;     // likewise; null: Arrow's default
+  std::shared_ptr<memory::Ledger> ledger;  // shared with every block, which may outlive the agent; may be null
+  arrow::MemoryPool* pool = arrow::default_memory_pool();  // lives as long as the process
   memory::Account account = memory::Account::kStore;
-
-  arrow::MemoryPool* pool_or_default() const { return pool != nullptr ? pool.get() : arrow::default_memory_pool(); }
 };
 
 /// The rows of `batch`, which is valid, alone: of a slice only the slice.
