@@ -127,7 +127,7 @@ void ChunkStore::AppendSpilled(const Shuffle& shuffle, int32_t partition, Partit
       };
       const auto chunks = run->ChunksIn(segment);
       if (std::ranges::any_of(chunks, wanted)) {
-        contents->parts.push_back({.piece = {.partition = partition}, .run = run, .segment = segment});
+        contents->parts.push_back({{nullptr, slots::Source::kLocal, {}, 0, partition}, run, segment});
       }
     }
   }

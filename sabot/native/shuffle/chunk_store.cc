@@ -206,7 +206,7 @@ arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id,
   std::ranges::stable_sort(pieces, [](const Piece& left, const Piece& right) {
     return std::tie(left.attempt, left.sequence) < std::tie(right.attempt, right.sequence);
   });
-  for (Piece& piece : pieces) contents.parts.push_back({.piece = std::move(piece), .run = nullptr});
+  for (Piece& piece : pieces) contents.parts.push_back({std::move(piece), nullptr, 0});
   return contents;
 }
 

@@ -78,7 +78,8 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
     std::string agent;              // our address, for messages
   };
 
-  explicit ChunkStore(Options options = {}) : options_(std::move(options)) {}
+  ChunkStore() : ChunkStore(Options()) {}
+  explicit ChunkStore(Options options) : options_(std::move(options)) {}
 
   /// Called for each stored chunk, outside the lock, before it is acknowledged; must not block.
   using Arrival = std::function<void(const std::vector<Piece>&)>;

@@ -33,12 +33,13 @@ struct Published {
 class PublishedStore : public spill::SpillSource, public std::enable_shared_from_this<PublishedStore> {
  public:
   struct Options {
-    spill::BlockSource blocks{.account = memory::Account::kResults};
+    spill::BlockSource blocks;      // where they are kept, and on whose account
     std::function<void()> pressed;  // called, outside the lock, when there are bytes to be freed; must not block
     std::string agent;              // our address, for messages
   };
 
-  explicit PublishedStore(Options options = {}) : options_(std::move(options)) {}
+  PublishedStore() : PublishedStore(Options()) {}
+  explicit PublishedStore(Options options) : options_(std::move(options)) {}
 
   /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps a copy; kUsage where the name and index are
   /// taken.

@@ -48,7 +48,7 @@ bool IsOfNestedKind(const arrow::DataType& type) {
 bool IsGathered(const arrow::DataType& type) {
   const arrow::DataType& storage = rows::StorageOf(type);
   const Type::type id = storage.id();
-  if (id == Type::DICTIONARY || arrow::is_union(id) || arrow::is_run_end_encoded(id)) return false;
+  if (id == Type::DICTIONARY || arrow::is_union(id) || id == Type::RUN_END_ENCODED) return false;
   return std::ranges::all_of(storage.fields(), [](const auto& field) { return IsGathered(*field->type()); });
 }
 
