@@ -8,7 +8,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from sabot.native._native import NativeClient, NativeSender, NativeServer, ticket_of
+from sabot.native._native import Ledger, NativeClient, NativeSender, NativeServer, ticket_of
 
 RESUME_S = 2.0
 
@@ -27,8 +27,8 @@ class ShuffleClient:
     A DoPut that breaks goes on where it was over another, until the peer has given no sign of life for `resume_s`.
     """
 
-    def __init__(self, *, stream_timeout_s: float = 30.0, resume_s: float = RESUME_S) -> None:
-        self._native = NativeClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s)
+    def __init__(self, *, stream_timeout_s: float = 30.0, resume_s: float = RESUME_S, ledger: Ledger | None = None) -> None:
+        self._native = NativeClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s, ledger=ledger)
 
     def fetch_partition(
         self, agent: str, shuffle_id: str, partition_id: int, *, timeout_s: float = 30.0

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import NativeSender, SlotPool, ticket_of
+from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
 from sabot.shuffle.attempts import AttemptWriter, await_confirmation
 from sabot.shuffle.client import RESUME_S, PingReply, ShuffleClient
 from sabot.shuffle.processor import Processor
@@ -27,6 +27,8 @@ class TransportLimits(TypedDict, total=False):
     chunk_bytes_max: int
     stream_idle_s: float
     streams_max: int
+    spill_dirs: Sequence[str]
+    spill_bytes_max: int
 
 
 class ShuffleTransport:
@@ -40,12 +42,15 @@ class ShuffleTransport:
         advertise_host: str | None = None,
         incarnation: int | None = None,
         slot_pool: SlotPool | None = None,
+        ledger: Ledger | None = None,
         open_wait_s: float = 10.0,
         stream_timeout_s: float = 30.0,
         resume_s: float = RESUME_S,
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
         stream_idle_s: float = STREAM_IDLE_S,
         streams_max: int = STREAMS_MAX,
+        spill_dirs: Sequence[str] = (),
+        spill_bytes_max: int = 0,
     ) -> None:
         self._stream_timeout_s = stream_timeout_s
         self._chunk_bytes_max = chunk_bytes_max
@@ -55,12 +60,15 @@ class ShuffleTransport:
             advertise_host=advertise_host,
             incarnation=incarnation,
             slot_pool=slot_pool,
+            ledger=ledger,
             open_wait_s=open_wait_s,
             chunk_bytes_max=chunk_bytes_max,
             stream_idle_s=stream_idle_s,
             streams_max=streams_max,
+            spill_dirs=spill_dirs,
+            spill_bytes_max=spill_bytes_max,
         )
-        self.client = ShuffleClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s)
+        self.client = ShuffleClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s, ledger=ledger)
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock; by shuffle id
         self._finished: set[str] = set()  # guarded by _lock

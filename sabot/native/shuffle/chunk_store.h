@@ -75,7 +75,6 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   struct Options {
     spill::BlockSource blocks;      // where stored rows are kept, and on whose account
     std::function<void()> pressed;  // called, outside the lock, when there are bytes to be freed; must not block
-    std::string agent;              // our address, for messages
   };
 
   ChunkStore() : ChunkStore(Options()) {}

@@ -55,7 +55,8 @@ bool IsGathered(const arrow::DataType& type) {
 /// One copy: first what goes where is written down, then the block is made and filled.
 class BlockCopy {
  public:
-  arrow::Result<std::shared_ptr<ArrayData>> PlanRows(const std::shared_ptr<ArrayData>& data, const std::string& name);
+  arrow::Result<std::shared_ptr<ArrayData>> PlanRows(const std::shared_ptr<ArrayData>& data, const std::string& name,
+                                                     arrow::MemoryPool* pool);
   std::shared_ptr<ArrayData> PlanBuffers(const ArrayData& data);
   int64_t bytes() const { return bytes_; }
   arrow::Status Fill(const BlockSource& source);
@@ -113,11 +114,11 @@ void BlockCopy::AddBinary(const ArrayData& data, ArrayData* target) {
 }
 
 arrow::Result<std::shared_ptr<ArrayData>> BlockCopy::PlanRows(const std::shared_ptr<ArrayData>& data,
-                                                              const std::string& name) {
+                                                              const std::string& name, arrow::MemoryPool* pool) {
   const arrow::DataType& storage = rows::StorageOf(*data->type);
   if (IsOfNestedKind(*data->type)) {
     if (!IsGathered(*data->type)) return PlanBuffers(*data);
-    ARROW_ASSIGN_OR_RAISE(auto gathered, rows::Gather(data->type, {data.get()}, {{0, 0, data->length}}, name));
+    ARROW_ASSIGN_OR_RAISE(auto gathered, rows::Gather(data->type, {data.get()}, {{0, 0, data->length}}, name, pool));
     kept_.push_back(gathered);
     return PlanBuffers(*gathered);
   }
@@ -220,7 +221,7 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyRows(const arrow::RecordB
   BlockCopy copy;
   std::vector<std::shared_ptr<ArrayData>> columns;
   for (int i = 0; i < batch.num_columns(); ++i) {
-    ARROW_ASSIGN_OR_RAISE(auto column, copy.PlanRows(batch.column_data(i), batch.column_name(i)));
+    ARROW_ASSIGN_OR_RAISE(auto column, copy.PlanRows(batch.column_data(i), batch.column_name(i), source.pool));
     columns.push_back(std::move(column));
   }
   return Filled(&copy, batch, std::move(columns), source);
