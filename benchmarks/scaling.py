@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from measuring import in_turns, print_machine
+from measuring import in_turns, print_machine, timed
 
 from sabot.slots import Morsel, Pipeline, TaskSlotManager
 from sabot.slots.workers import WorkerPool
