@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal
 
 import pyarrow as pa
 
@@ -13,6 +14,8 @@ from sabot.shuffle.partitioning import Partitioning, RoundRobinPartitioning, bou
 
 RESUME_S = 2.0
 _BY_NUMBER = RoundRobinPartitioning()  # also for senders that name each partition themselves
+STREAMS_PER_PEER = 2
+Compression = Literal["none", "lz4", "zstd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +30,24 @@ class ShuffleClient:
     """Connections to peers. `stream_timeout_s` bounds each DoPut: a peer frozen for longer is lost.
 
     A DoPut that breaks goes on where it was over another, until the peer has given no sign of life for `resume_s`.
+    What is sent to a peer for a shuffle goes over up to `streams_per_peer` DoPuts at a time, each with a connection of
+    its own, opened as chunks queue up and closed when idle. `compression` is of the rows on the wire.
     """
 
-    def __init__(self, *, stream_timeout_s: float = 30.0, resume_s: float = RESUME_S) -> None:
-        self._native = NativeClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s)
+    def __init__(
+        self,
+        *,
+        stream_timeout_s: float = 30.0,
+        resume_s: float = RESUME_S,
+        streams_per_peer: int = STREAMS_PER_PEER,
+        compression: Compression = "none",
+    ) -> None:
+        self._native = NativeClient(
+            stream_timeout_s=stream_timeout_s,
+            resume_s=resume_s,
+            streams_per_peer=streams_per_peer,
+            compression=compression,
+        )
 
     def fetch_partition(
         self, agent: str, shuffle_id: str, partition_id: int, *, timeout_s: float = 30.0
