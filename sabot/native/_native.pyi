@@ -1,10 +1,11 @@
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import acero
 
+from sabot.errors import SabotError
 from sabot.native.morsel_source import MorselSource
 
 BUILT_FOR_PYARROW: int
@@ -284,3 +285,48 @@ class NativeSender:
     def abort(self) -> None: ...
     def owners_waited_for(self) -> list[str]: ...
     def summary(self) -> tuple[list[tuple[int, int, int]], int, int, int]: ...
+
+# state machines, for the simulator
+
+class HeaderFields(NamedTuple):
+    manifest: bool
+    shuffle_id: str
+    incarnation: int
+    epoch: int
+    task: int
+    attempt: int
+    sequence: int
+    checksum: int
+    extents: tuple[tuple[int, int, int], ...]
+
+def chunk_mark(sequence: int, checksum: int) -> int: ...
+def encode_header(fields: HeaderFields) -> bytes: ...
+def decode_header(data: bytes) -> HeaderFields: ...
+def encode_ack(header: bytes, *, repeated: bool = False, error: SabotError | None = None) -> bytes: ...
+def ack_error(data: bytes) -> SabotError | None: ...
+
+class BookkeepingMachine:
+    def __init__(
+        self,
+        *,
+        shuffle_id: str,
+        agent: str,
+        num_partitions: int,
+        owner_count: int,
+        my_owner: int,
+        dedupe: bool = True,
+        check_manifests: bool = True,
+    ) -> None: ...
+    def offer(self, data: bytes, rows: int) -> bool: ...
+    def promised(self, partition: int, attempts: Sequence[tuple[int, int]]) -> tuple[int, int]: ...
+
+class SendWindowMachine:
+    def __init__(self, peer: str, chunks: int) -> None: ...
+    def add(self, data: bytes) -> None: ...
+    def write(self) -> bytes | None: ...
+    def acknowledge(self, data: bytes) -> bytes: ...
+    def rewind(self) -> None: ...
+    @property
+    def unacknowledged(self) -> int: ...
+    @property
+    def empty(self) -> bool: ...
