@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import NativeSender, SlotPool, ticket_of
+from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
 from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation
 from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
 from sabot.shuffle.partitioning import Partitioning, check_columns
@@ -43,6 +43,7 @@ class ShuffleTransport:
         advertise_host: str | None = None,
         incarnation: int | None = None,
         slot_pool: SlotPool | None = None,
+        ledger: Ledger | None = None,
         open_wait_s: float = 10.0,
         stream_timeout_s: float = 30.0,
         resume_s: float = RESUME_S,
@@ -60,6 +61,7 @@ class ShuffleTransport:
             advertise_host=advertise_host,
             incarnation=incarnation,
             slot_pool=slot_pool,
+            ledger=ledger,
             open_wait_s=open_wait_s,
             chunk_bytes_max=chunk_bytes_max,
             stream_idle_s=stream_idle_s,
@@ -70,6 +72,7 @@ class ShuffleTransport:
             resume_s=resume_s,
             streams_per_peer=streams_per_peer,
             compression=compression,
+            ledger=ledger,
         )
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock, as the next two; by shuffle id
