@@ -247,6 +247,13 @@ cdef class NativeServer:
         for shuffle_id in [name for name in list(self.processing_of) if name == prefix or name.startswith(below)]:
             del self.processing_of[shuffle_id]
 
+    def wait_spilled(self, double timeout_s):
+        """False where rows were still being written to disk at the deadline."""
+        cdef cbool done
+        with nogil:
+            done = self.stores.get().WaitSpilled(timeout_s)
+        return done
+
     def stats(self):
         cdef CStoreStats stats = self.store.get().stats()
         cdef CSpillStats spilled = self.stores.get().spill_stats()

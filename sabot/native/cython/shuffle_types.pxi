@@ -97,6 +97,7 @@ cdef extern from "sabot/native/shuffle/stores.h" namespace "sabot::shuffle" nogi
         void Stop()
         const shared_ptr[CChunkStore]& chunks()
         const shared_ptr[CPublishedStore]& published()
+        cbool WaitSpilled(double seconds)
         CSpillStats spill_stats()
 
 cdef extern from "sabot/native/shuffle/row_readers.h" namespace "sabot::shuffle" nogil:

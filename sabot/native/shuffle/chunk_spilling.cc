@@ -23,8 +23,8 @@ class ChunkStore::Spilling : public spill::SpillJob {
     std::ranges::sort(sorted, {}, [](const StoredChunk* chunk) { return std::pair(chunk->attempt, chunk->sequence); });
     for (const StoredChunk* chunk : sorted) {
       const auto index = static_cast<uint32_t>(content.chunks.size());
-      content.chunks.push_back({chunk->attempt.task, chunk->attempt.attempt, chunk->sequence,
-                                chunk->source == slots::Source::kNetwork});
+      content.chunks.push_back(
+          {chunk->attempt.task, chunk->attempt.attempt, chunk->sequence, chunk->source == slots::Source::kNetwork});
       int64_t start = 0;
       for (const Stretch& stretch : chunk->stretches) {
         if (stretch.rows > 0) {
@@ -98,7 +98,7 @@ void ChunkStore::Swap(const ShufflePtr& shuffle, const Chunks& chunks, std::shar
 }
 
 void ChunkStore::Fail(const ShufflePtr& shuffle, const arrow::Status& status) {
-  Chunks freed;
+  Rows freed;
   {
     std::lock_guard lock(mutex_);
     if (shuffle->ended) return;
@@ -109,13 +109,13 @@ void ChunkStore::Fail(const ShufflePtr& shuffle, const arrow::Status& status) {
   shuffle->files->Unlink();
 }
 
-ChunkStore::Chunks ChunkStore::EmptyLocked(Shuffle* shuffle) {
+ChunkStore::Rows ChunkStore::EmptyLocked(Shuffle* shuffle) {
   for (const auto& [number, chunk] : shuffle->chunks) {
     stats_.stored_bytes -= chunk->bytes;
     --stats_.stored_chunks;
   }
   shuffle->chunks_of.clear();
-  return std::exchange(shuffle->chunks, {});
+  return {std::exchange(shuffle->chunks, {}), std::exchange(shuffle->runs, {})};
 }
 
 void ChunkStore::AppendSpilled(const Shuffle& shuffle, int32_t partition, PartitionContents* contents) {

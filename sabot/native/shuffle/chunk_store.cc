@@ -37,8 +37,8 @@ void ChunkStore::AppendPieces(const StoredChunk& chunk, int32_t partition, std::
   int64_t start = 0;
   for (const Stretch& stretch : chunk.stretches) {
     if (partition == kEveryPartition || partition == stretch.partition) {
-      pieces->push_back({chunk.batch->Slice(start, stretch.rows), chunk.source, chunk.attempt, chunk.sequence,
-                         stretch.partition});
+      pieces->push_back(
+          {chunk.batch->Slice(start, stretch.rows), chunk.source, chunk.attempt, chunk.sequence, stretch.partition});
     }
     start += stretch.rows;
   }
@@ -217,18 +217,29 @@ arrow::Result<bool> ChunkStore::Holds(const std::string& shuffle_id, int32_t par
 }
 
 void ChunkStore::EndPrefix(const std::string& prefix) {
-  std::vector<ShufflePtr> freed;  // outside the lock: gigabytes take their time
-  std::vector<Chunks> chunks;
   {
     std::lock_guard lock(mutex_);
     ended_.Remember(prefix);
+  }
+  EndThose([&](const std::string& id) { return IsBelow(id, prefix); });
+}
+
+void ChunkStore::EndAll() {
+  EndThose([](const std::string&) { return true; });
+}
+
+void ChunkStore::EndThose(const std::function<bool(const std::string&)>& named) {
+  std::vector<ShufflePtr> freed;  // outside the lock: gigabytes take their time
+  std::vector<Rows> rows;
+  {
+    std::lock_guard lock(mutex_);
     for (auto entry = shuffles_.begin(); entry != shuffles_.end();) {
-      if (!IsBelow(entry->first, prefix)) {
+      if (!named(entry->first)) {
         ++entry;
         continue;
       }
       entry->second->ended = true;
-      chunks.push_back(EmptyLocked(entry->second.get()));
+      rows.push_back(EmptyLocked(entry->second.get()));
       --stats_.shuffles;
       ended_.Remember(entry->first);
       freed.push_back(std::move(entry->second));

@@ -94,8 +94,8 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   /// Waits until `shuffle_id` is open; kPeerRefused where it has ended, or is still unknown at the deadline.
   arrow::Status WaitOpen(const std::string& shuffle_id, Clock::time_point deadline);
 
-  /// Judges and stores a chunk, as a copy of its own rows where it is LOCAL: one from the NETWORK has been copied into a
-  /// block of `blocks()` already. True where it was there already.
+  /// Judges and stores a chunk, as a copy of its own rows where it is LOCAL: one from the NETWORK has been copied into
+  /// a block of `blocks()` already. True where it was there already.
   arrow::Result<bool> Put(const ChunkHeader& header, std::shared_ptr<arrow::RecordBatch> batch, slots::Source source);
   arrow::Result<bool> PutManifest(const ChunkHeader& header, std::shared_ptr<arrow::Schema> schema);
 
@@ -114,6 +114,8 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   void EndPrefix(const std::string& prefix);
   /// Ends every wait, now and later.
   void Close();
+  /// Ends every shuffle, which frees what is held; only once nothing is received any more.
+  void EndAll();
   StoreStats stats() const;
   const spill::BlockSource& blocks() const { return options_.blocks; }
 
@@ -149,13 +151,18 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   };
   using ShufflePtr = std::shared_ptr<Shuffle>;
   using Chunks = std::map<uint32_t, std::shared_ptr<const StoredChunk>>;
+  struct Rows {
+    Chunks chunks;
+    std::vector<std::shared_ptr<const spill::SpilledRun>> runs;
+  };
 
   static void AppendPieces(const StoredChunk& chunk, int32_t partition, std::vector<Piece>* pieces);
   static void AppendSpilled(const Shuffle& shuffle, int32_t partition, PartitionContents* contents);
   void Swap(const ShufflePtr& shuffle, const Chunks& chunks, std::shared_ptr<const spill::SpilledRun> run);
   void Fail(const ShufflePtr& shuffle, const arrow::Status& status);
   /// Forgets what a shuffle holds; what is given back is to be freed outside the lock.
-  Chunks EmptyLocked(Shuffle* shuffle);
+  Rows EmptyLocked(Shuffle* shuffle);
+  void EndThose(const std::function<bool(const std::string&)>& named);
   void LookForPressure();
 
   arrow::Result<std::shared_ptr<Shuffle>> FindLocked(const std::string& shuffle_id);

@@ -159,7 +159,7 @@ void DataClient::EndPrefix(const std::string& prefix) {
 }
 
 arrow::Result<std::shared_ptr<Pulled>> DataClient::Fetch(const std::string& address, const std::string& ticket,
-                                                            double timeout_s) {
+                                                         double timeout_s) {
   ARROW_ASSIGN_OR_RAISE(auto client, Connect(address, 0));
   const auto read = [&]() -> arrow::Result<std::shared_ptr<Pulled>> {
     ARROW_ASSIGN_OR_RAISE(auto reader, client->DoGet(WithDeadline(timeout_s), flight::Ticket{ticket}));

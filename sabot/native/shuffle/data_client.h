@@ -46,8 +46,7 @@ class DataClient {
   void Close();
 
   /// Pulls what `ticket` names, whole and audited, or fails: kPeerLost naming the address at the deadline.
-  arrow::Result<std::shared_ptr<Pulled>> Fetch(const std::string& address, const std::string& ticket,
-                                                  double timeout_s);
+  arrow::Result<std::shared_ptr<Pulled>> Fetch(const std::string& address, const std::string& ticket, double timeout_s);
   /// The peer's incarnation.
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 

@@ -23,8 +23,8 @@ arrow::Status WriteAck(flight::FlightMetadataWriter* writer, const Ack& ack) {
 }
 
 /// Rows of a plain writer, whose last message must say how many there were.
-arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
-    flight::FlightMessageReader* reader, const spill::BlockSource& blocks) {
+arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(flight::FlightMessageReader* reader,
+                                                                                const spill::BlockSource& blocks) {
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
   uint64_t row_count = 0;
   while (true) {

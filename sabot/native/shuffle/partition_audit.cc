@@ -85,8 +85,9 @@ class AuditRun : public AwaitedRun {
   bool InPlace(const arrow::RecordBatch& batch, const std::vector<int>& keys, const std::vector<uint64_t>& key_hashes,
                int32_t partition) const {
     if (contents_.layout.by_hash) {
-      return std::ranges::all_of(
-          key_hashes, [&](uint64_t hash) { return rows::PartitionOf(hash, options_.names.num_partitions) == partition; });
+      return std::ranges::all_of(key_hashes, [&](uint64_t hash) {
+        return rows::PartitionOf(hash, options_.names.num_partitions) == partition;
+      });
     }
     if (!contents_.layout.by_column) return true;
     if (keys.size() != 1 || batch.schema()->field(keys[0])->type()->id() != arrow::Type::INT32) return false;
@@ -98,11 +99,11 @@ class AuditRun : public AwaitedRun {
   }
 
   arrow::Status Wrong(const Piece& piece, const std::string& what) const {
-    return MakeStatus(Code::kIntegrity,
-                      "Chunk " + std::to_string(piece.sequence) + " " + what +
-                          " (shuffle=" + options_.names.shuffle_id + ", partition=" + std::to_string(piece.partition) +
-                          ", task=" + std::to_string(piece.attempt.task) + ", attempt=" +
-                          std::to_string(piece.attempt.attempt) + ", agent=" + options_.names.agent + ")");
+    return MakeStatus(
+        Code::kIntegrity,
+        "Chunk " + std::to_string(piece.sequence) + " " + what + " (shuffle=" + options_.names.shuffle_id +
+            ", partition=" + std::to_string(piece.partition) + ", task=" + std::to_string(piece.attempt.task) +
+            ", attempt=" + std::to_string(piece.attempt.attempt) + ", agent=" + options_.names.agent + ")");
   }
 
   const std::span<StoredPart> parts_;  // outlives the run, as the next two: the reader waits for it
@@ -114,8 +115,8 @@ class AuditRun : public AwaitedRun {
 };
 
 std::string FactsOf(const AuditNames& names) {
-  return " (shuffle=" + names.shuffle_id + ", partition=" + std::to_string(names.partition) +
-         ", agent=" + names.agent + ")";
+  return " (shuffle=" + names.shuffle_id + ", partition=" + std::to_string(names.partition) + ", agent=" + names.agent +
+         ")";
 }
 
 }  // namespace

@@ -60,12 +60,20 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Find(const std::
 }
 
 void PublishedStore::DropPrefix(const std::string& prefix) {
+  DropThose([&](const std::string& name) { return IsBelow(name, prefix); });
+}
+
+void PublishedStore::DropAll() {
+  DropThose([](const std::string&) { return true; });
+}
+
+void PublishedStore::DropThose(const std::function<bool(const std::string&)>& named) {
   std::vector<std::shared_ptr<const Published>> freed;  // both are freed outside the lock
   std::vector<std::shared_ptr<spill::SpillGroup>> files;
   {
     std::lock_guard lock(mutex_);
     for (auto entry = parts_.begin(); entry != parts_.end();) {
-      if (!IsBelow(entry->first.first, prefix)) {
+      if (!named(entry->first.first)) {
         ++entry;
         continue;
       }
@@ -74,7 +82,7 @@ void PublishedStore::DropPrefix(const std::string& prefix) {
       entry = parts_.erase(entry);
     }
     for (auto entry = files_.begin(); entry != files_.end();) {
-      if (!IsBelow(entry->first, prefix)) {
+      if (!named(entry->first)) {
         ++entry;
         continue;
       }
@@ -90,7 +98,11 @@ class PublishedStore::Spilling : public spill::SpillJob {
  public:
   Spilling(std::shared_ptr<PublishedStore> store, std::pair<std::string, int64_t> key,
            std::shared_ptr<const Published> part, std::shared_ptr<spill::SpillGroup> files, size_t first, int64_t bytes)
-      : store_(std::move(store)), key_(std::move(key)), part_(std::move(part)), files_(std::move(files)), first_(first) {
+      : store_(std::move(store)),
+        key_(std::move(key)),
+        part_(std::move(part)),
+        files_(std::move(files)),
+        first_(first) {
     for (size_t i = first; i < part_->batches.size() && bytes > 0; ++i) {
       batches_.push_back(part_->batches[i]->in_memory());
       bytes -= RetainedBytes(*batches_.back());

@@ -50,6 +50,7 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
   arrow::Result<std::shared_ptr<const Published>> Find(const std::string& name, int64_t index) const;
   /// Drops what is named `prefix` or lies below "prefix/".
   void DropPrefix(const std::string& prefix);
+  void DropAll();
 
   /// The names published, each with the age of its oldest part in seconds.
   std::vector<std::pair<std::string, double>> NamesWithAge() const;
@@ -68,6 +69,7 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
   };
 
   void Swapped(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part, size_t count);
+  void DropThose(const std::function<bool(const std::string&)>& named);
   void Stuck(const std::string& name, int64_t index);
 
   const Options options_;

@@ -22,7 +22,8 @@ arrow::Status PartitionStream::ReadNext(std::shared_ptr<arrow::RecordBatch>* bat
   while (ahead_.empty()) {
     ARROW_ASSIGN_OR_RAISE(const auto pieces, reader_.Next(SlotUse{}));
     if (pieces.empty()) return arrow::Status::OK();
-    for (const Piece& piece : pieces) std::ranges::copy(CutToSize(piece.rows, batch_bytes_max_), std::back_inserter(ahead_));
+    for (const Piece& piece : pieces)
+      std::ranges::copy(CutToSize(piece.rows, batch_bytes_max_), std::back_inserter(ahead_));
   }
   *batch = std::move(ahead_.front());
   ahead_.pop_front();

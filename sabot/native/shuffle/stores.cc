@@ -28,6 +28,8 @@ arrow::Result<std::unique_ptr<Stores>> Stores::Make(const Options& options) {
 
 void Stores::Stop() {
   if (writer_ != nullptr) writer_->Stop();
+  if (chunks_ != nullptr) chunks_->EndAll();
+  if (published_ != nullptr) published_->DropAll();
   if (space_ != nullptr) space_->RemoveFolders();
 }
 

@@ -31,12 +31,14 @@ class Stores {
   /// kUsage naming a spill folder that cannot be used.
   static arrow::Result<std::unique_ptr<Stores>> Make(const Options& options);
   ~Stores() { Stop(); }
-  /// Ends the spill writer and removes its folders; repeats do nothing.
+  /// Ends the spill writer, frees what is held and removes the folders; repeats do nothing.
   void Stop();
 
   const std::shared_ptr<ChunkStore>& chunks() const { return chunks_; }
   const std::shared_ptr<PublishedStore>& published() const { return published_; }
   spill::SpillWriter* writer() const { return writer_.get(); }  // null where nothing goes to disk
+  /// Waits until nothing more goes to disk; false after `seconds`.
+  bool WaitSpilled(double seconds) const { return writer_ == nullptr || writer_->WaitIdle(seconds); }
   SpillStats spill_stats() const;
 
  private:

@@ -1,5 +1,5 @@
-// A batch that is kept, in memory or on disk, and can be had again either way. Thread-safe: whoever loads it while it is
-// being written to disk gets what is still in memory.
+// A batch that is kept, in memory or on disk, and can be had again either way. Thread-safe: whoever loads it while it
+// is being written to disk gets what is still in memory.
 #pragma once
 
 #include <arrow/record_batch.h>

@@ -22,8 +22,8 @@ struct BlockSource {
 /// The rows of `batch`, which is valid, alone: of a slice only the slice.
 arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyRows(const arrow::RecordBatch& batch, const BlockSource& source);
 
-/// Every buffer of `batch` as it is, looked at no further than its size, so that a stranger's batch may be copied before
-/// it is validated. kIntegrity where its buffers overlap, so that the copy would be larger than what came.
+/// Every buffer of `batch` as it is, looked at no further than its size, so that a stranger's batch may be copied
+/// before it is validated. kIntegrity where its buffers overlap, so that the copy would be larger than what came.
 arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyBuffers(const arrow::RecordBatch& batch,
                                                                const BlockSource& source);
 

@@ -79,8 +79,8 @@ arrow::Result<int64_t> SpillFile::Append(const arrow::Buffer& bytes) {
   ARROW_RETURN_NOT_OK(space_->Reserve(bytes.size()));
   int64_t written = 0;
   while (written < bytes.size()) {
-    const ssize_t count = pwrite(descriptor_, bytes.data() + written, static_cast<size_t>(bytes.size() - written),
-                                 size_ + written);
+    const ssize_t count =
+        pwrite(descriptor_, bytes.data() + written, static_cast<size_t>(bytes.size() - written), size_ + written);
     if (count > 0) {
       written += count;
     } else if (count == 0 || errno != EINTR) {
@@ -149,7 +149,7 @@ void SpillSpace::RemoveStale(const std::string& parent) {
   for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
     if (!entry.path().filename().string().starts_with(kPrefix)) continue;
     const int lock = LockFolder(entry.path().string());
-    if (lock < 0) continue;  // its agent lives
+    if (lock < 0) continue;   // its agent lives
     std::error_code ignored;  // of another user, or gone already
     std::filesystem::remove_all(entry.path(), ignored);
     close(lock);

@@ -1,6 +1,6 @@
 // Where an agent's rows go on disk: a folder of its own in each of the spill folders, and in it at most one file for
-// each shuffle or published name. A folder is locked while its agent lives, so that the next agent to start removes what
-// a killed one has left. Thread-safe.
+// each shuffle or published name. A folder is locked while its agent lives, so that the next agent to start removes
+// what a killed one has left. Thread-safe.
 #pragma once
 
 #include <arrow/buffer.h>

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 namespace sabot::spill {
@@ -29,14 +30,20 @@ void SpillWriter::AddSource(std::weak_ptr<SpillSource> source) {
 void SpillWriter::Wake() {
   std::lock_guard lock(mutex_);
   woken_ = true;
-  changed_.notify_one();
+  changed_.notify_all();
+}
+
+bool SpillWriter::WaitIdle(double seconds) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::duration<double>(seconds),
+                           [this] { return stopping_ || (!woken_ && !busy_); });
 }
 
 void SpillWriter::Stop() {
   {
     std::lock_guard lock(mutex_);
     if (std::exchange(stopping_, true)) return;
-    changed_.notify_one();
+    changed_.notify_all();
   }
   ledger_->RemoveListener(listener_);
   thread_.join();
@@ -46,9 +53,12 @@ void SpillWriter::Loop() {
   while (true) {
     {
       std::unique_lock lock(mutex_);
+      busy_ = false;
+      changed_.notify_all();
       changed_.wait(lock, [this] { return woken_ || stopping_; });
-      woken_ = false;
       if (stopping_) return;
+      woken_ = false;
+      busy_ = true;
     }
     while (ledger_->bytes_to_free() > 0 && SpillOnce()) {
       std::lock_guard lock(mutex_);

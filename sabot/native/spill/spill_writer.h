@@ -45,6 +45,8 @@ class SpillWriter {
   void AddSource(std::weak_ptr<SpillSource> source);
   /// Look again: bytes may be to be freed. Never blocks for longer than it takes to set a flag.
   void Wake();
+  /// Waits until the writer has done all that it was woken for; false after `seconds`.
+  bool WaitIdle(double seconds);
   /// Ends the thread, after the segment that it is writing; repeats do nothing.
   void Stop();
 
@@ -56,9 +58,10 @@ class SpillWriter {
   const std::shared_ptr<memory::Ledger> ledger_;  // shared with what stands on its accounts
   const std::shared_ptr<SpillSpace> space_;       // shared with its files
   int64_t listener_ = 0;
-  std::mutex mutex_;  // guards the three below; a leaf
+  std::mutex mutex_;  // guards all below but the thread; a leaf
   std::condition_variable changed_;
   bool woken_ = false;
+  bool busy_ = false;
   bool stopping_ = false;
   std::vector<std::weak_ptr<SpillSource>> sources_;
   std::thread thread_;  // last: it uses all of the above

@@ -63,9 +63,7 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const std::vector<std::shar
   return sink->Finish();
 }
 
-uint64_t ChecksumOf(const arrow::Buffer& bytes) {
-  return XXH3_64bits(bytes.data(), static_cast<size_t>(bytes.size()));
-}
+uint64_t ChecksumOf(const arrow::Buffer& bytes) { return XXH3_64bits(bytes.data(), static_cast<size_t>(bytes.size())); }
 
 int64_t BytesOf(const arrow::RecordBatch& batch) {
   const auto bytes = arrow::util::ReferencedBufferSize(batch);
@@ -128,7 +126,8 @@ arrow::Status SpilledRun::WriteSegment(const Content& content, size_t first, siz
   for (size_t i = first; i < end; ++i) {
     const RowsToSpill& piece = content.pieces[i];
     if (piece.rows->num_rows() > std::numeric_limits<uint32_t>::max()) {
-      return MakeStatus(Code::kInternal, "More than 2^32 rows of one chunk were to be written to disk. Please report it.");
+      return MakeStatus(Code::kInternal,
+                        "More than 2^32 rows of one chunk were to be written to disk. Please report it.");
     }
     batches.push_back(piece.rows);
     pieces_.push_back({piece.chunk, static_cast<uint32_t>(piece.rows->num_rows())});
@@ -152,7 +151,8 @@ std::pair<uint32_t, uint32_t> SpilledRun::SegmentsOf(uint32_t partition) const {
 
 int64_t SpilledRun::segment_rows(uint32_t segment) const {
   int64_t rows = 0;
-  for (uint32_t i = segments_[segment].first_piece; i < segments_[segment + 1].first_piece; ++i) rows += pieces_[i].rows;
+  for (uint32_t i = segments_[segment].first_piece; i < segments_[segment + 1].first_piece; ++i)
+    rows += pieces_[i].rows;
   return rows;
 }
 
@@ -174,12 +174,12 @@ arrow::Status SpilledRun::Changed(uint32_t segment, const std::string& what) con
   for (const ChunkTag& chunk : ChunksIn(segment)) tasks.insert(chunk.task);
   std::string others;
   for (auto task = std::next(tasks.begin()); task != tasks.end(); ++task) others += " " + std::to_string(*task);
-  return MakeStatus(Code::kIntegrity,
-                    "Rows that were written to disk " + what + ": " + file_->path() + ", byte " +
-                        std::to_string(segments_[segment].offset) +
-                        (others.empty() ? "" : "; rows of further tasks are in it:" + others) + " (shuffle=" + name_ +
-                        ", partition=" + std::to_string(segments_[segment].partition) +
-                        ", task=" + std::to_string(*tasks.begin()) + ", agent=" + agent_ + ")");
+  return MakeStatus(Code::kIntegrity, "Rows that were written to disk " + what + ": " + file_->path() + ", byte " +
+                                          std::to_string(segments_[segment].offset) +
+                                          (others.empty() ? "" : "; rows of further tasks are in it:" + others) +
+                                          " (shuffle=" + name_ +
+                                          ", partition=" + std::to_string(segments_[segment].partition) +
+                                          ", task=" + std::to_string(*tasks.begin()) + ", agent=" + agent_ + ")");
 }
 
 arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> SpilledRun::Decode(std::shared_ptr<arrow::Buffer> bytes,
