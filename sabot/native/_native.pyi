@@ -304,6 +304,7 @@ class NativeSender:
         partitioning: str = "round_robin",
         bounds: RangeBounds | None = None,
         chunk_bytes_max: int = ...,
+        audit: bool = True,
     ) -> None: ...
     def scatter_and_send(
         self, batches: Sequence[pa.RecordBatch], slots: SlotAccount | None = None, timeout_s: float = 300.0
