@@ -61,7 +61,9 @@ arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
   ARROW_ASSIGN_OR_RAISE(const int64_t bytes, arrow::util::ReferencedBufferSize(*chunk.batch));
   if (bytes > kMessageBytesMax) return TooLarge(*chunk.batch, bytes);
   uint64_t checksum = 0;
-  if (options_.checksums) ARROW_ASSIGN_OR_RAISE(checksum, rows::ChecksumBatch(*chunk.batch));
+  if (options_.checksums) {
+    ARROW_ASSIGN_OR_RAISE(checksum, rows::ChecksumBatch(*chunk.batch));
+  }
   const bool local = chunk.owner == options_.my_owner;
   ChunkHeader header = NewHeader();
   header.kind = MessageKind::kChunk;
