@@ -11,7 +11,7 @@ BUILT_FOR_PYARROW: int
 
 # memory
 
-class LedgerPool(pa.MemoryPool):
+class LedgerPool(pa.MemoryPool):  # type: ignore[misc]  # pyarrow has no types
     @property
     def idle_bytes(self) -> int: ...
 
@@ -212,6 +212,7 @@ def scatter(
 def ticket_of(name: str, index: int, *, shuffle: bool = False) -> str: ...
 
 class NativeServer:
+    ledger: Ledger
     def __init__(
         self,
         *,

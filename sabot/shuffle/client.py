@@ -27,7 +27,9 @@ class ShuffleClient:
     A DoPut that breaks goes on where it was over another, until the peer has given no sign of life for `resume_s`.
     """
 
-    def __init__(self, *, stream_timeout_s: float = 30.0, resume_s: float = RESUME_S, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, *, stream_timeout_s: float = 30.0, resume_s: float = RESUME_S, ledger: Ledger | None = None
+    ) -> None:
         self._native = NativeClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s, ledger=ledger)
 
     def fetch_partition(

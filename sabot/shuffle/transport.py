@@ -63,6 +63,7 @@ class ShuffleTransport:
             streams_max=streams_max,
         )
         self.client = ShuffleClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s, ledger=ledger)
+        self.ledger = self.server.native.ledger
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock; by shuffle id
         self._finished: set[str] = set()  # guarded by _lock
