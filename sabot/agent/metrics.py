@@ -74,7 +74,8 @@ class MetricsPage:
                 family = kind(f"sabot_{shown.name}", shown.about, labels=["agent_id"])
                 family.add_metric([agent_id], numbers[key])
                 yield family
-        yield _memory_family(agent_id, numbers["memory_bytes"])
+        if "memory_bytes" in numbers:
+            yield _memory_family(agent_id, numbers["memory_bytes"])
         yield from self._slot_families(agent_id)
         yield from self._operator_families(agent_id)
 

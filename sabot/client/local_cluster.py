@@ -19,7 +19,7 @@ from sabot.client.control import ControlClient
 from sabot.client.session import Session
 from sabot.config import load_config
 from sabot.config.machine import default_memory_bytes_max
-from sabot.errors import PeerLost, UsageError
+from sabot.errors import ConfigError, PeerLost, UsageError
 
 _POLL_S = 0.02
 _CALL_TIMEOUT_S = 5.0
@@ -129,6 +129,9 @@ class LocalCluster:
 
 
 def _memory_of_each(agents: int) -> int | None:
-    """None where the environment says it."""
-    configured = load_config().memory.bytes_max
+    """None where the environment says it, or is at fault, as the agents will report."""
+    try:
+        configured = load_config().memory.bytes_max
+    except ConfigError:
+        return None
     return default_memory_bytes_max(agents) if configured == "auto" else None
