@@ -67,6 +67,13 @@ class SlotsSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySection:
+    """What the agent may hold."""
+
+    bytes_max: int | Literal["auto"] = byte_size_or_auto("auto", 64 * MiB, 1024 * 1024 * 1024 * MiB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleSection:
     """How rows cross the network."""
 
@@ -113,6 +120,7 @@ class Config:
 
     agent: AgentSection = field(default_factory=AgentSection)
     slots: SlotsSection = field(default_factory=SlotsSection)
+    memory: MemorySection = field(default_factory=MemorySection)
     shuffle: ShuffleSection = field(default_factory=ShuffleSection)
     spill: SpillSection = field(default_factory=SpillSection)
     jobs: JobsSection = field(default_factory=JobsSection)
@@ -122,6 +130,7 @@ class Config:
 SECTIONS: dict[str, type[Any]] = {
     "agent": AgentSection,
     "slots": SlotsSection,
+    "memory": MemorySection,
     "shuffle": ShuffleSection,
     "spill": SpillSection,
     "jobs": JobsSection,
@@ -132,7 +141,7 @@ KEYS: dict[str, Key] = {
     for section, kind in SECTIONS.items()
     for item in dataclasses.fields(kind)
 }
-FLAGS = {"agent.id": "agent-id", "slots.count": "slots"}
+FLAGS = {"agent.id": "agent-id", "slots.count": "slots", "memory.bytes_max": "memory"}
 """Flags that are not named as their key without `agent.`."""
 
 

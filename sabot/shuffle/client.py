@@ -80,6 +80,7 @@ class ShuffleClient:
         schema: pa.Schema | None = None,
         partitioning: Partitioning = _BY_NUMBER,
         chunk_bytes_max: int = 4 << 20,
+        audit: bool = True,
     ) -> NativeSender:
         """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go."""
         return NativeSender(
@@ -97,6 +98,7 @@ class ShuffleClient:
             partitioning=partitioning.name,
             bounds=bounds_of(partitioning),
             chunk_bytes_max=chunk_bytes_max,
+            audit=audit,
         )
 
     def end_shuffle(self, shuffle_id: str) -> None:

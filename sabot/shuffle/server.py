@@ -31,8 +31,8 @@ class ShuffleServer:
     """Listens from construction to `close()`; port 0 means any free one.
 
     A connection over which nothing has gone for `stream_idle_s` is cut; with `streams_max` streams open another one is
-    refused: LimitReached. What does not fit into the `ledger`'s limit goes to files in `spill_dirs`, where there are any, of
-    at most `spill_bytes_max` bytes in all (0: what the disks have).
+    refused: LimitReached. What does not fit into the `ledger`'s limit goes to files in `spill_dirs`, where there are
+    any, of at most `spill_bytes_max` bytes in all (0: what the disks have).
     """
 
     def __init__(
@@ -137,7 +137,8 @@ class ShuffleServer:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
 
         Rows that are on disk are loaded as they are read; what is wrong with them is raised then, before the last of
-        them are given. With a processor these are its results. A partition that nobody sent to is empty, with the senders' schema.
+        them are given. With a processor these are its results. A partition that nobody sent to is empty, with the
+        senders' schema.
         """
         deadline = time.monotonic() + timeout_s
         self._check_ours(shuffle_id, partition_id)

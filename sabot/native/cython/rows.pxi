@@ -45,6 +45,7 @@ cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil
         int32_t num_partitions
         vector[int32_t] owner_of
         int sum_column
+        cbool content_sums
         int64_t first_row
         int64_t chunk_bytes_max
         CMemoryPool* pool

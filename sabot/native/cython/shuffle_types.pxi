@@ -176,6 +176,7 @@ cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuff
         int32_t my_owner
         CLayout layout
         shared_ptr[CSchema] schema
+        cbool checksums
 
     cdef cppclass CAttemptSender "sabot::shuffle::AttemptSender":
         CStatus Send(const vector[ScatteredChunk]& chunks)

@@ -42,9 +42,10 @@ Ranking RankPartitions(const ScatterOptions& options) {
 class BlockHasher {
  public:
   BlockHasher(const arrow::RecordBatch& batch, const ScatterOptions& options)
-      : sum_is_key_(options.key_columns.size() == 1 && options.key_columns[0] == options.sum_column) {
+      : sum_is_key_(options.content_sums && options.key_columns.size() == 1 &&
+                    options.key_columns[0] == options.sum_column) {
     for (const int column : options.key_columns) keys_.emplace_back(*batch.column_data(column));
-    if (batch.num_columns() > 0) sums_.emplace_back(*batch.column_data(options.sum_column));
+    if (options.content_sums && batch.num_columns() > 0) sums_.emplace_back(*batch.column_data(options.sum_column));
     for (auto* spans : {&keys_, &sums_}) {
       for (const auto& span : *spans) starts_.push_back(span.offset);
     }
