@@ -62,6 +62,8 @@ class Task:
     inputs: tuple[InputAttempts, ...]
     cancelled: threading.Event
     workers: WorkerPool | None = None
+    epoch: int = 0
+    partitions: frozenset[int] | None = None  # a replay sends only these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,8 @@ class TaskRunner:
                     attempt=task.attempt,
                     keys=stage.output.keys if isinstance(stage.output, HashShuffle) else (),
                     partitioning="hash" if by_hash else "round_robin",
+                    partitions=task.partitions,
+                    epoch=task.epoch,
                 )
                 return ShuffleOutput(
                     writer,
@@ -172,7 +176,9 @@ class TaskRunner:
                     agent_id=self._agent_id,
                 )
             case WriteOutput():
-                return FileWriter(stage.output, calls, stage.schema, job_id=job_id, task=task.task)
+                return FileWriter(
+                    stage.output, calls, stage.schema, job_id=job_id, task=task.task, attempt=task.attempt
+                )
 
     def _steps(
         self, stage: Stage, given: TaskInput, calls: SlotCalls, workers: WorkerPool | None

@@ -110,6 +110,11 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
     return MakeStatus(Code::kCancelled, "Shuffle " + shuffle_id + " was ended while it was being sent.");
   }
   std::shared_ptr<PeerLink>& link = links_[{shuffle_id, address}];
+  if (link != nullptr && link->failed()) {
+    link->Stop();  // another attempt may find its peer again
+    ForgetEndedLocked();
+    ending_.push_back(std::move(link));
+  }
   if (link == nullptr) {
     PeerLink::Options options;
     options.peer = address;

@@ -177,6 +177,7 @@ void PeerLink::Fail(const arrow::Status& status) {
   {
     std::lock_guard lock(mutex_);
     if (failure_.ok()) failure_ = status;
+    failed_.store(true, std::memory_order_release);
     lost = window_.Clear();
   }
   for (const Outgoing& message : lost) message.listener->Undelivered(options_.peer, status);

@@ -1,6 +1,6 @@
 // The outbox of one peer for one shuffle, and the thread that empties it over Flight DoPut. Enqueue never waits; the
 // thread waits for the peer, with a deadline on every stream. A broken stream is resumed: what was not acknowledged is
-// sent again. A link that has failed stays failed.
+// sent again. A link that has failed stays failed; its DataClient makes another one for the next attempt.
 #pragma once
 
 #include <arrow/flight/client.h>
@@ -46,6 +46,8 @@ class PeerLink {
   void Enqueue(Outgoing message);
   /// Asks the thread to end: what is queued is undelivered. Returns at once.
   void Stop();
+  /// True once it has given up on its peer: what is queued is undelivered, now and later.
+  bool failed() const { return failed_.load(std::memory_order_acquire); }  // pairs with the release in Fail
   /// True once the thread has ended after Stop, so that destruction does not wait.
   bool ended() const { return ended_.load(std::memory_order_acquire); }  // pairs with the release at the end of Loop
 
@@ -90,6 +92,7 @@ class PeerLink {
   bool broken_ = false;             // the last trouble was the way there, not what the peer said
   Clock::time_point alive_at_;      // when the peer last answered, or was first needed
   int retries_ = 0;                 // since then
+  std::atomic<bool> failed_{false};
   std::atomic<bool> ended_{false};
   std::jthread thread_;  // last: it uses all of the above
 };
