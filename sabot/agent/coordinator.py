@@ -13,7 +13,7 @@ from enum import Enum
 
 from sabot.agent import job_events as ev
 from sabot.agent.job_stages import Ended, JobStages, choose_partitions
-from sabot.agent.task_failures import is_lost, is_retried, is_wrong, named, shuffle_of, with_history
+from sabot.agent.task_failures import as_lost, is_ended, is_lost, is_retried, is_wrong, named, shuffle_of, with_history
 from sabot.dataflow.stage import JobPlan, WriteOutput
 from sabot.errors import JobCancelled, PeerLost
 from sabot.wire.agent_pb2 import Failure, JobFinished, StageProgress
@@ -120,13 +120,21 @@ class Coordinator:
                 commands = self._advance()
             case ev.FolderPublished():
                 commands = self._finish()
-            case ev.PrepareFailed(agent=agent, failure=failure) | ev.ReownFailed(agent=agent, failure=failure):
-                commands = []
-                if agent not in self._stages.table.lost:
-                    commands = self._on_agent_lost(agent, failure) if is_lost(failure) else self._fail(failure)
+            case ev.PrepareFailed(agent=agent, failure=failure):
+                commands = self._on_refusal(agent, failure)
+            case ev.ReownFailed(agent=agent, epoch=epoch, failure=failure) if epoch == self._stages.table.epoch:
+                commands = self._on_refusal(agent, failure)
             case _:
                 commands = []  # an answer that was overtaken
         return commands
+
+    def _on_refusal(self, agent: int, failure: Failure) -> list[ev.Command]:
+        """The agent did not do what every agent of the job must do."""
+        if agent in self._stages.table.lost:
+            return []
+        if is_lost(failure) or is_ended(failure):
+            return self._on_agent_lost(agent, failure)
+        return self._fail(failure)
 
     def _prepare(self) -> list[ev.Command]:
         self._phase = _Phase.PREPARING
@@ -154,7 +162,7 @@ class Coordinator:
         if agent in self._stages.table.lost:
             return []
         if len(self._stages.table.living) == 1 or self._phase is _Phase.NEW:
-            return self._fail(failure)
+            return self._fail(as_lost(failure, self._agents[agent]))
         commands = self._cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
             commands += self._cancel(self._stages.find_work())
@@ -188,6 +196,8 @@ class Coordinator:
         running = run.running(event.task, event.attempt)
         if running is None:
             return []
+        if is_ended(event.failure):
+            return self._on_agent_lost(event.agent, event.failure)
         failure = named(event.failure, self._agents)
         wrong_again = is_wrong(failure) and run.note_integrity_failure(event.task) > 1
         if wrong_again or not is_retried(failure):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sabot.errors import PeerLost, PeerRefused, SabotError, ShuffleIntegrityError
+from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError, ShuffleIntegrityError
 from sabot.wire.agent_pb2 import Failure
 from sabot.wire.failure import from_failure, to_failure
 from sabot.wire.member import Member
@@ -13,6 +13,25 @@ from sabot.wire.member import Member
 def is_lost(failure: Failure) -> bool:
     """An agent did not answer, or rows that it should hold are missing."""
     return _is(failure, PeerLost)
+
+
+def is_ended(failure: Failure) -> bool:
+    """The agent has ended a job that goes on: it took the coordinator for lost, and has nothing of the job any more."""
+    return _is(failure, JobCancelled)
+
+
+def as_lost(failure: Failure, agent: Member) -> Failure:
+    """The failure as what it means for the job: nobody has cancelled it."""
+    if not is_ended(failure):
+        return failure
+    return to_failure(
+        PeerLost(
+            f"agent {agent.agent_id} at {agent.control_address} has ended the job by itself, since it missed the "
+            f"coordinator for too long, and no other agent is left ({failure.message}); run the job again",
+            agent=agent.agent_id,
+            address=agent.control_address,
+        )
+    )
 
 
 def is_wrong(failure: Failure) -> bool:

@@ -18,7 +18,7 @@ from sabot.dataflow.stage import (
     ShuffleInput,
     WriteOutput,
 )
-from sabot.errors import PeerLost, PeerRefused, ShuffleIntegrityError
+from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure
 
 from .job_world import JOB_ID, group_plan, join_plan, kinds, make_coordinator, member, scan, stage
@@ -237,6 +237,41 @@ def test_agent_lost_while_it_prepares_costs_the_job_its_slots_only() -> None:
     job.tell(ev.PrepareFailed(agent=1, failure=to_failure(PeerLost("gone", agent="agent-1"))))
     job.check()
     assert {command.agent for command in job.started(0)} == {0, 2}
+
+
+@pytest.mark.parametrize("kind", [JobCancelled, PeerLost])
+def test_agent_that_does_not_take_the_new_table_is_given_up_too(kind: type) -> None:
+    job = Job(group_plan(5, 6, 7), 4)
+    job.go_on(ev.StartTask, stage_id=1)
+    job.kill(3)
+    job.waiting = [one for one in job.waiting if getattr(one, "agent", 0) != 2]
+    job.agents.dead.add(2)
+    job.tell(ev.ReownFailed(agent=2, epoch=1, failure=to_failure(kind("has ended on agent agent-2"))))
+    job.check()
+    assert job.coordinator.living == (0, 1)
+
+
+def test_refusal_of_a_table_that_is_overtaken_is_no_failure() -> None:
+    job = Job(group_plan(5, 6, 7), 4)
+    job.go_on(ev.StartTask, stage_id=1)
+    job.kill(3)
+    job.kill(2)
+    overtaken = to_failure(PeerRefused("the owner table of epoch 1 came after that of epoch 2"))
+    assert job.tell(ev.ReownFailed(agent=1, epoch=1, failure=overtaken)) == []
+    job.check()
+
+
+def test_agent_that_has_ended_the_job_by_itself_is_lost_and_nobody_cancelled() -> None:
+    job = Job(group_plan(5, 6), 2)
+    job.go_on(ev.StartTask)
+    job.waiting.sort(key=lambda one: getattr(one, "agent", 0) != 1)
+    job.agents.dead.add(1)
+    job.tell(failing(job, JobCancelled("job has ended on agent agent-1")))
+    job.check()
+    alone = Job(group_plan(5), 1)
+    alone.go_on(ev.StartTask)
+    commands = alone.tell(failing(alone, JobCancelled("job has ended on agent agent-0")))
+    assert isinstance(commands[-1], ev.Fail) and isinstance(from_failure(commands[-1].failure), PeerLost)
 
 
 def test_last_agent_lost_ends_the_job() -> None:
