@@ -28,7 +28,9 @@ cdef extern from *:
 BUILT_FOR_PYARROW = sabot_pyarrow_major
 
 include "status.pxi"
+include "memory.pxi"
 include "slots.pxi"
 include "plans.pxi"
 include "rows.pxi"
 include "shuffle.pxi"
+include "state_machines.pxi"
