@@ -69,8 +69,11 @@ def await_confirmation(
 class AttemptWriter:
     """Rows of one attempt on their way. Thread-safe; `write` blocks its caller, never a slot."""
 
-    def __init__(self, sender: NativeSender, *, shuffle_id: str, slots: SlotAccount | None) -> None:
+    def __init__(
+        self, sender: NativeSender, *, shuffle_id: str, slots: SlotAccount | None, await_disk: Callable[[float], None]
+    ) -> None:
         self._sender = sender
+        self._await_disk = await_disk
         self._shuffle_id = shuffle_id
         self._slots = slots
 
@@ -79,6 +82,7 @@ class AttemptWriter:
         has come to it within `timeout_s`; then nothing of these rows is sent, and they may be given again.
         """
         if batches:
+            self._await_disk(timeout_s)
             self._sender.scatter_and_send(batches, self._slots, timeout_s)
 
     def finish(self, *, timeout_s: float, check: Callable[[], None] | None = None) -> AttemptSummary:

@@ -221,6 +221,12 @@ class ShuffleServer:
                 del self._partitions_of[known], self._owners_of[known], self._schema_of[known], self._slots_of[known]
                 del self._tables_of[known]
 
+    def await_disk(self, timeout_s: float) -> None:
+        """Lets what is being written to disk make room before more rows come; at once in a slot, which never waits."""
+        if not self.native.ledger.above_high_water or (self._slot_pool and self._slot_pool.on_slot_thread()):
+            return
+        self.native.wait_spilled(timeout_s)
+
     def num_partitions(self, shuffle_id: str) -> int:
         """How many partitions an open shuffle has; UsageError where it is not open here."""
         if shuffle_id not in self._partitions_of:

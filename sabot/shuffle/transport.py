@@ -131,7 +131,8 @@ class ShuffleTransport:
     def send_partition(
         self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch, target_agent: str | None = None
     ) -> None:
-        """Queues rows for the partition's owner, or for `target_agent`; never waits for a peer.
+        """Queues rows for the partition's owner, or for `target_agent`; never waits for a peer, but for the disk where
+        memory is full.
 
         What goes wrong on the way is raised by the next call for this shuffle.
         """
@@ -149,6 +150,7 @@ class ShuffleTransport:
         sum_column = owners.index(self.address) % max(1, batch.num_columns)
         sender = self._sender(shuffle_id)
         for piece in _cut(batch, self._chunk_bytes_max):
+            self.server.await_disk(self._stream_timeout_s)
             sender.send(piece, partition_id, owner, sum_column)
 
     def send_rows(
@@ -166,6 +168,7 @@ class ShuffleTransport:
         sender = self._sender(shuffle_id, rows.schema)
         batches = [rows] if isinstance(rows, pa.RecordBatch) else rows.to_batches()
         if batches:
+            self.server.await_disk(timeout_s)
             sender.scatter_and_send(batches, self.server.slots(shuffle_id), timeout_s)
 
     def finish_shuffle(self, shuffle_id: str, *, timeout_s: float | None = None) -> None:
@@ -281,7 +284,9 @@ class ShuffleTransport:
             partitioning=partitioning,
             chunk_bytes_max=self._chunk_bytes_max,
         )
-        return AttemptWriter(sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id))
+        return AttemptWriter(
+            sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id), await_disk=self.server.await_disk
+        )
 
     def read_partition(
         self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0
