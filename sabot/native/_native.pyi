@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -175,6 +175,10 @@ def mix(key_hash: int, value_hash: int) -> int: ...
 def partition_of(hashes: pa.UInt64Array, num_partitions: int) -> pa.Int32Array: ...
 def content_sum(batch: pa.RecordBatch, key_columns: Sequence[str], column: int) -> int: ...
 def checksum_batch(batch: pa.RecordBatch) -> int: ...
+
+class RangeBounds:
+    def __init__(self, boundaries: pa.RecordBatch, orders: Sequence[tuple[bool, bool]]) -> None: ...
+
 def scatter(
     batches: Sequence[pa.RecordBatch],
     key_columns: Sequence[str],
@@ -182,8 +186,9 @@ def scatter(
     owner_of: Sequence[int],
     sum_column: int,
     chunk_bytes_max: int,
-    partitioning: Literal["hash", "round_robin"] = "hash",
+    partitioning: str = "hash",
     first_row: int = 0,
+    bounds: RangeBounds | None = None,
 ) -> list[tuple[int, pa.RecordBatch, list[tuple[int, int, int]]]]: ...
 
 # shuffle
@@ -265,8 +270,8 @@ class NativeSender:
         num_partitions: int,
         schema: pa.Schema | None = None,
         keys: Sequence[str] = (),
-        by_hash: bool = False,
-        round_robin: bool = False,
+        partitioning: str = "round_robin",
+        bounds: RangeBounds | None = None,
         chunk_bytes_max: int = ...,
     ) -> None: ...
     def scatter_and_send(

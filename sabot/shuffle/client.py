@@ -9,8 +9,10 @@ from types import TracebackType
 import pyarrow as pa
 
 from sabot.native._native import NativeClient, NativeSender, NativeServer, ticket_of
+from sabot.shuffle.partitioning import Partitioning, RoundRobinPartitioning, bounds_of
 
 RESUME_S = 2.0
+_BY_NUMBER = RoundRobinPartitioning()  # also for senders that name each partition themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +59,7 @@ class ShuffleClient:
         server: NativeServer | None = None,
         my_owner: int = -1,
         schema: pa.Schema | None = None,
-        keys: Sequence[str] = (),
-        by_hash: bool = False,
-        round_robin: bool = False,
+        partitioning: Partitioning = _BY_NUMBER,
         chunk_bytes_max: int = 4 << 20,
     ) -> NativeSender:
         """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go."""
@@ -74,9 +74,9 @@ class ShuffleClient:
             my_owner=my_owner,
             num_partitions=num_partitions,
             schema=schema,
-            keys=list(keys),
-            by_hash=by_hash,
-            round_robin=round_robin,
+            keys=partitioning.keys,
+            partitioning=partitioning.name,
+            bounds=bounds_of(partitioning),
             chunk_bytes_max=chunk_bytes_max,
         )
 

@@ -28,12 +28,14 @@ class Header:
     extents: tuple[tuple[int, int, int], ...] = ()
     keys: tuple[int, ...] = ()
     by_hash: bool = False
+    by_column: bool = False
 
     def encode(self) -> bytes:
         name = self.shuffle_id.encode()
+        flags = 1 | self.by_hash << 1 | self.by_column << 2
         fixed = FIXED.pack(
-            b"SBTC", 1, self.kind, 1 | (2 if self.by_hash else 0), self.incarnation, self.checksum, self.epoch,
-            self.task, self.attempt, self.sequence, len(self.extents), len(self.keys), len(name),
+            b"SBTC", 1, self.kind, flags, self.incarnation, self.checksum, self.epoch, self.task, self.attempt,
+            self.sequence, len(self.extents), len(self.keys), len(name),
         )  # fmt: skip
         extents = b"".join(struct.pack("<IQQ", *extent) for extent in self.extents)
         return fixed + extents + struct.pack(f"<{len(self.keys)}H", *self.keys) + name

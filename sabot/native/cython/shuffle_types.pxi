@@ -14,6 +14,7 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
 
     cdef cppclass CLayout "sabot::shuffle::Layout":
         cbool by_hash
+        cbool by_column
         vector[uint16_t] key_columns
 
     cdef cppclass CBookOptions "sabot::shuffle::Bookkeeping::Options":
