@@ -10,9 +10,9 @@ from typing import Any, TypedDict
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import NativeSender, SlotPool, ticket_of
+from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
 from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation
-from sabot.shuffle.client import RESUME_S, PingReply, ShuffleClient
+from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
 from sabot.shuffle.partitioning import Partitioning, check_columns
 from sabot.shuffle.processor import Processor
 from sabot.shuffle.receipts import PartitionRead, Published
@@ -25,6 +25,8 @@ class TransportLimits(TypedDict, total=False):
     open_wait_s: float
     stream_timeout_s: float
     resume_s: float
+    streams_per_peer: int
+    compression: Compression
     chunk_bytes_max: int
     stream_idle_s: float
     streams_max: int
@@ -41,9 +43,12 @@ class ShuffleTransport:
         advertise_host: str | None = None,
         incarnation: int | None = None,
         slot_pool: SlotPool | None = None,
+        ledger: Ledger | None = None,
         open_wait_s: float = 10.0,
         stream_timeout_s: float = 30.0,
         resume_s: float = RESUME_S,
+        streams_per_peer: int = STREAMS_PER_PEER,
+        compression: Compression = "none",
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
         stream_idle_s: float = STREAM_IDLE_S,
         streams_max: int = STREAMS_MAX,
@@ -56,12 +61,19 @@ class ShuffleTransport:
             advertise_host=advertise_host,
             incarnation=incarnation,
             slot_pool=slot_pool,
+            ledger=ledger,
             open_wait_s=open_wait_s,
             chunk_bytes_max=chunk_bytes_max,
             stream_idle_s=stream_idle_s,
             streams_max=streams_max,
         )
-        self.client = ShuffleClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s)
+        self.client = ShuffleClient(
+            stream_timeout_s=stream_timeout_s,
+            resume_s=resume_s,
+            streams_per_peer=streams_per_peer,
+            compression=compression,
+            ledger=ledger,
+        )
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock, as the next two; by shuffle id
         self._partitionings: dict[str, Partitioning] = {}

@@ -41,6 +41,26 @@ class Header:
         return fixed + extents + struct.pack(f"<{len(self.keys)}H", *self.keys) + name
 
 
+def decode_header(metadata: bytes) -> Header:
+    magic, version, kind, flags, incarnation, checksum, epoch, task, attempt, sequence, extents, keys, name = (
+        FIXED.unpack_from(metadata)
+    )
+    assert (magic, version) == (b"SBTC", 1)
+    start = FIXED.size
+    pieces = tuple(struct.unpack_from("<IQQ", metadata, start + 20 * i) for i in range(extents))
+    start += 20 * extents
+    return Header(
+        shuffle_id=metadata[start + 2 * keys : start + 2 * keys + name].decode(),
+        kind=kind, by_hash=bool(flags & 2), incarnation=incarnation, checksum=checksum, epoch=epoch, task=task,
+        attempt=attempt, sequence=sequence, extents=pieces, keys=struct.unpack_from(f"<{keys}H", metadata, start),
+    )  # fmt: skip
+
+
+def encode_ack(header: Header, code: int = 0) -> bytes:
+    """The acknowledgement of the message with this header."""
+    return struct.pack("<4sHBBiIIIH", b"SBTA", 1, header.kind, 0, code, header.task, header.attempt, header.sequence, 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ack:
     kind: int

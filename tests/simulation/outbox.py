@@ -53,7 +53,7 @@ class Outbox:
         clock = self._agent.world.clock
         if self._failure is not None or (self._retries and self._stream is None):
             return
-        if self._stream is not None and not self._window.unacknowledged and clock.now_s - self._used_s > IDLE_S:
+        if self._stream is not None and not self._window.unacknowledged() and clock.now_s - self._used_s > IDLE_S:
             self._stream.forget()
             self._stream = None
         while (header := self._window.write()) is not None:
@@ -62,7 +62,7 @@ class Outbox:
             self._used_s = clock.now_s
             assert self._stream is not None
             self._stream.write(header, self._rows[header][0])
-        self._agent.world.checks.window(self._window.unacknowledged, WINDOW_CHUNKS)
+        self._agent.world.checks.window(self._window.unacknowledged(), WINDOW_CHUNKS)
 
     def _open(self) -> None:
         if self._retries == 0:

@@ -101,13 +101,13 @@ def test_guard_that_is_off_is_seen(guards: Guards, odds: Odds | None) -> None:
 
 
 class _ForgetfulWindow(SendWindowMachine):
-    def rewind(self) -> None:
+    def rewind(self, stream: int = 0) -> None:
         """Does not send again what a broken stream may have lost."""
 
 
 class _WideWindow(SendWindowMachine):
-    def __init__(self, peer: str, chunks: int) -> None:
-        super().__init__(peer, chunks + 1)
+    def __init__(self, peer: str, chunks: int, *, streams: int = 1) -> None:
+        super().__init__(peer, chunks + 1, streams=streams)
 
 
 @pytest.mark.parametrize("window", [_ForgetfulWindow, _WideWindow])

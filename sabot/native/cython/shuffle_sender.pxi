@@ -12,7 +12,7 @@ cdef class NativeSender:
 
     def __init__(self, NativeClient client, NativeServer server, *, str shuffle_id, uint64_t incarnation, int task,
                  int attempt, owners, int my_owner, int num_partitions, schema=None, keys=(),
-                 str partitioning="round_robin", RangeBounds bounds=None, int64_t chunk_bytes_max=4 << 20):
+                 str partitioning="round_robin", RangeBounds bounds=None, int64_t chunk_bytes_max=4 << 20, bint audit=True):
         cdef CSenderOptions options
         options.shuffle_id = _bytes(shuffle_id)
         options.incarnation = incarnation
@@ -30,6 +30,8 @@ cdef class NativeSender:
         if schema is not None:
             options.schema = pyarrow_unwrap_schema(schema)
             self.scatter.sum_column = task % max(1, len(schema))
+        options.checksums = audit
+        self.scatter.content_sums = audit
         self.scatter.partitioning = _partitioning_of(partitioning)
         if bounds is not None:
             self.scatter.bounds = bounds.bounds
@@ -38,6 +40,7 @@ cdef class NativeSender:
             self.scatter.owner_of.push_back(partition % len(owners))
         self.scatter.first_row = task
         self.scatter.chunk_bytes_max = chunk_bytes_max
+        self.scatter.pool = memory_in_use()
         self.schema = schema
         self.server = server
         self.client = client

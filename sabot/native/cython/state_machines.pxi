@@ -51,12 +51,12 @@ cdef extern from "sabot/native/shuffle/send_window.h" namespace "sabot::shuffle"
         CAck awaited
 
     cdef cppclass CSendWindow "sabot::shuffle::SendWindow":
-        CSendWindow(string peer, size_t chunks)
+        CSendWindow(string peer, size_t streams, size_t chunks)
         void Add(COutgoing message)
-        const COutgoing* Write()
-        CResult[COutgoing] Acknowledge(const CAck& ack)
-        void Rewind()
-        size_t unacknowledged()
+        shared_ptr[const COutgoing] Write(size_t stream)
+        CResult[shared_ptr[const COutgoing]] Acknowledge(size_t stream, const CAck& ack)
+        void Rewind(size_t stream)
+        size_t unacknowledged(size_t stream)
         cbool empty()
 
 HeaderFields = _namedtuple(
@@ -166,8 +166,8 @@ cdef class SendWindowMachine:
 
     cdef unique_ptr[CSendWindow] window
 
-    def __init__(self, str peer, size_t chunks):
-        self.window.reset(new CSendWindow(_bytes(peer), chunks))
+    def __init__(self, str peer, size_t chunks, *, size_t streams=1):
+        self.window.reset(new CSendWindow(_bytes(peer), streams, chunks))
 
     def add(self, bytes data):
         cdef COutgoing message
@@ -175,25 +175,24 @@ cdef class SendWindowMachine:
         message.awaited = CAckFor(_header_of(data))
         self.window.get().Add(message)
 
-    def write(self):
-        """The header of the next message to be written, or None."""
-        cdef const COutgoing* message = self.window.get().Write()
-        return None if message == NULL else <bytes>message.header
+    def write(self, size_t stream=0):
+        """The header of the next message that `stream` is to write, or None."""
+        cdef shared_ptr[const COutgoing] message = self.window.get().Write(stream)
+        return None if message.get() == NULL else <bytes>message.get().header
 
-    def acknowledge(self, bytes data):
-        """The header of the message that `data` acknowledges."""
+    def acknowledge(self, bytes data, size_t stream=0):
+        """The header of the message that `data`, come over `stream`, acknowledges."""
         cdef CResult[CAck] ack = CDecodeAck(data)
         check(ack.status())
-        cdef CResult[COutgoing] answered = self.window.get().Acknowledge(deref(ack))
+        cdef CResult[shared_ptr[const COutgoing]] answered = self.window.get().Acknowledge(stream, deref(ack))
         check(answered.status())
-        return <bytes>deref(answered).header
+        return <bytes>deref(answered).get().header
 
-    def rewind(self):
-        self.window.get().Rewind()
+    def rewind(self, size_t stream=0):
+        self.window.get().Rewind(stream)
 
-    @property
-    def unacknowledged(self):
-        return self.window.get().unacknowledged()
+    def unacknowledged(self, size_t stream=0):
+        return self.window.get().unacknowledged(stream)
 
     @property
     def empty(self):

@@ -23,7 +23,6 @@ void FindRanges(const std::vector<Key>& bounds, const std::vector<Key>& keys, in
   }
 }
 
-
 }  // namespace
 
 arrow::Result<std::shared_ptr<const RangeBounds>> RangeBounds::Make(const arrow::RecordBatch& boundaries,
@@ -48,9 +47,7 @@ arrow::Result<std::shared_ptr<const RangeBounds>> RangeBounds::Make(const arrow:
     bounds->texts_ = bounds->TextsOf(boundaries, columns, 0, rows);
   }
   if (std::ranges::is_sorted(bounds->numbers_) && std::ranges::is_sorted(bounds->texts_)) return bounds;
-  return MakeStatus(
-      Code::kUsage,
-      "The boundaries of ranges are not in the order of the sort keys: sort them.");
+  return MakeStatus(Code::kUsage, "The boundaries of ranges are not in the order of the sort keys: sort them.");
 }
 
 int32_t RangeBounds::range_count() const {

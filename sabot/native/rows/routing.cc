@@ -42,9 +42,10 @@ Ranking RankPartitions(const ScatterOptions& options) {
 class BlockHasher {
  public:
   BlockHasher(const arrow::RecordBatch& batch, const ScatterOptions& options)
-      : sum_is_key_(options.key_columns.size() == 1 && options.key_columns[0] == options.sum_column) {
+      : sum_is_key_(options.content_sums && options.key_columns.size() == 1 &&
+                    options.key_columns[0] == options.sum_column) {
     for (const int column : options.key_columns) keys_.emplace_back(*batch.column_data(column));
-    if (batch.num_columns() > 0) sums_.emplace_back(*batch.column_data(options.sum_column));
+    if (options.content_sums && batch.num_columns() > 0) sums_.emplace_back(*batch.column_data(options.sum_column));
     for (auto* spans : {&keys_, &sums_}) {
       for (const auto& span : *spans) starts_.push_back(span.offset);
     }
@@ -183,12 +184,13 @@ void PlaceRows(const Ranking& ranking, std::span<uint32_t> rows, std::span<const
 
 arrow::Result<Routing> RouteRows(const Batches& batches, const ScatterOptions& options, int64_t chunk_rows_max) {
   Routing routing;
+  routing.pool = options.pool;
   for (const auto& batch : batches) routing.rows += batch->num_rows();
   const auto rows = static_cast<size_t>(routing.rows);
   ARROW_ASSIGN_OR_RAISE(std::unique_ptr<arrow::Buffer> rank_buffer,
-                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint32_t))));
+                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint32_t)), options.pool));
   ARROW_ASSIGN_OR_RAISE(const auto mix_buffer,
-                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint64_t))));
+                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint64_t)), options.pool));
   const std::span<uint32_t> ranks(reinterpret_cast<uint32_t*>(rank_buffer->mutable_data()), rows);
   const std::span<uint64_t> mixes(reinterpret_cast<uint64_t*>(mix_buffer->mutable_data()), rows);
 
