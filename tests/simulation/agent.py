@@ -163,7 +163,7 @@ class Agent:
     # Rows
 
     def outbox(self, shuffle: str, address: str) -> Outbox:
-        return self.outboxes.setdefault((shuffle, address), Outbox(self, address))
+        return self.outboxes.setdefault((shuffle, address), Outbox(self, address, self.world.streams_per_peer))
 
     def publish(self, held: HeldJob, partition: int, rows: Rows) -> None:
         self.results[held.plan.job_id, partition] = rows

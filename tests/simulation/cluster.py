@@ -58,6 +58,7 @@ class Cluster:
         self.fired: set[str] = set()
         self._trace = trace
         count = self.rng.randint(2, 5)
+        self.streams_per_peer = self.rng.randint(1, 3)
         self.odds = draw_odds(self.rng) if odds is None else odds
         self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
         self._faults_end_s = 0.0
