@@ -16,6 +16,7 @@ HAPPENINGS = (
     "chunk stored",
     "chunk acknowledged",
     "manifest confirmed",
+    "reowned",
     "task done",
     "committed",
     "partition read",

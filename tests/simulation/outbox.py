@@ -47,6 +47,10 @@ class Outbox:
         self._failure: SabotError | None = None
         self._alive_s = 0.0
 
+    @property
+    def failed(self) -> bool:
+        return self._failure is not None
+
     def add(self, header: bytes, rows: Rows, listener: Listener) -> None:
         if self._failure is not None:
             listener.undelivered(self._failure)
