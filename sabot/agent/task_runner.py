@@ -13,6 +13,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from sabot.agent.memory_limit import typed
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.task_input import InputAttempts, TaskInput
 from sabot.agent.task_output import FileWriter, ResultPublisher, ShuffleOutput, TaskOutput, conform
@@ -96,6 +97,7 @@ class TaskRunner:
         """Workers for the job's functions, where it has any; they are to be closed with the job."""
         if not plan.needs_workers:
             return None
+        self._transport.ledger.measure(self._slots.nursery_pid)
         return self._slots.worker_pool(
             limits=WorkerLimits(memory_bytes_max=self._limits.worker_memory_bytes),
             py_modules=plan.py_modules,
@@ -108,7 +110,7 @@ class TaskRunner:
         try:
             return self._run(task)
         except BaseException as error:
-            told: BaseException = error
+            told = typed(error)
             if task.cancelled.is_set():
                 told = JobCancelled(f"job {task.plan.job_id} was cancelled", job=task.plan.job_id)
             told.add_note(f"agent={self._agent_id} stage={task.stage.stage_id} ({task.stage.label}) task={task.task}")

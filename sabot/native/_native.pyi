@@ -12,7 +12,7 @@ BUILT_FOR_PYARROW: int
 
 # memory
 
-class LedgerPool(pa.MemoryPool):  # type: ignore[misc]
+class LedgerPool(pa.MemoryPool):  # type: ignore[misc]  # pyarrow has no types
     @property
     def idle_bytes(self) -> int: ...
 
@@ -218,6 +218,7 @@ def scatter(
 def ticket_of(name: str, index: int, *, shuffle: bool = False) -> str: ...
 
 class NativeServer:
+    ledger: Ledger
     def __init__(
         self,
         *,

@@ -74,6 +74,7 @@ class ShuffleTransport:
             compression=compression,
             ledger=ledger,
         )
+        self.ledger = self.server.native.ledger
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock, as the next two; by shuffle id
         self._partitionings: dict[str, Partitioning] = {}
