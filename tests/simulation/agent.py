@@ -188,6 +188,7 @@ class Agent:
         return Task(self, held, command, answer).cancel
 
     def _end_without(self, job_id: str) -> None:
+        self.world.checks.ended_alone(job_id)
         self.world.say("task", "agent-%s takes the coordinator of job %s for lost", self.place, job_id)
         self.end_job(job_id, keep_result=False)
 
@@ -297,7 +298,11 @@ class Agent:
                 raise ShuffleIntegrityError(
                     f"Chunk {fields.sequence} was changed on its way: its checksum does not fit"
                 )
-            ack = encode_ack(header, repeated=self.store(header, rows))
+            if rows and self.world.rng.random() < self.world.odds.forgotten_chunk:
+                self.world.fault("forgotten chunk", "by agent-%s", self.place)
+                ack = encode_ack(header)
+            else:
+                ack = encode_ack(header, repeated=self.store(header, rows))
         except SabotError as error:
             ack = encode_ack(header, error=error)
         stream.acknowledge(ack)

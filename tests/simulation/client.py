@@ -54,6 +54,12 @@ class Client:
     def on_message(self, stream: Stream) -> None:
         raise AssertionError("nobody sends to a client")
 
+    @property
+    def epoch(self) -> int:
+        """How often its owner table was changed."""
+        coordinator = self.driver.coordinator
+        return 0 if coordinator is None else len(self.driver.agents) - len(coordinator.living)
+
     def coordinator_died(self) -> None:
         """Its stream of events broke."""
         if not self.ended and not self.got_answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -60,7 +60,7 @@ class Cluster:
         self._trace = trace
         count = self.rng.randint(2, 5)
         self.streams_per_peer = self.rng.randint(1, 3)
-        self.odds = draw_odds(self.rng) if odds is None else odds
+        self.odds = draw_odds(self.rng) if odds is None else replace(odds)
         self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
         self._faults_end_s = 0.0
         self._over = False
@@ -81,7 +81,7 @@ class Cluster:
             if living:
                 self.fired.clear()
                 self._job("j2", self.rng.choice(living))
-        self._run_until(lambda: False, self.clock.now_s + _SETTLE_S)
+        self._calm()
         self.checks.nothing_left([client.plan.job_id for client in self.clients])
         if first.coordinator_lost:
             return "coordinator lost"
@@ -138,10 +138,8 @@ class Cluster:
         self._faults.clear()
         for name in Odds.__slots__:
             setattr(self.odds, name, 0.0)
-        self._run_until(lambda: False, max(self.clock.now_s, self._faults_end_s) + _SETTLE_S)
-
-    def _run_until(self, done: Callable[[], bool], end_s: float) -> None:
-        while not done() and (due_s := self.clock.next_due_s()) is not None and due_s <= end_s:
+        end_s = max(self.clock.now_s, self._faults_end_s) + _SETTLE_S
+        while (due_s := self.clock.next_due_s()) is not None and due_s <= end_s:
             self.clock.step()
 
     def _start(self, place: int) -> None:
@@ -157,6 +155,9 @@ class Cluster:
             return
         place = where if fault.place is None else fault.place % len(self.agents)
         agent = self.agents[place]
+        if fault.spares_coordinator and agent is self.clients[-1].driver.agent:
+            agent = self.agents[place - 1]
+            place = agent.place
         if agent.process.dead:
             return
         end_s = self.clock.now_s + fault.lasts_s

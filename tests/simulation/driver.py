@@ -131,7 +131,9 @@ class Driver:
 
     def _task_ended(self, command: ev.StartTask, answer: Any) -> None:
         which = {name: getattr(command, name) for name in ("agent", "stage_id", "task", "attempt")}
-        if isinstance(answer, SabotError):
+        if isinstance(answer, PeerLost):  # it takes no commands, whatever it says to pings
+            self._lost(command.agent, answer)
+        elif isinstance(answer, SabotError):
             self.post(ev.TaskFailed(**which, failure=to_failure(answer)))
         elif isinstance(answer, RunTaskReply) and answer.HasField("failure"):
             self.post(ev.TaskFailed(**which, failure=answer.failure))
