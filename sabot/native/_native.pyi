@@ -9,6 +9,28 @@ from sabot.native.morsel_source import MorselSource
 
 BUILT_FOR_PYARROW: int
 
+# memory
+
+class LedgerPool(pa.MemoryPool):
+    @property
+    def idle_bytes(self) -> int: ...
+
+class Ledger:
+    pool: LedgerPool
+    freed_fd: int
+    above_high_water: bool
+    below_low_water: bool
+    def __init__(
+        self, bytes_max: int = 0, *, high_water: float = 0.75, low_water: float = 0.6, recycles: bool = True
+    ) -> None: ...
+    def start_watch(self) -> None: ...
+    def stop_watch(self) -> None: ...
+    def measure(self, nursery_pid: int | None = None) -> None: ...
+    def try_reserve_task(self, bytes: int) -> bool: ...
+    def reserve_task(self, bytes: int) -> None: ...
+    def unreserve_task(self, bytes: int) -> None: ...
+    def snapshot(self) -> dict[str, int]: ...
+
 # slots
 
 class SlotStats(TypedDict):
@@ -201,6 +223,7 @@ class NativeServer:
         batch_bytes_max: int,
         stream_idle_s: float,
         streams_max: int,
+        ledger: Ledger | None = None,
         verify_checksums: bool = True,
     ) -> None: ...
     @property
@@ -244,7 +267,13 @@ class NativeServer:
 
 class NativeClient:
     def __init__(
-        self, *, stream_timeout_s: float, resume_s: float, streams_per_peer: int, compression: str
+        self,
+        *,
+        stream_timeout_s: float,
+        resume_s: float,
+        streams_per_peer: int,
+        compression: str,
+        ledger: Ledger | None = None,
     ) -> None: ...
     def fetch(self, address: str, ticket: str, timeout_s: float) -> tuple[pa.Schema, list[pa.RecordBatch]]: ...
     def ping(self, address: str, timeout_s: float) -> int: ...

@@ -74,6 +74,10 @@ arrow::Status MakeStatus(Code code, std::string message) {
   return arrow::Status(ArrowCode(code), std::move(message), std::make_shared<CodeDetail>(code));
 }
 
+arrow::Status MakeOutOfMemory(std::string message) {
+  return arrow::Status(arrow::StatusCode::OutOfMemory, std::move(message), std::make_shared<CodeDetail>(Code::kLimit));
+}
+
 Code CodeOf(const arrow::Status& status) {
   if (const CodeDetail* detail = DetailOf(status)) return detail->code();
   if (const auto parts = FindWireParts(status.message())) return parts->code;

@@ -27,6 +27,9 @@ enum class Code : int32_t {
 /// A Status that keeps `code` as its detail; `message` is complete, for the user.
 arrow::Status MakeStatus(Code code, std::string message);
 
+/// As MakeStatus with kLimit, for memory: pyarrow raises it as ArrowMemoryError where it does not pass our funnel.
+arrow::Status MakeOutOfMemory(std::string message);
+
 /// The code of `status`: its detail's, or the one that a peer wrote in front of the message, or kOther.
 Code CodeOf(const arrow::Status& status);
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from sabot.native._native import NativeClient, NativeSender, NativeServer, ticket_of
+from sabot.native._native import Ledger, NativeClient, NativeSender, NativeServer, ticket_of
 
 RESUME_S = 2.0
 STREAMS_PER_PEER = 2
@@ -39,12 +39,14 @@ class ShuffleClient:
         resume_s: float = RESUME_S,
         streams_per_peer: int = STREAMS_PER_PEER,
         compression: Compression = "none",
+        ledger: Ledger | None = None,
     ) -> None:
         self._native = NativeClient(
             stream_timeout_s=stream_timeout_s,
             resume_s=resume_s,
             streams_per_peer=streams_per_peer,
             compression=compression,
+            ledger=ledger,
         )
 
     def fetch_partition(

@@ -11,7 +11,7 @@ from types import TracebackType
 import pyarrow as pa
 
 from sabot.errors import LimitReached, UsageError
-from sabot.native._native import NativeServer, SlotAccount, SlotPool
+from sabot.native._native import Ledger, NativeServer, SlotAccount, SlotPool
 from sabot.shuffle.processor import KeptProcessor, Processor
 from sabot.shuffle.receipts import PartitionRead, Published
 
@@ -45,6 +45,7 @@ class ShuffleServer:
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
         stream_idle_s: float = STREAM_IDLE_S,
         streams_max: int = STREAMS_MAX,
+        ledger: Ledger | None = None,
         verify_checksums: bool = True,
         dedupe: bool = True,
         check_manifests: bool = True,
@@ -67,6 +68,7 @@ class ShuffleServer:
             batch_bytes_max=chunk_bytes_max,
             stream_idle_s=stream_idle_s,
             streams_max=streams_max,
+            ledger=ledger,
             verify_checksums=verify_checksums,
         )
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 import pyarrow as pa
 
 from sabot.errors import UsageError
-from sabot.native._native import NativeSender, SlotPool, ticket_of
+from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
 from sabot.shuffle.attempts import AttemptWriter, await_confirmation
 from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
 from sabot.shuffle.processor import Processor
@@ -42,6 +42,7 @@ class ShuffleTransport:
         advertise_host: str | None = None,
         incarnation: int | None = None,
         slot_pool: SlotPool | None = None,
+        ledger: Ledger | None = None,
         open_wait_s: float = 10.0,
         stream_timeout_s: float = 30.0,
         resume_s: float = RESUME_S,
@@ -59,6 +60,7 @@ class ShuffleTransport:
             advertise_host=advertise_host,
             incarnation=incarnation,
             slot_pool=slot_pool,
+            ledger=ledger,
             open_wait_s=open_wait_s,
             chunk_bytes_max=chunk_bytes_max,
             stream_idle_s=stream_idle_s,
@@ -69,6 +71,7 @@ class ShuffleTransport:
             resume_s=resume_s,
             streams_per_peer=streams_per_peer,
             compression=compression,
+            ledger=ledger,
         )
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock; by shuffle id

@@ -28,6 +28,7 @@ cdef extern from *:
 BUILT_FOR_PYARROW = sabot_pyarrow_major
 
 include "status.pxi"
+include "memory.pxi"
 include "slots.pxi"
 include "plans.pxi"
 include "rows.pxi"

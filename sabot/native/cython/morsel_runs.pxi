@@ -11,14 +11,15 @@ cdef extern from "sabot/native/operators/step.h" namespace "sabot::operators" no
         void (*enter_slot)() noexcept nogil
         void (*call)(void*, const shared_ptr[CRecordBatch]&, shared_ptr[CRecordBatch]*, void**) noexcept nogil
         void (*release)(void*) noexcept nogil
-    CStepPtr MakeFilter(CExpression expression)
-    CStepPtr MakeProject(vector[string] names, vector[CExpression] expressions)
-    CStepPtr MakeFilterOrColumn(CExpression expression, string name)
+    CStepPtr MakeFilter(CExpression expression, CMemoryPool* memory)
+    CStepPtr MakeProject(vector[string] names, vector[CExpression] expressions, CMemoryPool* memory)
+    CStepPtr MakeFilterOrColumn(CExpression expression, string name, CMemoryPool* memory)
     CStepPtr MakeCall(CPythonHooks hooks, void* function)
     cdef void* PythonExceptionOf "sabot::operators::PythonException::Of"(const CStatus& status)
 
 cdef extern from "sabot/native/operators/worker_step.h" namespace "sabot::operators" nogil:
-    CStepPtr MakeWorkerCall(shared_ptr[CWorkerPool] pool, shared_ptr[const CFunction] function, CCallLimits limits)
+    CStepPtr MakeWorkerCall(shared_ptr[CWorkerPool] pool, shared_ptr[const CFunction] function, CCallLimits limits,
+                            CMemoryPool* memory)
     cdef const CSealedMemory* WorkerFailureOf "sabot::operators::WorkerFailure::Of"(const CStatus& status)
 
 cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operators" nogil:
@@ -111,7 +112,7 @@ cdef class Operator:
         self.name = name
 
     def add_filter(self, Expression expression not None):
-        self.steps.get().push_back(MakeFilter(expression.expr))
+        self.steps.get().push_back(MakeFilter(expression.expr, memory_in_use()))
 
     def add_project(self, names, expressions):
         cdef vector[string] c_names
@@ -119,10 +120,10 @@ cdef class Operator:
         for name, expression in zip(names, expressions, strict=True):
             c_names.push_back(name.encode())
             c_expressions.push_back((<Expression?>expression).expr)
-        self.steps.get().push_back(MakeProject(move(c_names), move(c_expressions)))
+        self.steps.get().push_back(MakeProject(move(c_names), move(c_expressions), memory_in_use()))
 
     def add_filter_or_column(self, Expression expression not None):
-        self.steps.get().push_back(MakeFilterOrColumn(expression.expr, str(expression).encode()))
+        self.steps.get().push_back(MakeFilterOrColumn(expression.expr, str(expression).encode(), memory_in_use()))
 
     def add_call(self, function, str name):
         self.calls_python = True
@@ -142,7 +143,7 @@ cdef class Operator:
         cdef CCallLimits limits = pool.limits
         limits.timeout = CMilliseconds(<int64_t>(timeout_s * 1000))
         self.open_failure = pool.open_failure
-        self.steps.get().push_back(MakeWorkerCall(pool.pool, function.function, limits))
+        self.steps.get().push_back(MakeWorkerCall(pool.pool, function.function, limits, memory_in_use()))
 
 
 cdef void _notify(void* context) noexcept with gil:

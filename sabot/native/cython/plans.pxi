@@ -12,6 +12,7 @@ cdef extern from "sabot/native/operators/running_plan.h" namespace "sabot::opera
         CJobShare share
         CSource source
         size_t threads_max
+        CMemoryPool* memory
     cdef cppclass CRunningPlan "sabot::operators::RunningPlan":
         @staticmethod
         size_t ThreadsMax()
@@ -35,6 +36,7 @@ def run_declaration(Declaration declaration not None, SlotPool pool not None, ca
     options.source = CSource.kNetwork if network else CSource.kLocal
     options.share = _share_of(job, weight)
     options.threads_max = threads_max or CRunningPlan.ThreadsMax()
+    options.memory = memory_in_use()
     cdef CResult[unique_ptr[CRunningPlan]] started
     cdef unique_ptr[CRunningPlan] plan
     cdef CResult[shared_ptr[CTable]] result

@@ -37,6 +37,7 @@ cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil
         int sum_column
         int64_t first_row
         int64_t chunk_bytes_max
+        CMemoryPool* pool
 
     CResult[vector[ScatteredChunk]] Scatter(
         const vector[shared_ptr[CRecordBatch]]& batches, const ScatterOptions& options)
@@ -182,6 +183,7 @@ def scatter(batches, key_columns, int32_t num_partitions, owner_of, int sum_colu
     options.sum_column = sum_column
     options.first_row = first_row
     options.chunk_bytes_max = chunk_bytes_max
+    options.pool = memory_in_use()
     with nogil:
         result = Scatter(inputs, options)
         check(result.status())

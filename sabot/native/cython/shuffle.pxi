@@ -65,10 +65,13 @@ cdef class NativeServer:
     cdef dict processing_of
     cdef int64_t batch_bytes_max
     cdef string agent
+    cdef readonly Ledger ledger
 
     def __init__(self, *, str host, int port, str advertise_host, uint64_t incarnation, double open_wait_s,
-                 int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, bint verify_checksums=True):
+                 int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, Ledger ledger=None,
+                 bint verify_checksums=True):
         cdef CServerOptions options
+        self.ledger = Ledger() if ledger is None else ledger
         self.processing_of = {}
         self.batch_bytes_max = batch_bytes_max
         options.host = _bytes(host)
@@ -264,8 +267,11 @@ cdef class NativeClient:
     """Outboxes to peers, audited pulls, pings."""
 
     cdef unique_ptr[CDataClient] client
+    cdef readonly Ledger ledger
 
-    def __init__(self, *, double stream_timeout_s, double resume_s, int streams_per_peer, str compression):
+    def __init__(self, *, double stream_timeout_s, double resume_s, int streams_per_peer, str compression,
+                 Ledger ledger=None):
+        self.ledger = Ledger() if ledger is None else ledger
         cdef CClientOptions options
         options.stream_timeout_s = stream_timeout_s
         options.resume_s = resume_s

@@ -35,6 +35,7 @@ cdef class NativeSender:
             self.scatter.owner_of.push_back(partition % len(owners))
         self.scatter.first_row = task
         self.scatter.chunk_bytes_max = chunk_bytes_max
+        self.scatter.pool = memory_in_use()
         self.schema = schema
         self.server = server
         self.client = client

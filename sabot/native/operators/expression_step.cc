@@ -27,20 +27,21 @@ struct Bound {
   std::shared_ptr<arrow::Schema> output;  // null where it filters
 };
 
-cp::ExecContext SlotContext() {
-  cp::ExecContext context;
+cp::ExecContext SlotContext(arrow::MemoryPool* memory) {
+  cp::ExecContext context(memory);
   context.set_use_threads(false);  // the slot is the thread
   return context;
 }
 
 class ExpressionStep final : public Step {
  public:
-  ExpressionStep(Meaning meaning, std::vector<std::string> names, std::vector<cp::Expression> expressions)
-      : meaning_(meaning), names_(std::move(names)), expressions_(std::move(expressions)) {}
+  ExpressionStep(Meaning meaning, std::vector<std::string> names, std::vector<cp::Expression> expressions,
+                 arrow::MemoryPool* memory)
+      : meaning_(meaning), names_(std::move(names)), expressions_(std::move(expressions)), memory_(memory) {}
 
   arrow::Result<Rows> Run(const Rows& rows, const Place& place) const override {
     ARROW_ASSIGN_OR_RAISE(auto bound, BoundTo(rows->schema()));
-    cp::ExecContext context = SlotContext();
+    cp::ExecContext context = SlotContext(memory_);
     return bound->filters ? Filter(*bound, rows, &context) : Project(*bound, rows, &context);
   }
 
@@ -60,7 +61,7 @@ class ExpressionStep final : public Step {
     ARROW_RETURN_NOT_OK(cp::Initialize());  // registers the kernels of libarrow_compute; repeats do nothing
     auto bound = std::make_shared<Bound>();
     bound->input = schema;
-    cp::ExecContext context = SlotContext();
+    cp::ExecContext context = SlotContext(memory_);
     arrow::FieldVector fields;
     for (size_t i = 0; i < expressions_.size(); ++i) {
       ARROW_ASSIGN_OR_RAISE(auto expression, expressions_[i].Bind(*schema, &context));
@@ -114,24 +115,26 @@ class ExpressionStep final : public Step {
   const Meaning meaning_;
   const std::vector<std::string> names_;
   const std::vector<cp::Expression> expressions_;
+  arrow::MemoryPool* const memory_;
   mutable std::mutex mutex_;                    // held for a comparison and a copy, never while binding
   mutable std::shared_ptr<const Bound> bound_;  // guarded by mutex_; the schema met last
 };
 
 }  // namespace
 
-std::unique_ptr<Step> MakeFilter(cp::Expression expression) {
+std::unique_ptr<Step> MakeFilter(cp::Expression expression, arrow::MemoryPool* memory) {
   return std::make_unique<ExpressionStep>(Meaning::kFilter, std::vector<std::string>{},
-                                          std::vector{std::move(expression)});
+                                          std::vector{std::move(expression)}, memory);
 }
 
-std::unique_ptr<Step> MakeProject(std::vector<std::string> names, std::vector<cp::Expression> expressions) {
-  return std::make_unique<ExpressionStep>(Meaning::kProject, std::move(names), std::move(expressions));
+std::unique_ptr<Step> MakeProject(std::vector<std::string> names, std::vector<cp::Expression> expressions,
+                                  arrow::MemoryPool* memory) {
+  return std::make_unique<ExpressionStep>(Meaning::kProject, std::move(names), std::move(expressions), memory);
 }
 
-std::unique_ptr<Step> MakeFilterOrColumn(cp::Expression expression, std::string name) {
+std::unique_ptr<Step> MakeFilterOrColumn(cp::Expression expression, std::string name, arrow::MemoryPool* memory) {
   return std::make_unique<ExpressionStep>(Meaning::kFilterOrColumn, std::vector{std::move(name)},
-                                          std::vector{std::move(expression)});
+                                          std::vector{std::move(expression)}, memory);
 }
 
 }  // namespace sabot::operators

@@ -15,8 +15,9 @@ size_t RunningPlan::ThreadsMax() { return ac::ThreadIndexer::Capacity(); }
 
 arrow::Result<std::unique_ptr<RunningPlan>> RunningPlan::Start(const ac::Declaration& declaration, Options options) {
   options.names = options.pool->logbook().Name(options.share.id, declaration.factory_name);
+  arrow::MemoryPool* const memory = options.memory;
   auto executor = SlotExecutor::Make(std::move(options));
-  const arrow::ExecContext context(arrow::default_memory_pool(), executor.get());
+  const arrow::ExecContext context(memory, executor.get());
   ARROW_ASSIGN_OR_RAISE(auto plan, ac::ExecPlan::Make(context));
   std::unique_ptr<RunningPlan> running(new RunningPlan(plan, executor));
   const ac::Declaration sink("table_sink", ac::TableSinkNodeOptions(&running->table_));

@@ -29,6 +29,7 @@ namespace sabot::operators {
 class SlotExecutor final : public arrow::internal::Executor, public std::enable_shared_from_this<SlotExecutor> {
  public:
   struct Options {
+    arrow::MemoryPool* memory = arrow::default_memory_pool();  // of the plan
     std::shared_ptr<slots::SlotPool> pool;
     slots::JobShare share;   // on whose account the tasks run
     slots::ItemNames names;  // and what the slots' log calls them

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <arrow/compute/expression.h>
+#include <arrow/memory_pool.h>
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -38,13 +39,16 @@ class Step {
 };
 
 /// Keeps the rows for which `expression` is true; null drops a row. Not boolean: TypeError when it meets a schema.
-std::unique_ptr<Step> MakeFilter(arrow::compute::Expression expression);
+std::unique_ptr<Step> MakeFilter(arrow::compute::Expression expression,
+                                 arrow::MemoryPool* memory = arrow::default_memory_pool());
 
 /// Replaces the columns by as many `expressions` as `names`.
-std::unique_ptr<Step> MakeProject(std::vector<std::string> names, std::vector<arrow::compute::Expression> expressions);
+std::unique_ptr<Step> MakeProject(std::vector<std::string> names, std::vector<arrow::compute::Expression> expressions,
+                                  arrow::MemoryPool* memory = arrow::default_memory_pool());
 
 /// A filter where `expression` is boolean for the schema it meets, else a projection to one column called `name`.
-std::unique_ptr<Step> MakeFilterOrColumn(arrow::compute::Expression expression, std::string name);
+std::unique_ptr<Step> MakeFilterOrColumn(arrow::compute::Expression expression, std::string name,
+                                         arrow::MemoryPool* memory = arrow::default_memory_pool());
 
 /// How native code calls into Python and lets go of what is Python's, without knowing Python. The functions take the
 /// GIL themselves, `call` tells GilWait when it has it, and never throw (Cython cannot write noexcept in their types).

@@ -44,10 +44,10 @@ arrow::Status WriteStream(const Rows& rows, arrow::io::OutputStream* sink) {
 }
 
 /// The bytes that a worker has answered with, out of its reach.
-arrow::Result<std::shared_ptr<arrow::Buffer>> BytesOf(CallResult result) {
+arrow::Result<std::shared_ptr<arrow::Buffer>> BytesOf(CallResult result, arrow::MemoryPool* memory) {
   if (result.answer == nullptr) return std::make_shared<WorkerBuffer>(std::move(result.memory));
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> copy,
-                        arrow::AllocateBuffer(static_cast<int64_t>(result.answer_bytes)));
+                        arrow::AllocateBuffer(static_cast<int64_t>(result.answer_bytes), memory));
   std::memcpy(copy->mutable_data(), result.answer->data(), result.answer_bytes);
   return copy;
 }
@@ -82,8 +82,8 @@ std::string HowItEnded(int wait_status) {
 class WorkerStep final : public Step {
  public:
   WorkerStep(std::shared_ptr<workers::WorkerPool> pool, std::shared_ptr<const workers::Function> function,
-             workers::CallLimits limits)
-      : pool_(std::move(pool)), function_(std::move(function)), limits_(limits) {}
+             workers::CallLimits limits, arrow::MemoryPool* memory)
+      : pool_(std::move(pool)), function_(std::move(function)), limits_(limits), memory_(memory) {}
 
   arrow::Result<Rows> Run(const Rows& rows, const Place& place) const override {
     arrow::io::MockOutputStream measured;
@@ -109,7 +109,7 @@ class WorkerStep final : public Step {
       case CallEnd::kNoRows:
         return Rows();
       case CallEnd::kRows: {
-        ARROW_ASSIGN_OR_RAISE(auto bytes, BytesOf(std::move(result)));
+        ARROW_ASSIGN_OR_RAISE(auto bytes, BytesOf(std::move(result), memory_));
         auto rows = ReadStream(std::move(bytes));
         if (rows.ok()) return rows;
         return Failed(Code::kTaskFailed, "gave rows that are not valid: " + rows.status().message(), place, " (");
@@ -148,13 +148,15 @@ class WorkerStep final : public Step {
   const std::shared_ptr<workers::WorkerPool> pool_;
   const std::shared_ptr<const workers::Function> function_;
   const workers::CallLimits limits_;
+  arrow::MemoryPool* const memory_;
 };
 
 }  // namespace
 
 std::unique_ptr<Step> MakeWorkerCall(std::shared_ptr<workers::WorkerPool> pool,
-                                     std::shared_ptr<const workers::Function> function, workers::CallLimits limits) {
-  return std::make_unique<WorkerStep>(std::move(pool), std::move(function), limits);
+                                     std::shared_ptr<const workers::Function> function, workers::CallLimits limits,
+                                     arrow::MemoryPool* memory) {
+  return std::make_unique<WorkerStep>(std::move(pool), std::move(function), limits, memory);
 }
 
 const SealedMemory* WorkerFailure::Of(const arrow::Status& status) {

@@ -14,7 +14,8 @@ namespace sabot::operators {
 
 /// Sends each morsel to the slot's worker in `pool` and waits for its answer, without the GIL.
 std::unique_ptr<Step> MakeWorkerCall(std::shared_ptr<workers::WorkerPool> pool,
-                                     std::shared_ptr<const workers::Function> function, workers::CallLimits limits);
+                                     std::shared_ptr<const workers::Function> function, workers::CallLimits limits,
+                                     arrow::MemoryPool* memory = arrow::default_memory_pool());
 
 /// What a Status carries when the function raised in its worker: the failure in the bytes in which it came.
 class WorkerFailure : public arrow::StatusDetail {

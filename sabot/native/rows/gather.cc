@@ -25,8 +25,8 @@ using ArrayResult = arrow::Result<std::shared_ptr<ArrayData>>;
 class Gatherer {
  public:
   Gatherer(const std::shared_ptr<arrow::DataType>& type, const arrow::DataType& storage, const GatherInputs& inputs,
-           const std::vector<Run>& runs, const std::string& name)
-      : type_(type), storage_(storage), inputs_(inputs), runs_(runs), name_(name) {
+           const std::vector<Run>& runs, const std::string& name, arrow::MemoryPool* pool)
+      : type_(type), storage_(storage), inputs_(inputs), runs_(runs), name_(name), pool_(pool) {
     for (const Run& run : runs_) rows_ += run.length;
   }
 
@@ -61,6 +61,7 @@ class Gatherer {
   const GatherInputs& inputs_;
   const std::vector<Run>& runs_;
   const std::string& name_;
+  arrow::MemoryPool* const pool_;
   int64_t rows_ = 0;
 };
 
@@ -70,7 +71,7 @@ arrow::Result<std::shared_ptr<Buffer>> Gatherer::Bitmap(size_t buffer, bool is_v
   for (const ArrayData* input : inputs_) is_needed = is_needed || input->GetNullCount() > 0;
   if (!is_needed) return std::shared_ptr<Buffer>();
   const int64_t bytes = arrow::bit_util::BytesForBits(rows_);
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> out, arrow::AllocateBuffer(bytes));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> out, arrow::AllocateBuffer(bytes, pool_));
   std::memset(out->mutable_data(), 0, static_cast<size_t>(bytes));
   int64_t row = 0;
   for (const Run& run : runs_) {
@@ -96,7 +97,7 @@ ArrayResult Gatherer::Make(arrow::BufferVector buffers) {
 
 ArrayResult Gatherer::FixedWidth() {
   const int64_t width = storage_.byte_width();
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> values, arrow::AllocateBuffer(rows_ * width));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> values, arrow::AllocateBuffer(rows_ * width, pool_));
   uint8_t* out = values->mutable_data();
   for (const Run& run : runs_) {
     if (run.length * width == 0) continue;
@@ -110,7 +111,7 @@ ArrayResult Gatherer::FixedWidth() {
 template <typename Offset>
 arrow::Result<std::shared_ptr<Buffer>> Gatherer::Offsets(std::vector<Run>* value_runs) {
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> buffer,
-                        arrow::AllocateBuffer((rows_ + 1) * static_cast<int64_t>(sizeof(Offset))));
+                        arrow::AllocateBuffer((rows_ + 1) * static_cast<int64_t>(sizeof(Offset)), pool_));
   auto* out = reinterpret_cast<Offset*>(buffer->mutable_data());
   int64_t total = 0;
   for (const Run& run : runs_) {
@@ -135,7 +136,7 @@ ArrayResult Gatherer::Binaries() {
   value_runs.reserve(runs_.size());
   ARROW_ASSIGN_OR_RAISE(auto offsets, Offsets<Offset>(&value_runs));
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> bytes,
-                        arrow::AllocateBuffer(reinterpret_cast<const Offset*>(offsets->data())[rows_]));
+                        arrow::AllocateBuffer(reinterpret_cast<const Offset*>(offsets->data())[rows_], pool_));
   uint8_t* out = bytes->mutable_data();
   for (const Run& run : value_runs) {
     std::memcpy(out, BufferOf(run, 2) + run.start, static_cast<size_t>(run.length));
@@ -148,7 +149,7 @@ ArrayResult Gatherer::Child(size_t child, const std::vector<Run>& runs) {
   GatherInputs children;
   children.reserve(inputs_.size());
   for (const ArrayData* input : inputs_) children.push_back(input->child_data[child].get());
-  return sabot::rows::Gather(storage_.field(static_cast<int>(child))->type(), children, runs, name_);
+  return sabot::rows::Gather(storage_.field(static_cast<int>(child))->type(), children, runs, name_, pool_);
 }
 
 template <typename Offset>
@@ -165,8 +166,8 @@ ArrayResult Gatherer::Lists() {
 template <typename Offset>
 ArrayResult Gatherer::ListViews() {
   const int64_t bytes = rows_ * static_cast<int64_t>(sizeof(Offset));
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> offset_buffer, arrow::AllocateBuffer(bytes));
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> size_buffer, arrow::AllocateBuffer(bytes));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> offset_buffer, arrow::AllocateBuffer(bytes, pool_));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> size_buffer, arrow::AllocateBuffer(bytes, pool_));
   auto* offsets = reinterpret_cast<Offset*>(offset_buffer->mutable_data());
   auto* sizes = reinterpret_cast<Offset*>(size_buffer->mutable_data());
   std::vector<Run> value_runs;
@@ -241,7 +242,7 @@ arrow::Result<int64_t> Gatherer::CopyViews(std::pair<size_t, int64_t>* position,
     if (run_row < run.length) break;
   }
   if (bytes == 0) return row;
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> buffer, arrow::AllocateBuffer(bytes));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> buffer, arrow::AllocateBuffer(bytes, pool_));
   uint8_t* next = buffer->mutable_data();
   for (const auto& [source, size] : sources) {
     std::memcpy(next, source, static_cast<size_t>(size));
@@ -252,7 +253,8 @@ arrow::Result<int64_t> Gatherer::CopyViews(std::pair<size_t, int64_t>* position,
 }
 
 ArrayResult Gatherer::Views() {
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> views, arrow::AllocateBuffer(rows_ * arrow::BinaryViewType::kSize));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> views,
+                        arrow::AllocateBuffer(rows_ * arrow::BinaryViewType::kSize, pool_));
   uint8_t* out = views->mutable_data();
   ARROW_ASSIGN_OR_RAISE(auto result, Make({std::move(views)}));
   std::pair<size_t, int64_t> position{0, 0};
@@ -307,8 +309,8 @@ arrow::Status TooManyValues(const std::string& name, const arrow::DataType& type
 }
 
 ArrayResult Gather(const std::shared_ptr<arrow::DataType>& type, const GatherInputs& inputs,
-                   const std::vector<Run>& runs, const std::string& name) {
-  return Gatherer(type, StorageOf(*type), inputs, runs, name).Gather();
+                   const std::vector<Run>& runs, const std::string& name, arrow::MemoryPool* pool) {
+  return Gatherer(type, StorageOf(*type), inputs, runs, name, pool).Gather();
 }
 
 }  // namespace sabot::rows

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <arrow/array/data.h>
+#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/type.h>
 
@@ -27,7 +28,7 @@ using GatherInputs = std::vector<const arrow::ArrayData*>;
 /// offsets do not suffice.
 arrow::Result<std::shared_ptr<arrow::ArrayData>> Gather(const std::shared_ptr<arrow::DataType>& type,
                                                         const GatherInputs& inputs, const std::vector<Run>& runs,
-                                                        const std::string& name);
+                                                        const std::string& name, arrow::MemoryPool* pool);
 
 /// The kLimit status for a column whose values outgrow the offsets of its type.
 arrow::Status TooManyValues(const std::string& name, const arrow::DataType& type);

@@ -1,6 +1,7 @@
 // The partitioner: rows of one task, regrouped in one two-pass copy by owner and partition, and cut into chunks.
 #pragma once
 
+#include <arrow/memory_pool.h>
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 
@@ -34,6 +35,7 @@ struct ScatterOptions {
   int sum_column = 0;             // the column bound to the keys by the content sum; ignored if there are no columns
   int64_t first_row = 0;          // kRoundRobin: row i goes to partition (first_row + i) % num_partitions
   int64_t chunk_bytes_max = 4 << 20;  // by mean row bytes; a chunk has at least one row
+  arrow::MemoryPool* pool = arrow::default_memory_pool();
 };
 
 /// Regroups `batches` (one schema). Row order inside a partition is kept, in the order of the batches. The content sums

@@ -191,12 +191,13 @@ void PlaceRows(const Ranking& ranking, std::span<uint32_t> rows, std::span<const
 
 arrow::Result<Routing> RouteRows(const Batches& batches, const ScatterOptions& options, int64_t chunk_rows_max) {
   Routing routing;
+  routing.pool = options.pool;
   for (const auto& batch : batches) routing.rows += batch->num_rows();
   const auto rows = static_cast<size_t>(routing.rows);
   ARROW_ASSIGN_OR_RAISE(std::unique_ptr<arrow::Buffer> rank_buffer,
-                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint32_t))));
+                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint32_t)), options.pool));
   ARROW_ASSIGN_OR_RAISE(const auto mix_buffer,
-                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint64_t))));
+                        arrow::AllocateBuffer(routing.rows * static_cast<int64_t>(sizeof(uint64_t)), options.pool));
   const std::span<uint32_t> ranks(reinterpret_cast<uint32_t*>(rank_buffer->mutable_data()), rows);
   const std::span<uint64_t> mixes(reinterpret_cast<uint64_t*>(mix_buffer->mutable_data()), rows);
 

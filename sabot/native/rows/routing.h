@@ -23,6 +23,7 @@ struct Cut {
 
 struct Routing {
   int64_t rows = 0;
+  arrow::MemoryPool* pool = arrow::default_memory_pool();
   std::shared_ptr<arrow::Buffer> destinations;  // uint32 per input row: its place among the output rows
   std::vector<Cut> cuts;                        // in order, covering all output rows
 

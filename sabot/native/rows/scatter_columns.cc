@@ -78,7 +78,7 @@ arrow::Result<std::shared_ptr<Buffer>> PlaceValidity(const ArrayVector& inputs, 
   for (const auto& input : inputs) nulls += input->null_count();
   if (nulls == 0) return std::shared_ptr<Buffer>();
   const int64_t bytes = arrow::bit_util::BytesForBits(routing.rows);
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> bitmap, arrow::AllocateBuffer(bytes));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> bitmap, arrow::AllocateBuffer(bytes, routing.pool));
   uint8_t* bits = bitmap->mutable_data();
   std::memset(bits, 0xFF, static_cast<size_t>(bytes));
   const uint32_t* destination = routing.destination();
@@ -101,7 +101,7 @@ arrow::Result<std::shared_ptr<Buffer>> PlaceValidity(const ArrayVector& inputs, 
 
 arrow::Result<std::shared_ptr<Buffer>> PlaceBooleans(const ArrayVector& inputs, const Routing& routing) {
   const int64_t bytes = arrow::bit_util::BytesForBits(routing.rows);
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> out, arrow::AllocateBuffer(bytes));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> out, arrow::AllocateBuffer(bytes, routing.pool));
   uint8_t* bits = out->mutable_data();
   std::memset(bits, 0, static_cast<size_t>(bytes));
   const uint32_t* destination = routing.destination();
@@ -118,7 +118,7 @@ arrow::Result<std::shared_ptr<Buffer>> PlaceBooleans(const ArrayVector& inputs, 
 
 arrow::Result<std::shared_ptr<Buffer>> PlaceFixedWidth(const ArrayVector& inputs, const Routing& routing,
                                                        int32_t width) {
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> out, arrow::AllocateBuffer(routing.rows * width));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> out, arrow::AllocateBuffer(routing.rows * width, routing.pool));
   const uint32_t* destination = routing.destination();
   for (const auto& input : inputs) {
     const ArrayData& data = *input->data();
@@ -163,8 +163,8 @@ arrow::Result<arrow::BufferVector> PlaceBinaries(const ArrayVector& inputs, cons
   if (total_bytes > std::numeric_limits<Offset>::max()) return TooManyValues(name, *inputs.front()->type());
 
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> offset_buffer,
-                        arrow::AllocateBuffer((routing.rows + 1) * static_cast<int64_t>(sizeof(Offset))));
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> bytes, arrow::AllocateBuffer(total_bytes));
+                        arrow::AllocateBuffer((routing.rows + 1) * static_cast<int64_t>(sizeof(Offset)), routing.pool));
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> bytes, arrow::AllocateBuffer(total_bytes, routing.pool));
   auto* out_offsets = reinterpret_cast<Offset*>(offset_buffer->mutable_data());
   PlaceOffsets(inputs, routing, out_offsets);
   uint8_t* out = bytes->mutable_data();
@@ -263,7 +263,7 @@ arrow::Result<std::shared_ptr<ArrayData>> ColumnScatter::ScatterFlat(const Array
 
 arrow::Result<const uint32_t*> ColumnScatter::Sources() {
   if (sources_ == nullptr) {
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> buffer, arrow::AllocateBuffer(routing_.rows * 4));
+    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> buffer, arrow::AllocateBuffer(routing_.rows * 4, routing_.pool));
     auto* source = reinterpret_cast<uint32_t*>(buffer->mutable_data());
     const uint32_t* destination = routing_.destination();
     for (int64_t row = 0; row < routing_.rows; ++row) source[destination[row]] = static_cast<uint32_t>(row);
@@ -296,7 +296,7 @@ arrow::Result<ArrayVector> ColumnScatter::GatherByCut(const ArrayVector& inputs,
       }
       run_end = source + 1 == ends[runs.back().input] ? -1 : source + 1;
     }
-    ARROW_ASSIGN_OR_RAISE(const auto piece, Gather(inputs.front()->type(), datas, runs, name));
+    ARROW_ASSIGN_OR_RAISE(const auto piece, Gather(inputs.front()->type(), datas, runs, name, routing_.pool));
     pieces.push_back(arrow::MakeArray(piece));
   }
   return pieces;

@@ -53,6 +53,9 @@ class SealedMemory {
   const size_t size_;
 };
 
+/// Bytes of all memory of both kinds that is mapped in this process.
+int64_t SharedBytes() noexcept;
+
 /// A sealed memfd that holds a copy of `bytes`; invalid, with errno set, when the system gives none.
 Descriptor SealedCopy(const void* bytes, size_t size);
 

@@ -1,0 +1,136 @@
+// The agent's account of every byte it holds or has promised, against one limit. It counts and tells; it allocates,
+// spills and waits for nothing. Free of Arrow, and safe from any thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+
+namespace sabot::memory {
+
+/// Whose allocated bytes stay while no task runs.
+enum class Account : uint8_t { kStore, kOutbox, kResults };
+constexpr size_t kAccounts = 3;
+
+/// What bytes are promised for before they are allocated.
+enum class Promise : uint8_t { kCredits, kTasks };
+constexpr size_t kPromises = 2;
+
+enum class Event : uint8_t {
+  kHighWater,  // committed() rose above the high-water mark, or a reservation was refused: free something
+  kFreed,      // it fell below the low-water mark, or far enough for the smallest reservation that was refused
+};
+
+struct Snapshot {
+  int64_t bytes_max = 0;  // 0: no limit
+  int64_t allocated = 0;  // by the pool, and by what goes past it
+  int64_t store = 0;
+  int64_t outbox = 0;
+  int64_t results = 0;
+  int64_t credits = 0;
+  int64_t tasks = 0;  // reserved by tasks
+  int64_t workers = 0;
+  int64_t committed = 0;
+  int64_t peak = 0;  // of allocated
+};
+
+/// Two things are compared with the limit. Allocated bytes and workers never pass it: TryAllocate refuses. What is
+/// committed beyond that (credits and tasks' reservations) is kept below the high-water mark by TryReserve, so that
+/// what is promised finds room when it comes. A task's reservation and its allocations are not counted twice: what
+/// tasks have in all is compared with what they reserved in all.
+///     committed = held + max(reserved by tasks, allocated - held) + credits + workers
+class Ledger {
+ public:
+  struct Options {
+    int64_t bytes_max = 0;     // 0: no limit
+    double high_water = 0.75;  // parts of bytes_max
+    double low_water = 0.6;
+  };
+
+  explicit Ledger(Options options);
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
+
+  /// `bytes` more are to be allocated; false, and nothing counted, where the limit would be passed.
+  bool TryAllocate(int64_t bytes) noexcept;
+  void Free(int64_t bytes) noexcept;
+
+  /// `bytes` of what is allocated belong to `account` now, until they are dropped.
+  void Hold(Account account, int64_t bytes) noexcept;
+  void Drop(Account account, int64_t bytes) noexcept;
+
+  /// `bytes` are promised; false, and nothing promised, where committed() would pass the high-water mark. Whoever is
+  /// refused hears of kFreed when there may be room.
+  bool TryReserve(Promise promise, int64_t bytes) noexcept;
+  /// As TryReserve, whatever is committed: for the one that must always be able to go on.
+  void Reserve(Promise promise, int64_t bytes) noexcept;
+  void Unreserve(Promise promise, int64_t bytes) noexcept;
+
+  /// As measured: private memory of the worker processes with their memfds; memory of this process that the pool does
+  /// not know.
+  void SetWorkers(int64_t bytes) noexcept;
+  void SetOutside(int64_t bytes) noexcept;
+
+  int64_t bytes_max() const noexcept { return bytes_max_; }
+  int64_t high_water() const noexcept { return high_; }
+  int64_t allocated() const noexcept;
+  int64_t held() const noexcept;
+  int64_t workers() const noexcept;
+  int64_t committed() const noexcept;
+  bool above_high_water() const noexcept { return committed() > high_; }
+  bool below_low_water() const noexcept { return committed() <= low_; }
+  /// How much the spill writer should free now: down to the low-water mark once the high one was passed, and down to
+  /// what a refused reservation needs. 0 where nothing presses.
+  int64_t bytes_to_free() const noexcept;
+  Snapshot snapshot() const noexcept;
+
+  /// Calls `listener` at each `event`, from the thread that caused it, outside every lock. It must not block, nor add
+  /// or remove listeners.
+  int64_t AddListener(Event event, std::function<void()> listener);
+  /// When this returns the listener runs no more and will not be called again.
+  void RemoveListener(int64_t id);
+
+ private:
+  struct Listener {
+    int64_t id;
+    Event event;
+    std::function<void()> call;
+    int running = 0;  // guarded by listeners_mutex_
+  };
+  using Counter = std::atomic<int64_t>;
+
+  bool TryPromise(Promise promise, int64_t bytes) noexcept;
+  void WantAtMost(int64_t level) noexcept;
+  void Rose() noexcept;
+  void Fell() noexcept;
+  void Notify(Event event) noexcept;
+
+  const int64_t bytes_max_;
+  const int64_t high_;
+  const int64_t low_;
+
+  // All counters, pressed_ and wanted_ are sequentially consistent: who changes a counter looks at the flags after it,
+  // who sets a flag looks at the counters after it, and one of the two must see the other.
+  alignas(64) Counter pool_{0};  // apart from the rest: every allocation writes it
+  Counter peak_{0};
+  alignas(64) Counter outside_{0};
+  std::array<Counter, kAccounts> held_{};
+  std::array<Counter, kPromises> promised_{};
+  Counter workers_{0};
+  std::atomic<bool> pressed_{false};  // from above the high-water mark to below the low one
+  Counter wanted_{
+      -1};  // the highest level of committed() at which a refused reservation would have been granted; -1: none
+
+  std::mutex reserving_;  // one reservation is weighed at a time, or two could both find the last room
+  std::mutex listeners_mutex_;
+  std::condition_variable listener_ended_;
+  std::list<std::shared_ptr<Listener>> listeners_;  // guarded by listeners_mutex_; shared with the calls under way
+  int64_t next_listener_ = 1;                       // guarded by listeners_mutex_
+};
+
+}  // namespace sabot::memory
