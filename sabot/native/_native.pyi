@@ -225,6 +225,7 @@ class NativeServer:
         streams_max: int,
         ledger: Ledger | None = None,
         verify_checksums: bool = True,
+        check_credits: bool = True,
     ) -> None: ...
     @property
     def port(self) -> int: ...

@@ -47,6 +47,7 @@ class ShuffleServer:
         streams_max: int = STREAMS_MAX,
         ledger: Ledger | None = None,
         verify_checksums: bool = True,
+        check_credits: bool = True,
         dedupe: bool = True,
         check_manifests: bool = True,
     ) -> None:
@@ -70,6 +71,7 @@ class ShuffleServer:
             streams_max=streams_max,
             ledger=ledger,
             verify_checksums=verify_checksums,
+            check_credits=check_credits,
         )
 
     @property

@@ -69,7 +69,7 @@ cdef class NativeServer:
 
     def __init__(self, *, str host, int port, str advertise_host, uint64_t incarnation, double open_wait_s,
                  int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, Ledger ledger=None,
-                 bint verify_checksums=True):
+                 bint verify_checksums=True, bint check_credits=True):
         cdef CServerOptions options
         self.ledger = Ledger() if ledger is None else ledger
         self.processing_of = {}
@@ -83,6 +83,8 @@ cdef class NativeServer:
         options.streams.idle_s = stream_idle_s
         options.streams.streams_max = streams_max
         options.verify_checksums = verify_checksums
+        options.check_credits = check_credits
+        options.ledger = self.ledger.ledger
         self.store.reset(new CChunkStore())
         self.published.reset(new CPublishedStore())
         cdef CResult[unique_ptr[CFlightServer]] made
@@ -277,6 +279,7 @@ cdef class NativeClient:
         options.resume_s = resume_s
         options.streams_per_peer = streams_per_peer
         options.compression = _bytes("" if compression == "none" else compression)
+        options.ledger = self.ledger.ledger
         cdef CResult[unique_ptr[CDataClient]] made = CDataClient.Make(options)
         check(made.status())
         self.client = move(deref(made))
