@@ -129,7 +129,7 @@ struct RandomStreams {
       case 0:
         if (streams.size() > 7) break;
         receiver.Open(++last, std::string(1, static_cast<char>('a' + random() % 3)));
-        streams.push_back({last});
+        streams.push_back({last, 0, 0});
         ++opened;
         break;
       case 1:
@@ -188,7 +188,8 @@ TEST(CreditDesk, ThroughRandomHistoriesGrantsAreReservedNobodyStarvesAndAllComes
   const auto seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   for (int history = 0; history < 300; ++history) {
-    RandomStreams model{.random = std::mt19937_64(seed + static_cast<unsigned>(history))};
+    RandomStreams model;
+    model.random.seed(seed + static_cast<unsigned>(history));
     for (int step = 0; step < 300; ++step) {
       model.Step();
       model.Check();
