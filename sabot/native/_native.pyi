@@ -235,6 +235,7 @@ class NativeServer:
         spill_bytes_max: int = 0,
         verify_checksums: bool = True,
         verify_loads: bool = True,
+        check_credits: bool = True,
     ) -> None: ...
     @property
     def port(self) -> int: ...

@@ -83,7 +83,8 @@ cdef class NativeServer:
 
     def __init__(self, *, str host, int port, str advertise_host, uint64_t incarnation, double open_wait_s,
                  int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, Ledger ledger=None,
-                 spill_dirs=(), int64_t spill_bytes_max=0, bint verify_checksums=True, bint verify_loads=True):
+                 spill_dirs=(), int64_t spill_bytes_max=0, bint verify_checksums=True, bint verify_loads=True,
+                 bint check_credits=True):
         cdef CServerOptions options
         cdef CStoresOptions keeping
         self.ledger = Ledger() if ledger is None else ledger
@@ -106,6 +107,8 @@ cdef class NativeServer:
         keeping.spill_bytes_max = spill_bytes_max
         keeping.incarnation = incarnation
         keeping.verify_loads = verify_loads
+        options.check_credits = check_credits
+        options.ledger = self.ledger.ledger
         cdef CResult[unique_ptr[CStores]] opened
         cdef CResult[unique_ptr[CFlightServer]] made
         with nogil:
@@ -302,6 +305,7 @@ cdef class NativeClient:
         options.resume_s = resume_s
         options.streams_per_peer = streams_per_peer
         options.compression = _bytes("" if compression == "none" else compression)
+        options.ledger = self.ledger.ledger
         cdef CResult[unique_ptr[CDataClient]] made = CDataClient.Make(options)
         check(made.status())
         self.client = move(deref(made))

@@ -127,6 +127,8 @@ cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffl
         double open_wait_s
         int64_t batch_bytes_max
         CStreamOptions streams
+        shared_ptr[CLedger] ledger
+        cbool check_credits
         cbool verify_checksums
 
     cdef cppclass CFlightServer "sabot::shuffle::FlightServer":
@@ -159,6 +161,7 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
         double resume_s
         int streams_per_peer
         string compression
+        shared_ptr[CLedger] ledger
 
     cdef cppclass CDataClient "sabot::shuffle::DataClient":
         @staticmethod
