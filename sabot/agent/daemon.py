@@ -156,6 +156,8 @@ class Daemon:
             open_wait_s=shuffle.open_wait_s,
             stream_timeout_s=shuffle.stream_timeout_s,
             resume_s=shuffle.resume_s,
+            streams_per_peer=shuffle.streams_per_peer,
+            compression=shuffle.compression,
             stream_idle_s=shuffle.stream_idle_s,
             streams_max=shuffle.streams_max,
             chunk_bytes_max=shuffle.chunk_bytes_max,

@@ -38,6 +38,7 @@ from sabot.dataflow.stage import (
     shuffle_id,
 )
 from sabot.errors import JobCancelled
+from sabot.shuffle.partitioning import HashPartitioning, RoundRobinPartitioning
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
@@ -149,13 +150,13 @@ class TaskRunner:
         job_id, stage = task.plan.job_id, task.stage
         match stage.output:
             case HashShuffle() | RoundRobinShuffle():
-                by_hash = isinstance(stage.output, HashShuffle)
                 writer = self._transport.attempt_writer(
                     shuffle_id(job_id, stage.stage_id),
                     task=task.task,
                     attempt=task.attempt,
-                    keys=stage.output.keys if isinstance(stage.output, HashShuffle) else (),
-                    partitioning="hash" if by_hash else "round_robin",
+                    partitioning=HashPartitioning(stage.output.keys)
+                    if isinstance(stage.output, HashShuffle)
+                    else RoundRobinPartitioning(),
                 )
                 return ShuffleOutput(
                     writer,

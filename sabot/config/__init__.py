@@ -79,6 +79,8 @@ class ShuffleSection:
     open_wait_s: float = seconds(10.0, 0.1, 3_600.0)
     stream_timeout_s: float = seconds(30.0, 1.0, 86_400.0)
     resume_s: float = seconds(2.0, 0.0, 3_600.0)
+    streams_per_peer: int = integer(2, 1, 16)
+    compression: Literal["none", "lz4", "zstd"] = choice("none", "none", "lz4", "zstd")
     stream_idle_s: float = seconds(120.0, 1.0, 86_400.0)
     streams_max: int = integer(1024, 8, 65_536)
     chunk_bytes_max: int = byte_size(4 * MiB, 64 * 1024, 64 * MiB)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal
 
 import pyarrow as pa
 
 from sabot.native._native import Ledger, NativeClient, NativeSender, NativeServer, ticket_of
+from sabot.shuffle.partitioning import Partitioning, RoundRobinPartitioning, bounds_of
 
 RESUME_S = 2.0
+_BY_NUMBER = RoundRobinPartitioning()  # also for senders that name each partition themselves
+STREAMS_PER_PEER = 2
+Compression = Literal["none", "lz4", "zstd"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +30,26 @@ class ShuffleClient:
     """Connections to peers. `stream_timeout_s` bounds each DoPut: a peer frozen for longer is lost.
 
     A DoPut that breaks goes on where it was over another, until the peer has given no sign of life for `resume_s`.
+    What is sent to a peer for a shuffle goes over up to `streams_per_peer` DoPuts at a time, each with a connection of
+    its own, opened as chunks queue up and closed when idle. `compression` is of the rows on the wire.
     """
 
     def __init__(
-        self, *, stream_timeout_s: float = 30.0, resume_s: float = RESUME_S, ledger: Ledger | None = None
+        self,
+        *,
+        stream_timeout_s: float = 30.0,
+        resume_s: float = RESUME_S,
+        streams_per_peer: int = STREAMS_PER_PEER,
+        compression: Compression = "none",
+        ledger: Ledger | None = None,
     ) -> None:
-        self._native = NativeClient(stream_timeout_s=stream_timeout_s, resume_s=resume_s, ledger=ledger)
+        self._native = NativeClient(
+            stream_timeout_s=stream_timeout_s,
+            resume_s=resume_s,
+            streams_per_peer=streams_per_peer,
+            compression=compression,
+            ledger=ledger,
+        )
 
     def fetch_partition(
         self, agent: str, shuffle_id: str, partition_id: int, *, timeout_s: float = 30.0
@@ -59,10 +78,9 @@ class ShuffleClient:
         server: NativeServer | None = None,
         my_owner: int = -1,
         schema: pa.Schema | None = None,
-        keys: Sequence[str] = (),
-        by_hash: bool = False,
-        round_robin: bool = False,
+        partitioning: Partitioning = _BY_NUMBER,
         chunk_bytes_max: int = 4 << 20,
+        audit: bool = True,
     ) -> NativeSender:
         """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go."""
         return NativeSender(
@@ -76,10 +94,11 @@ class ShuffleClient:
             my_owner=my_owner,
             num_partitions=num_partitions,
             schema=schema,
-            keys=list(keys),
-            by_hash=by_hash,
-            round_robin=round_robin,
+            keys=partitioning.keys,
+            partitioning=partitioning.name,
+            bounds=bounds_of(partitioning),
             chunk_bytes_max=chunk_bytes_max,
+            audit=audit,
         )
 
     def end_shuffle(self, shuffle_id: str) -> None:

@@ -66,6 +66,8 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "shuffle.open_wait_s": (0.5, "0.5", 0.5),
     "shuffle.stream_timeout_s": (60, "60", 60.0),
     "shuffle.resume_s": (5, "5", 5.0),
+    "shuffle.streams_per_peer": (4, "4", 4),
+    "shuffle.compression": ("zstd", "zstd", "zstd"),
     "shuffle.stream_idle_s": (60, "60", 60.0),
     "shuffle.streams_max": (64, "64", 64),
     "shuffle.chunk_bytes_max": ("1.5 MiB", "1572864", 1572864),

@@ -20,6 +20,7 @@ class FaultyProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
+        self.bytes_to_target = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()  # guarded by _lock, as the next
         self._cut_after: list[int] = []  # for the next connections, the bytes after which each is cut
@@ -115,6 +116,7 @@ class FaultyProxy:
                 if source is far:
                     near.sendall(b"" if self._swallows else piece)
                     continue
+                self.bytes_to_target += len(piece)
                 far.sendall(piece[:left])
                 if left is not None:
                     left -= len(piece)

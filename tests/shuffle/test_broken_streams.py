@@ -53,18 +53,23 @@ def all_numbers() -> pa.Table:
     return pa.Table.from_batches([numbers(chunk) for chunk in range(CHUNKS)])
 
 
+@pytest.mark.parametrize("streams", [1, 3])
 @pytest.mark.parametrize("bytes_until_cuts", [(0,), (50,), (1_000_000,), (3_000_000, 2_500_000), (4_000_000, 10, 10)])
 def test_rows_arrive_once_over_streams_that_are_cut(
-    make_transport: MakeTransport, receiver: ShuffleTransport, proxy: FaultyProxy, bytes_until_cuts: tuple[int, ...]
+    make_transport: MakeTransport,
+    receiver: ShuffleTransport,
+    proxy: FaultyProxy,
+    bytes_until_cuts: tuple[int, ...],
+    streams: int,
 ) -> None:
-    sender = make_transport()
+    sender = make_transport(streams_per_peer=streams)
     proxy.cut_after(*bytes_until_cuts)
     start(sender, receiver, proxy)
     for chunk in range(CHUNKS):
         sender.send_partition("s", 1, numbers(chunk))
     sender.finish_shuffle("s", timeout_s=30)
     assert received(receiver).sort_by("a").equals(all_numbers())
-    assert proxy.connections == len(bytes_until_cuts) + 1
+    assert len(bytes_until_cuts) < proxy.connections <= len(bytes_until_cuts) + streams
 
 
 def test_chunk_whose_acknowledgement_got_lost_is_sent_again_and_dropped(
@@ -115,7 +120,7 @@ def test_peer_that_is_back_in_time_gets_the_rest(
 def test_what_a_peer_refuses_is_not_tried_again(
     make_transport: MakeTransport, receiver: ShuffleTransport, proxy: FaultyProxy
 ) -> None:
-    sender = make_transport(resume_s=20.0)
+    sender = make_transport(resume_s=20.0, streams_per_peer=1)
     start(sender, receiver, proxy)
     receiver.end_shuffle("s")
     sender.send_partition("s", 1, numbers(0))

@@ -28,15 +28,37 @@ class Header:
     extents: tuple[tuple[int, int, int], ...] = ()
     keys: tuple[int, ...] = ()
     by_hash: bool = False
+    by_column: bool = False
 
     def encode(self) -> bytes:
         name = self.shuffle_id.encode()
+        flags = 1 | self.by_hash << 1 | self.by_column << 2
         fixed = FIXED.pack(
-            b"SBTC", 1, self.kind, 1 | (2 if self.by_hash else 0), self.incarnation, self.checksum, self.epoch,
-            self.task, self.attempt, self.sequence, len(self.extents), len(self.keys), len(name),
+            b"SBTC", 1, self.kind, flags, self.incarnation, self.checksum, self.epoch, self.task, self.attempt,
+            self.sequence, len(self.extents), len(self.keys), len(name),
         )  # fmt: skip
         extents = b"".join(struct.pack("<IQQ", *extent) for extent in self.extents)
         return fixed + extents + struct.pack(f"<{len(self.keys)}H", *self.keys) + name
+
+
+def decode_header(metadata: bytes) -> Header:
+    magic, version, kind, flags, incarnation, checksum, epoch, task, attempt, sequence, extents, keys, name = (
+        FIXED.unpack_from(metadata)
+    )
+    assert (magic, version) == (b"SBTC", 1)
+    start = FIXED.size
+    pieces = tuple(struct.unpack_from("<IQQ", metadata, start + 20 * i) for i in range(extents))
+    start += 20 * extents
+    return Header(
+        shuffle_id=metadata[start + 2 * keys : start + 2 * keys + name].decode(),
+        kind=kind, by_hash=bool(flags & 2), incarnation=incarnation, checksum=checksum, epoch=epoch, task=task,
+        attempt=attempt, sequence=sequence, extents=pieces, keys=struct.unpack_from(f"<{keys}H", metadata, start),
+    )  # fmt: skip
+
+
+def encode_ack(header: Header, code: int = 0) -> bytes:
+    """The acknowledgement of the message with this header."""
+    return struct.pack("<4sHBBiIIIH", b"SBTA", 1, header.kind, 0, code, header.task, header.attempt, header.sequence, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -269,12 +269,17 @@ cdef class NativeClient:
     cdef unique_ptr[CDataClient] client
     cdef readonly Ledger ledger
 
-    def __init__(self, *, double stream_timeout_s, double resume_s, Ledger ledger=None):
+    def __init__(self, *, double stream_timeout_s, double resume_s, int streams_per_peer, str compression,
+                 Ledger ledger=None):
         self.ledger = Ledger() if ledger is None else ledger
         cdef CClientOptions options
         options.stream_timeout_s = stream_timeout_s
         options.resume_s = resume_s
-        self.client.reset(new CDataClient(options))
+        options.streams_per_peer = streams_per_peer
+        options.compression = _bytes("" if compression == "none" else compression)
+        cdef CResult[unique_ptr[CDataClient]] made = CDataClient.Make(options)
+        check(made.status())
+        self.client = move(deref(made))
 
     def __dealloc__(self):
         with nogil:  # the links' threads may need the GIL to let go of rows that Python owns

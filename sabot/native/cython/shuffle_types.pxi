@@ -14,6 +14,7 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
 
     cdef cppclass CLayout "sabot::shuffle::Layout":
         cbool by_hash
+        cbool by_column
         vector[uint16_t] key_columns
 
     cdef cppclass CBookOptions "sabot::shuffle::Bookkeeping::Options":
@@ -117,9 +118,12 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
     cdef cppclass CClientOptions "sabot::shuffle::DataClient::Options":
         double stream_timeout_s
         double resume_s
+        int streams_per_peer
+        string compression
 
     cdef cppclass CDataClient "sabot::shuffle::DataClient":
-        CDataClient(CClientOptions options)
+        @staticmethod
+        CResult[unique_ptr[CDataClient]] Make(CClientOptions options)
         void EndPrefix(const string& prefix)
         void Close()
         CResult[shared_ptr[CPublished]] Fetch(const string& address, const string& ticket, double timeout_s)
@@ -141,6 +145,7 @@ cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuff
         int32_t my_owner
         CLayout layout
         shared_ptr[CSchema] schema
+        cbool checksums
 
     cdef cppclass CAttemptSender "sabot::shuffle::AttemptSender":
         CStatus Send(const vector[ScatteredChunk]& chunks)

@@ -8,6 +8,28 @@
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
+namespace {
+
+// Flight and gRPC carry less than 2 GiB a message; the rest is for the header, whose extents may take 21 MB, and
+// padding.
+constexpr int64_t kMessageBytesMax = (int64_t{2} << 30) - (int64_t{32} << 20);
+
+arrow::Status TooLarge(const arrow::RecordBatch& batch, int64_t bytes) {
+  int64_t most = -1;
+  std::string name;
+  for (int i = 0; i < batch.num_columns(); ++i) {
+    ARROW_ASSIGN_OR_RAISE(const int64_t held, arrow::util::ReferencedBufferSize(*batch.column(i)));
+    if (held <= most) continue;
+    most = held;
+    name = batch.column_name(i);
+  }
+  return MakeStatus(Code::kLimit, std::to_string(batch.num_rows()) + " row(s) hold " + std::to_string(bytes) +
+                                      " bytes, " + std::to_string(most) + " of them in column \"" + name +
+                                      "\", and one message carries at most " + std::to_string(kMessageBytesMax) +
+                                      ". Split the column's values over several rows (column=" + name + ")");
+}
+
+}  // namespace
 
 ChunkHeader AttemptSender::NewHeader() const {
   ChunkHeader header;
@@ -36,8 +58,12 @@ arrow::Status AttemptSender::Send(const std::vector<rows::ScatteredChunk>& chunk
 }
 
 arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
-  ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*chunk.batch));
   ARROW_ASSIGN_OR_RAISE(const int64_t bytes, arrow::util::ReferencedBufferSize(*chunk.batch));
+  if (bytes > kMessageBytesMax) return TooLarge(*chunk.batch, bytes);
+  uint64_t checksum = 0;
+  if (options_.checksums) {
+    ARROW_ASSIGN_OR_RAISE(checksum, rows::ChecksumBatch(*chunk.batch));
+  }
   const bool local = chunk.owner == options_.my_owner;
   ChunkHeader header = NewHeader();
   header.kind = MessageKind::kChunk;

@@ -69,6 +69,19 @@ arrow::Result<std::pair<std::string, int>> SplitAddress(const std::string& addre
                     "\"" + address + "\" is no address. Write host:port, the port being the agent's Flight port.");
 }
 
+arrow::Result<std::unique_ptr<DataClient>> DataClient::Make(Options options) {
+  std::shared_ptr<arrow::util::Codec> codec;
+  if (!options.compression.empty()) {
+    const bool lz4 = options.compression == "lz4";
+    if (!lz4 && options.compression != "zstd") {
+      return MakeStatus(Code::kUsage, "compression is \"" + options.compression + "\"; it must be none, lz4 or zstd.");
+    }
+    ARROW_ASSIGN_OR_RAISE(codec,
+                          arrow::util::Codec::Create(lz4 ? arrow::Compression::LZ4_FRAME : arrow::Compression::ZSTD));
+  }
+  return std::unique_ptr<DataClient>(new DataClient(std::move(options), std::move(codec)));
+}
+
 DataClient::~DataClient() { Close(); }
 
 void DataClient::Close() {
@@ -87,19 +100,21 @@ void DataClient::Close() {
   ending.clear();
 }
 
-arrow::Result<std::shared_ptr<flight::FlightClient>> DataClient::Connect(const std::string& address) {
+arrow::Result<std::shared_ptr<flight::FlightClient>> DataClient::Connect(const std::string& address, size_t lane) {
   std::lock_guard lock(mutex_);
-  const auto found = clients_.find(address);
+  const auto found = clients_.find({address, lane});
   if (found != clients_.end()) return found->second;
   ARROW_ASSIGN_OR_RAISE(const auto parts, SplitAddress(address));
   ARROW_ASSIGN_OR_RAISE(const auto location, flight::Location::ForGrpcTcp(parts.first, parts.second));
   flight::FlightClientOptions options = flight::FlightClientOptions::Defaults();
-  // An agent that is back is found within a second, however long it was away.
+  // An agent that is back is found within a second, however long it was away. Channels with equal arguments share a
+  // connection, hence the last one, which means nothing to gRPC.
   options.generic_options = {{"grpc.enable_http_proxy", 0},
                              {"grpc.initial_reconnect_backoff_ms", 100},
-                             {"grpc.max_reconnect_backoff_ms", 1000}};
+                             {"grpc.max_reconnect_backoff_ms", 1000},
+                             {"sabot.lane", static_cast<int>(lane)}};
   ARROW_ASSIGN_OR_RAISE(auto client, flight::FlightClient::Connect(location, options));
-  return clients_.emplace(address, std::move(client)).first->second;
+  return clients_.emplace(std::pair(address, lane), std::move(client)).first->second;
 }
 
 arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& shuffle_id, const std::string& address) {
@@ -112,36 +127,40 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
   std::shared_ptr<PeerLink>& link = links_[{shuffle_id, address}];
   if (link == nullptr) {
     PeerLink::Options options;
-    options.peer = address;
-    options.stream_timeout_s = options_.stream_timeout_s;
-    options.resume_s = options_.resume_s;
-    link = std::make_shared<PeerLink>([this, address] { return Connect(address); }, options);
+    options.outbox.peer = address;
+    options.outbox.stream_timeout_s = options_.stream_timeout_s;
+    options.outbox.resume_s = options_.resume_s;
+    options.outbox.streams = static_cast<size_t>(std::max(1, options_.streams_per_peer));
+    options.codec = codec_;
+    link = std::make_shared<PeerLink>([this, address](size_t lane) { return Connect(address, lane); }, options);
   }
   return link;
 }
 
-void DataClient::ForgetEndedLocked() {
-  std::erase_if(ending_, [](const std::shared_ptr<PeerLink>& link) { return link->ended(); });
-}
-
 void DataClient::EndPrefix(const std::string& prefix) {
-  std::lock_guard lock(mutex_);
-  ForgetEndedLocked();
-  ended_.Remember(prefix);
-  for (auto entry = links_.begin(); entry != links_.end();) {
-    if (!IsBelow(entry->first.first, prefix)) {
-      ++entry;
-      continue;
+  std::vector<std::shared_ptr<PeerLink>> ending;  // stopped, and joined where that takes no time, outside the lock
+  {
+    std::lock_guard lock(mutex_);
+    ended_.Remember(prefix);
+    ending.swap(ending_);
+    for (auto entry = links_.begin(); entry != links_.end();) {
+      if (!IsBelow(entry->first.first, prefix)) {
+        ++entry;
+        continue;
+      }
+      ending.push_back(std::move(entry->second));
+      entry = links_.erase(entry);
     }
-    entry->second->Stop();
-    ending_.push_back(std::move(entry->second));
-    entry = links_.erase(entry);
   }
+  for (const auto& link : ending) link->Stop();
+  std::erase_if(ending, [](const std::shared_ptr<PeerLink>& link) { return link->ended(); });
+  std::lock_guard lock(mutex_);
+  ending_.insert(ending_.end(), ending.begin(), ending.end());
 }
 
 arrow::Result<std::shared_ptr<Published>> DataClient::Fetch(const std::string& address, const std::string& ticket,
                                                             double timeout_s) {
-  ARROW_ASSIGN_OR_RAISE(auto client, Connect(address));
+  ARROW_ASSIGN_OR_RAISE(auto client, Connect(address, 0));
   const auto read = [&]() -> arrow::Result<std::shared_ptr<Published>> {
     ARROW_ASSIGN_OR_RAISE(auto reader, client->DoGet(WithDeadline(timeout_s), flight::Ticket{ticket}));
     return ReadMarked(reader.get(), address);
@@ -152,7 +171,7 @@ arrow::Result<std::shared_ptr<Published>> DataClient::Fetch(const std::string& a
 }
 
 arrow::Result<uint64_t> DataClient::Ping(const std::string& address, double timeout_s) {
-  ARROW_ASSIGN_OR_RAISE(auto client, Connect(address));
+  ARROW_ASSIGN_OR_RAISE(auto client, Connect(address, 0));
   const auto ask = [&]() -> arrow::Result<uint64_t> {
     flight::Action action;
     action.type = kPingAction;

@@ -1,7 +1,8 @@
-// The agent's Flight client: one connection a peer, one link per peer and shuffle, audited pulls, pings. Thread-safe.
+// The agent's Flight client: one link per peer and shuffle, audited pulls, pings. Thread-safe.
 #pragma once
 
 #include <arrow/flight/client.h>
+#include <arrow/util/compression.h>
 
 #include <map>
 #include <memory>
@@ -21,9 +22,12 @@ class DataClient {
   struct Options {
     double stream_timeout_s = 30.0;  // the deadline of each DoPut
     double resume_s = 2.0;           // how long a broken DoPut is tried again
+    int streams_per_peer = 1;        // DoPuts open at a time to one peer for one shuffle
+    std::string compression;         // of rows on the wire: lz4, zstd, or empty
   };
 
-  explicit DataClient(Options options) : options_(options) {}
+  /// kUsage where there is no such compression.
+  static arrow::Result<std::unique_ptr<DataClient>> Make(Options options);
   /// Ends every link; waits up to a stream's deadline for those at frozen peers.
   ~DataClient();
 
@@ -41,12 +45,15 @@ class DataClient {
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 
  private:
-  arrow::Result<std::shared_ptr<arrow::flight::FlightClient>> Connect(const std::string& address);
-  void ForgetEndedLocked();
+  DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec)
+      : options_(std::move(options)), codec_(std::move(codec)) {}
+  /// Each `lane` has a connection of its own: the streams of one connection share its flow control.
+  arrow::Result<std::shared_ptr<arrow::flight::FlightClient>> Connect(const std::string& address, size_t lane);
 
   const Options options_;
-  std::mutex mutex_;  // guards all below; a leaf
-  std::map<std::string, std::shared_ptr<arrow::flight::FlightClient>> clients_;
+  const std::shared_ptr<arrow::util::Codec> codec_;  // shared with the links
+  std::mutex mutex_;                                 // guards all below; a leaf
+  std::map<std::pair<std::string, size_t>, std::shared_ptr<arrow::flight::FlightClient>> clients_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;
   EndedNames ended_;
   std::vector<std::shared_ptr<PeerLink>> ending_;  // stopped, their threads not yet done

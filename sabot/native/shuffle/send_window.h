@@ -1,13 +1,16 @@
-// What one outbox has queued, what of it is written and not acknowledged, and what a broken stream means for it. A
-// state machine without I/O, clock, lock or rows' contents.
+// What one outbox has queued, which of its streams carries what, and what a broken stream means for it. A state machine
+// without I/O, clock, lock or rows' contents.
 #pragma once
 
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "sabot/native/shuffle/chunk_header.h"
 
@@ -26,32 +29,49 @@ struct Outgoing {
 
 class SendWindow {
  public:
-  /// At most `chunks` are written and not acknowledged: gRPC swallows tens of MB per stream that no one counts.
-  SendWindow(std::string peer, size_t chunks) : peer_(std::move(peer)), chunks_(chunks) {}
+  using Message = std::shared_ptr<const Outgoing>;  // shared with the thread that writes it, while Clear may come
 
-  void Add(Outgoing message) { messages_.push_back(std::move(message)); }
+  /// Of each stream at most `chunks` are written and not acknowledged: gRPC swallows tens of MB per stream that no one
+  /// counts.
+  SendWindow(std::string peer, size_t streams, size_t chunks)
+      : peer_(std::move(peer)), chunks_(chunks), streams_(streams) {}
 
-  /// The next message to be written, which then counts as written; null where there is none or the window is full.
-  /// Valid until it is acknowledged or Clear is called.
-  const Outgoing* Write();
-  /// The peer has answered; the message that was waited for longest, which is done with. kPeerRefused where the answer
-  /// is for another.
-  arrow::Result<Outgoing> Acknowledge(const Ack& ack);
-  /// The stream broke. What is not acknowledged may have arrived or not: all of it is to be written again, in order,
-  /// and the peer drops what it has.
-  void Rewind() { written_ = 0; }
+  /// A manifest is held back until every chunk of its attempt is acknowledged, since another stream may overtake them.
+  void Add(Outgoing message);
+
+  /// The next message that `stream` is to write, which then counts as written; null where there is none for it. A
+  /// stream takes a new message only where those before it are full, so that the last ones fall idle and close.
+  Message Write(size_t stream);
+  /// The peer has answered on `stream`; the message that had waited for longest there, which is done with. kPeerRefused
+  /// where the answer is for another.
+  arrow::Result<Message> Acknowledge(size_t stream, const Ack& ack);
+  /// The stream broke. What is not acknowledged may have arrived or not: all of it is to be written there again, in
+  /// order, and the peer drops what it has.
+  void Rewind(size_t stream) { streams_[stream].written = 0; }
   /// Everything, given up.
-  std::deque<Outgoing> Clear();
+  std::vector<Message> Clear();
 
-  bool empty() const { return messages_.empty(); }
-  bool may_write() const { return written_ < messages_.size() && written_ < chunks_; }
-  size_t unacknowledged() const { return written_; }
+  bool empty() const;
+  bool may_write(size_t stream) const;
+  size_t unacknowledged(size_t stream) const { return streams_[stream].written; }
 
  private:
+  struct Stream {
+    std::deque<Message> messages;  // not acknowledged, in order
+    size_t written = 0;            // the first so many of them
+  };
+  struct Attempt {
+    size_t chunks = 0;  // not acknowledged, queued ones included
+    Message manifest;   // held back until there are none; may be null
+  };
+  using AttemptId = std::pair<uint32_t, uint32_t>;
+  static AttemptId IdOf(const Ack& ack) { return {ack.task, ack.attempt}; }
+
   const std::string peer_;
   const size_t chunks_;
-  std::deque<Outgoing> messages_;  // not acknowledged, in order
-  size_t written_ = 0;             // the first so many of them
+  std::deque<Message> queue_;  // of no stream yet
+  std::vector<Stream> streams_;
+  std::map<AttemptId, Attempt> attempts_;  // those with chunks that are not acknowledged
 };
 
 }  // namespace sabot::shuffle

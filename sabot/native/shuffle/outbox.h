@@ -1,0 +1,87 @@
+// The outbox of one peer for one shuffle, as the threads of its streams share it: the SendWindow under a lock, what the
+// streams wait for, and when to give up. It does no I/O.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sabot/native/shuffle/send_window.h"
+
+namespace sabot::shuffle {
+
+/// Hears what became of its messages, on a thread of the link.
+class DeliveryListener {
+ public:
+  virtual ~DeliveryListener() = default;
+  virtual void Acknowledged(const std::string& peer, const Ack& ack) = 0;
+  virtual void Undelivered(const std::string& peer, const arrow::Status& status) = 0;
+};
+
+/// What a stream is to do next.
+enum class Turn { kWrite, kClose, kExplain, kEnd };
+
+class Outbox {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  struct Options {
+    std::string peer;                // host:port, for messages
+    double stream_timeout_s = 30.0;  // the deadline of each DoPut; streams are changed at a third of it
+    double resume_s = 2.0;           // how long after the peer's last sign of life a broken stream is tried again
+    double idle_s = 1.0;             // an idle stream is closed after this
+    size_t streams = 1;
+    size_t window_chunks = 2;
+  };
+
+  explicit Outbox(Options options);
+
+  /// False where the link has failed or is being stopped: the listener has been told.
+  bool Add(Outgoing message);
+  void Stop();
+
+  /// Waits until `stream` has something to do. kWrite comes with the message.
+  Turn WaitTurn(size_t stream, SendWindow::Message* message);
+  /// Whether `stream`, which is not in use yet, would have something to write.
+  bool Needs(size_t stream);
+
+  /// `stream` is about to be opened: the peer is needed.
+  void Opening(size_t stream);
+  void Opened(size_t stream);
+  void Closed(size_t stream);
+  /// An acknowledgement has come; an error where it makes no sense.
+  arrow::Status Answered(size_t stream, std::string_view bytes);
+  /// Nothing more will come from `stream`. Of no account where it is closed already.
+  void Broke(size_t stream, const arrow::Status& symptom);
+  arrow::Status SymptomOf(size_t stream);
+  /// `stream` is closed after trouble on the way. True once it is time to try again, what is not acknowledged first;
+  /// false where the peer has given no sign of life for too long.
+  bool WaitToRetry(size_t stream);
+  /// Ends the link: everything that is not acknowledged is undelivered.
+  void Fail(const arrow::Status& status);
+
+  const Options& options() const { return options_; }
+
+ private:
+  struct Stream {
+    bool open = false;
+    Clock::time_point opened_at;
+    int retries = 0;                       // since it was last answered
+    std::optional<arrow::Status> symptom;  // of its end
+  };
+
+  const Options options_;
+  std::mutex mutex_;  // guards all below; a leaf
+  std::condition_variable changed_;
+  SendWindow window_;
+  std::vector<Stream> streams_;
+  Clock::time_point alive_at_;  // when the peer last answered, or was first needed
+  bool stopping_ = false;
+  arrow::Status failure_;
+};
+
+}  // namespace sabot::shuffle

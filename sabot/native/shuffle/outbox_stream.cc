@@ -1,0 +1,103 @@
+#include "sabot/native/shuffle/outbox_stream.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+#include "sabot/native/status.h"
+
+namespace sabot::shuffle {
+
+namespace flight = arrow::flight;
+
+OutboxStream::OutboxStream(Outbox* outbox, Options options)
+    : outbox_(outbox), options_(std::move(options)), thread_([this] { Loop(); }) {}
+
+void OutboxStream::Loop() {
+  (void)pthread_setname_np(pthread_self(), "shuffle-outbox");  // else it, and gRPC's threads, go by a slot's name
+  SendWindow::Message message;
+  Turn turn = Turn::kClose;
+  while (turn != Turn::kEnd) {
+    turn = outbox_->WaitTurn(options_.index, &message);
+    if (turn == Turn::kWrite) {
+      options_.more_is_queued();
+      const arrow::Status written = Write(*message);
+      message.reset();
+      if (!written.ok()) Resume(written);
+    } else if (turn == Turn::kExplain) {
+      Resume(outbox_->SymptomOf(options_.index));
+    } else {
+      (void)Close();  // all is acknowledged: how the DoPut itself ends says nothing more
+    }
+  }
+  outbox_->Fail(MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent."));
+  ended_.store(true, std::memory_order_release);
+}
+
+arrow::Status OutboxStream::Write(const Outgoing& message) {
+  if (call_ == nullptr) ARROW_RETURN_NOT_OK(Open(message.schema));
+  auto metadata = arrow::Buffer::FromString(message.header);
+  return message.batch == nullptr ? call_->writer->WriteMetadata(std::move(metadata))
+                                  : call_->writer->WriteWithMetadata(*message.batch, std::move(metadata));
+}
+
+arrow::Status OutboxStream::Open(const std::shared_ptr<arrow::Schema>& schema) {
+  outbox_->Opening(options_.index);
+  ARROW_ASSIGN_OR_RAISE(const auto client, options_.connect(options_.index));
+  ARROW_ASSIGN_OR_RAISE(auto opened,
+                        client->DoPut(options_.call, flight::FlightDescriptor::Path({"sabot", "chunks"}), schema));
+  call_ = std::make_unique<Call>();
+  call_->writer = std::move(opened.writer);
+  call_->reader = std::move(opened.reader);
+  outbox_->Opened(options_.index);
+  call_->acknowledgements = std::jthread([this, reader = call_->reader.get()] { ReadAcknowledgements(reader); });
+  return arrow::Status::OK();
+}
+
+void OutboxStream::ReadAcknowledgements(flight::FlightMetadataReader* reader) {
+  (void)pthread_setname_np(pthread_self(), "shuffle-acks");
+  arrow::Status status;
+  while (status.ok()) {
+    std::shared_ptr<arrow::Buffer> bytes;
+    status = reader->ReadMetadata(&bytes);
+    if (status.ok() && bytes == nullptr) {
+      status = arrow::Status::IOError("the stream ended before the acknowledgement");
+    } else if (status.ok()) {
+      status = outbox_->Answered(options_.index, std::string_view(*bytes));
+    }
+  }
+  outbox_->Broke(options_.index, status);
+}
+
+arrow::Status OutboxStream::Close() {
+  if (call_ == nullptr) return arrow::Status::OK();
+  outbox_->Closed(options_.index);
+  (void)call_->writer->DoneWriting();
+  call_->acknowledgements.join();
+  const arrow::Status closed = call_->writer->Close();
+  call_.reset();
+  return closed;
+}
+
+void OutboxStream::Resume(const arrow::Status& symptom) {
+  const arrow::Status closed = Close();
+  // Our own code's word stands, and Arrow's on what we gave it; of the way's trouble, the peer knows more.
+  const bool own = CodeOf(symptom) != Code::kOther || symptom.IsInvalid() || symptom.IsCapacityError();
+  const arrow::Status cause = own || closed.ok() ? symptom : closed;
+  const std::string& peer = outbox_->options().peer;
+  if (const Code code = CodeOf(cause); code != Code::kOther) {
+    return outbox_->Fail(MakeStatus(code, PlainMessage(cause)));
+  }
+  if (own) {  // not the way's fault but the message's: again it would fail again
+    return outbox_->Fail(
+        MakeStatus(Code::kLimit, "A chunk for agent " + peer + " cannot be sent: " + cause.message() +
+                                     ". Give it smaller values, or fewer rows at a time (address=" + peer + ")"));
+  }
+  if (outbox_->WaitToRetry(options_.index)) return;
+  outbox_->Fail(MakeStatus(Code::kPeerLost, "Agent " + peer +
+                                                " broke off while it was being sent to, or did not answer within " +
+                                                std::to_string(static_cast<int>(outbox_->options().stream_timeout_s)) +
+                                                " s: " + cause.message() + " (address=" + peer + ")"));
+}
+
+}  // namespace sabot::shuffle
