@@ -203,6 +203,22 @@ arrow::Result<bool> ChunkStore::Holds(const std::string& shuffle_id, int32_t par
   return shuffle->book.Owns(partition) || shuffle->chunks_of.contains(partition);
 }
 
+arrow::Result<int64_t> ChunkStore::BytesOf(const std::string& shuffle_id, int32_t partition) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+  const auto found = shuffle->chunks_of.find(partition);
+  if (found == shuffle->chunks_of.end()) return 0;
+  double bytes = 0;
+  for (const uint32_t index : found->second) {
+    const StoredChunk& chunk = shuffle->chunks[index];
+    const auto rows = static_cast<double>(std::max<int64_t>(1, chunk.batch->num_rows()));
+    int64_t own_rows = 0;
+    for (const auto& extent : chunk.header.extents) own_rows += extent.partition == partition ? extent.rows : 0;
+    bytes += static_cast<double>(chunk.bytes) * static_cast<double>(own_rows) / rows;
+  }
+  return static_cast<int64_t>(bytes);
+}
+
 void ChunkStore::EndPrefix(const std::string& prefix) {
   std::vector<std::shared_ptr<Shuffle>> freed;  // freed outside the lock: gigabytes take their time
   {

@@ -88,6 +88,10 @@ class ChunkStore {
   /// True where rows of `partition` came here or it is ours by the owner table.
   arrow::Result<bool> Holds(const std::string& shuffle_id, int32_t partition);
 
+  /// About how many bytes the rows of `partition` have, whoever sent them: the share of their chunks' bytes that they
+  /// have of their rows.
+  arrow::Result<int64_t> BytesOf(const std::string& shuffle_id, int32_t partition);
+
   /// Ends the shuffles named `prefix` or below "prefix/": their rows go, and what comes later for them is refused.
   void EndPrefix(const std::string& prefix);
   /// Ends every wait, now and later.
