@@ -1,7 +1,7 @@
 """Holds up tasks that read files while the agent is above its high-water mark, until it is below the low one.
 
-The task's own thread waits, never a slot. One task may always go on: what it makes is spilled or sent, and where nothing
-can be freed, its allocation is refused by name in place of a wait without end.
+The task's own thread waits, never a slot. One task may always go on: what it makes is spilled or sent, and where
+nothing can be freed, its allocation is refused by name in place of a wait without end.
 """
 
 from __future__ import annotations

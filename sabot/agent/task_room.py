@@ -1,7 +1,7 @@
 """Lets a task start when its working memory is reserved whole in the ledger; until then it waits here, as data.
 
-On the daemon's loop alone: no thread and no slot waits. One task of the agent may always run, whatever it needs, so that
-there is always somebody whose end makes room. First come, first served: a large task is not starved by small ones.
+On the daemon's loop alone: no thread and no slot waits. One task of the agent may always run, whatever it needs, so
+that there is always somebody whose end makes room. First come, first served: a large task is not starved by small ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Parked:
 
 
 class TaskRoom:
-    """The tasks that wait for memory, and the reservations of those that run. `guard` is for tests: False admits all."""
+    """The tasks that wait for memory, and the reservations of those that run. `guard` False, for tests, admits all."""
 
     def __init__(self, ledger: Ledger, *, guard: bool = True) -> None:
         self._ledger = ledger
