@@ -66,6 +66,8 @@ class Task:
     inputs: tuple[InputAttempts, ...]
     cancelled: threading.Event
     workers: WorkerPool | None = None
+    epoch: int = 0
+    partitions: frozenset[int] | None = None  # a replay sends only these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +175,8 @@ class TaskRunner:
                     partitioning=HashPartitioning(stage.output.keys)
                     if isinstance(stage.output, HashShuffle)
                     else RoundRobinPartitioning(),
+                    partitions=task.partitions,
+                    epoch=task.epoch,
                 )
                 return ShuffleOutput(
                     writer,
@@ -191,7 +195,9 @@ class TaskRunner:
                     agent_id=self._agent_id,
                 )
             case WriteOutput():
-                return FileWriter(stage.output, calls, stage.schema, job_id=job_id, task=task.task)
+                return FileWriter(
+                    stage.output, calls, stage.schema, job_id=job_id, task=task.task, attempt=task.attempt
+                )
 
     def _steps(
         self, stage: Stage, given: TaskInput, calls: SlotCalls, workers: WorkerPool | None

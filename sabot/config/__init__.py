@@ -96,6 +96,7 @@ class JobsSection:
     upload_lease_s: float = seconds(60.0, 1.0, 86_400.0)
     result_lease_s: float = seconds(600.0, 1.0, 604_800.0)
     peer_deadline_s: float = seconds(10.0, 0.1, 3_600.0)
+    attempts_max: int = integer(4, 1, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,12 +246,16 @@ class NativeServer:
         my_owner: int,
         sender_count: int,
         owners_fixed: bool,
+        owner_of: Sequence[int] = (),
+        epoch: int = 0,
         schema: pa.Schema | None = None,
         processor: object | None = None,
         slots: SlotAccount | None = None,
         dedupe: bool = True,
         check_manifests: bool = True,
+        check_epochs: bool = True,
     ) -> None: ...
+    def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None: ...
     def wait_senders(self, shuffle_id: str, timeout_s: float) -> bool: ...
     def holds(self, shuffle_id: str, partition: int) -> bool: ...
     def confirmed_attempts(self, shuffle_id: str) -> list[tuple[int, int]]: ...
@@ -301,6 +305,8 @@ class NativeSender:
         owners: Sequence[str],
         my_owner: int,
         num_partitions: int,
+        owner_of: Sequence[int] | None = None,
+        epoch: int = 0,
         schema: pa.Schema | None = None,
         keys: Sequence[str] = (),
         partitioning: str = "round_robin",

@@ -75,6 +75,8 @@ class ShuffleClient:
         owners: Sequence[str],
         num_partitions: int,
         incarnation: int,
+        owner_of: Sequence[int] | None = None,
+        epoch: int = 0,
         server: NativeServer | None = None,
         my_owner: int = -1,
         schema: pa.Schema | None = None,
@@ -82,7 +84,11 @@ class ShuffleClient:
         chunk_bytes_max: int = 4 << 20,
         audit: bool = True,
     ) -> NativeSender:
-        """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go."""
+        """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go.
+
+        `owner_of` names the owner of each partition by its index in `owners`, or by one beyond them: rows of that
+        partition are not sent. Left out, partitions are dealt out in turn.
+        """
         return NativeSender(
             self._native,
             server,
@@ -93,6 +99,8 @@ class ShuffleClient:
             owners=list(owners),
             my_owner=my_owner,
             num_partitions=num_partitions,
+            owner_of=owner_of,
+            epoch=epoch,
             schema=schema,
             keys=partitioning.keys,
             partitioning=partitioning.name,

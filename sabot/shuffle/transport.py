@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from sabot.errors import UsageError
+from sabot.errors import PeerRefused, UsageError
 from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
-from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation
+from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation, owners_of_replay
 from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
 from sabot.shuffle.partitioning import Partitioning, check_columns
 from sabot.shuffle.processor import Processor
@@ -212,14 +212,22 @@ class ShuffleTransport:
         *,
         num_partitions: int,
         owners: Sequence[str],
+        owner_of: Sequence[int] = (),
         schema: pa.Schema | None = None,
         job: str = "",
         weight: float = 1.0,
     ) -> None:
-        """Opens a job's shuffle for receiving; which attempts count, the reader is told. Repeats do nothing. What the
-        shuffle does in slots goes on the account of `job`, of that `weight`.
+        """Opens a job's shuffle for receiving, in epoch 0; which attempts count, the reader is told. Repeats do
+        nothing. `owner_of` is the owner of each partition as an index into `owners`; left out, they are dealt out in
+        turn. What the shuffle does in slots goes on the account of `job`, of that `weight`.
         """
-        self.server.start_shuffle(shuffle_id, num_partitions, owners, senders=0, schema=schema, job=job, weight=weight)
+        self.server.start_shuffle(
+            shuffle_id, num_partitions, owners, senders=0, owner_of=owner_of, schema=schema, job=job, weight=weight
+        )
+
+    def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
+        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown."""
+        self.server.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
 
     def attempt_writer(
         self,
@@ -228,22 +236,39 @@ class ShuffleTransport:
         task: int,
         attempt: int,
         partitioning: Partitioning,
+        partitions: Collection[int] | None = None,
+        epoch: int = 0,
     ) -> AttemptWriter:
-        """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema."""
+        """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema.
+
+        Of all rows that it is given it sends those of `partitions`, None for all. PeerRefused where `epoch` is not the
+        shuffle's.
+        """
         if not (0 <= task < 1 << 31 and 0 <= attempt < 1 << 31):
             raise UsageError(f"task {task} and attempt {attempt} must be from 0 to {(1 << 31) - 1}.")
         schema = self.server.schema(shuffle_id)
         if schema is None:
             raise UsageError(f"Shuffle {shuffle_id} was opened without a schema. Give open_shuffle schema=.")
         check_columns(partitioning, schema)
-        owners = self.server.owners(shuffle_id)
+        known, owner_of = self.server.owner_table(shuffle_id)
+        if known != epoch:
+            raise PeerRefused(
+                f"Task {task} is to send into shuffle {shuffle_id} in epoch {epoch}; agent {self.address} is in epoch "
+                f"{known}. The task is tried again by the table of now.",
+                shuffle=shuffle_id,
+                task=task,
+                attempt=attempt,
+            )
+        owners, owner_of = owners_of_replay(self.server.owners(shuffle_id), owner_of, partitions)
         sender = self.client.open_sender(
             shuffle_id,
             task=task,
             attempt=attempt,
             owners=owners,
-            num_partitions=self.server.num_partitions(shuffle_id),
+            num_partitions=len(owner_of),
             incarnation=self.server.incarnation,
+            owner_of=owner_of,
+            epoch=epoch,
             server=self.server.native,
             my_owner=owners.index(self.address) if self.address in owners else -1,
             schema=schema,

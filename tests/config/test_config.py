@@ -77,6 +77,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "jobs.upload_lease_s": (5, "5e0", 5.0),
     "jobs.result_lease_s": (5.5, "5.5", 5.5),
     "jobs.peer_deadline_s": (2, "2", 2.0),
+    "jobs.attempts_max": (2, "2", 2),
     "log.level": ("debug", "debug", "debug"),
 }
 

@@ -11,11 +11,13 @@ cdef class NativeSender:
     cdef object schema
 
     def __init__(self, NativeClient client, NativeServer server, *, str shuffle_id, uint64_t incarnation, int task,
-                 int attempt, owners, int my_owner, int num_partitions, schema=None, keys=(),
-                 str partitioning="round_robin", RangeBounds bounds=None, int64_t chunk_bytes_max=4 << 20, bint audit=True):
+                 int attempt, owners, int my_owner, int num_partitions, owner_of=None, unsigned int epoch=0,
+                 schema=None, keys=(), str partitioning="round_robin", RangeBounds bounds=None,
+                 int64_t chunk_bytes_max=4 << 20, bint audit=True):
         cdef CSenderOptions options
         options.shuffle_id = _bytes(shuffle_id)
         options.incarnation = incarnation
+        options.epoch = epoch
         options.attempt.task = task
         options.attempt.attempt = attempt
         for owner in owners:
@@ -37,7 +39,7 @@ cdef class NativeSender:
             self.scatter.bounds = bounds.bounds
         self.scatter.num_partitions = num_partitions
         for partition in range(num_partitions):
-            self.scatter.owner_of.push_back(partition % len(owners))
+            self.scatter.owner_of.push_back(partition % len(owners) if owner_of is None else owner_of[partition])
         self.scatter.first_row = task
         self.scatter.chunk_bytes_max = chunk_bytes_max
         self.scatter.pool = memory_in_use()
