@@ -266,6 +266,11 @@ cdef class NativeServer:
         for shuffle_id in [name for name in list(self.processing_of) if name == prefix or name.startswith(below)]:
             del self.processing_of[shuffle_id]
 
+    def stored_bytes_of(self, str shuffle_id, int32_t partition):
+        """About how many bytes of `partition` are stored here; 0 where the shuffle is not open."""
+        cdef CResult[int64_t] found = self.store.get().BytesOf(_bytes(shuffle_id), partition)
+        return deref(found) if found.ok() else 0
+
     def wait_spilled(self, double timeout_s):
         """False where rows were still being written to disk at the deadline."""
         cdef cbool done

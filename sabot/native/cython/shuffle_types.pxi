@@ -62,6 +62,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
 
     cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
         CStatus Open(CStoreSpec spec)
+        CResult[int64_t] BytesOf(const string& shuffle_id, int32_t partition)
         CStatus Reown(const string& shuffle_id, COwnerTable table)
         CResult[cbool] Holds(const string& shuffle_id, int32_t partition)
         CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id)
