@@ -52,6 +52,7 @@ class ShuffleServer:
         spill_bytes_max: int = 0,
         verify_checksums: bool = True,
         verify_loads: bool = True,
+        check_credits: bool = True,
         dedupe: bool = True,
         check_manifests: bool = True,
         check_epochs: bool = True,
@@ -80,6 +81,7 @@ class ShuffleServer:
             spill_bytes_max=spill_bytes_max,
             verify_checksums=verify_checksums,
             verify_loads=verify_loads,
+            check_credits=check_credits,
         )
 
     @property

@@ -317,6 +317,10 @@ class ShuffleTransport:
         """Asks an agent's native code whether it lives; PeerLost at the deadline."""
         return self.client.ping(address, timeout_s=timeout_s)
 
+    def stored_bytes_of(self, shuffle_id: str, partition: int) -> int:
+        """About how many bytes of `partition` this agent holds, whoever sent them; 0 where it knows no such shuffle."""
+        return self.server.native.stored_bytes_of(shuffle_id, partition)
+
     def stats(self) -> dict[str, Any]:
         """Counters and bytes held, by name."""
         stats: dict[str, Any] = self.server.native.stats()

@@ -83,7 +83,8 @@ cdef class NativeServer:
 
     def __init__(self, *, str host, int port, str advertise_host, uint64_t incarnation, double open_wait_s,
                  int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, Ledger ledger=None,
-                 spill_dirs=(), int64_t spill_bytes_max=0, bint verify_checksums=True, bint verify_loads=True):
+                 spill_dirs=(), int64_t spill_bytes_max=0, bint verify_checksums=True, bint verify_loads=True,
+                 bint check_credits=True):
         cdef CServerOptions options
         cdef CStoresOptions keeping
         self.ledger = Ledger() if ledger is None else ledger
@@ -106,6 +107,8 @@ cdef class NativeServer:
         keeping.spill_bytes_max = spill_bytes_max
         keeping.incarnation = incarnation
         keeping.verify_loads = verify_loads
+        options.check_credits = check_credits
+        options.ledger = self.ledger.ledger
         cdef CResult[unique_ptr[CStores]] opened
         cdef CResult[unique_ptr[CFlightServer]] made
         with nogil:
@@ -263,6 +266,11 @@ cdef class NativeServer:
         for shuffle_id in [name for name in list(self.processing_of) if name == prefix or name.startswith(below)]:
             del self.processing_of[shuffle_id]
 
+    def stored_bytes_of(self, str shuffle_id, int32_t partition):
+        """About how many bytes of `partition` are stored here; 0 where the shuffle is not open."""
+        cdef CResult[int64_t] found = self.store.get().BytesOf(_bytes(shuffle_id), partition)
+        return deref(found) if found.ok() else 0
+
     def wait_spilled(self, double timeout_s):
         """False where rows were still being written to disk at the deadline."""
         cdef cbool done
@@ -302,6 +310,7 @@ cdef class NativeClient:
         options.resume_s = resume_s
         options.streams_per_peer = streams_per_peer
         options.compression = _bytes("" if compression == "none" else compression)
+        options.ledger = self.ledger.ledger
         cdef CResult[unique_ptr[CDataClient]] made = CDataClient.Make(options)
         check(made.status())
         self.client = move(deref(made))

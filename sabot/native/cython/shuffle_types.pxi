@@ -62,6 +62,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
 
     cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
         CStatus Open(CStoreSpec spec)
+        CResult[int64_t] BytesOf(const string& shuffle_id, int32_t partition)
         CStatus Reown(const string& shuffle_id, COwnerTable table)
         CResult[cbool] Holds(const string& shuffle_id, int32_t partition)
         CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id)
@@ -127,6 +128,8 @@ cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffl
         double open_wait_s
         int64_t batch_bytes_max
         CStreamOptions streams
+        shared_ptr[CLedger] ledger
+        cbool check_credits
         cbool verify_checksums
 
     cdef cppclass CFlightServer "sabot::shuffle::FlightServer":
@@ -159,6 +162,7 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
         double resume_s
         int streams_per_peer
         string compression
+        shared_ptr[CLedger] ledger
 
     cdef cppclass CDataClient "sabot::shuffle::DataClient":
         @staticmethod

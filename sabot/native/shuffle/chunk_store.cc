@@ -135,6 +135,8 @@ arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<a
     const uint32_t number = shuffle->next_chunk++;
     shuffle->chunks.emplace(number, chunk);
     for (const Stretch& stretch : chunk->stretches) shuffle->chunks_of[stretch.partition].push_back(number);
+    shuffle->bytes_came += chunk->bytes;
+    shuffle->rows_came += chunk->batch->num_rows();
     stats_.stored_bytes += chunk->bytes;
     ++stats_.stored_chunks;
     arrival = shuffle->arrival;
@@ -220,6 +222,25 @@ arrow::Result<bool> ChunkStore::Holds(const std::string& shuffle_id, int32_t par
   std::lock_guard lock(mutex_);
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
   return shuffle->book.Owns(partition) || shuffle->chunks_of.contains(partition);
+}
+
+arrow::Result<int64_t> ChunkStore::BytesOf(const std::string& shuffle_id, int32_t partition) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(const ShufflePtr shuffle, FindLocked(shuffle_id));
+  int64_t rows = 0;
+  const auto found = shuffle->chunks_of.find(partition);
+  if (found != shuffle->chunks_of.end()) {
+    for (const uint32_t number : found->second) {
+      for (const Stretch& stretch : shuffle->chunks.at(number)->stretches) {
+        rows += stretch.partition == partition ? stretch.rows : 0;
+      }
+    }
+  }
+  for (const auto& run : shuffle->runs) {
+    const auto [first, end] = run->SegmentsOf(static_cast<uint32_t>(partition));
+    for (uint32_t segment = first; segment < end; ++segment) rows += run->segment_rows(segment);
+  }
+  return rows == 0 ? 0 : static_cast<int64_t>(shuffle->mean_row_bytes() * static_cast<double>(rows));
 }
 
 void ChunkStore::EndPrefix(const std::string& prefix) {

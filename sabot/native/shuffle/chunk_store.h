@@ -112,6 +112,10 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   /// True where rows of `partition` came here or it is ours by the owner table.
   arrow::Result<bool> Holds(const std::string& shuffle_id, int32_t partition);
 
+  /// About how many bytes the rows of `partition` have in memory, whoever sent them and wherever they are: by the mean
+  /// of the shuffle's rows.
+  arrow::Result<int64_t> BytesOf(const std::string& shuffle_id, int32_t partition);
+
   /// Ends the shuffles named `prefix` or below "prefix/": their rows go, and what comes later for them is refused.
   void EndPrefix(const std::string& prefix);
   /// Ends every wait, now and later.
@@ -149,7 +153,10 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
     std::vector<std::shared_ptr<const spill::SpilledRun>> runs;    // shared with readers
     std::shared_ptr<spill::SpillGroup> files;                      // null until something is spilled
     arrow::Status failure;                                         // why its rows are gone
+    int64_t bytes_came = 0;                                        // of all chunks stored, in memory or spilled since
+    int64_t rows_came = 0;
     bool ended = false;
+    double mean_row_bytes() const { return static_cast<double>(bytes_came) / static_cast<double>(rows_came); }
   };
   using ShufflePtr = std::shared_ptr<Shuffle>;
   using Chunks = std::map<uint32_t, std::shared_ptr<const StoredChunk>>;

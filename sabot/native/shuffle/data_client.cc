@@ -1,6 +1,7 @@
 #include "sabot/native/shuffle/data_client.h"
 
 #include <algorithm>
+#include <random>
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/chunk_store.h"
@@ -14,6 +15,11 @@ namespace sabot::shuffle {
 namespace flight = arrow::flight;
 
 namespace {
+
+std::string RandomName() {
+  std::random_device random;
+  return std::to_string(random()) + "-" + std::to_string(random());
+}
 
 arrow::Status Lost(const std::string& address, double timeout_s, const arrow::Status& status) {
   if (const Code code = CodeOf(status); code != Code::kOther) return MakeStatus(code, PlainMessage(status));
@@ -82,6 +88,9 @@ arrow::Result<std::unique_ptr<DataClient>> DataClient::Make(Options options) {
   return std::unique_ptr<DataClient>(new DataClient(std::move(options), std::move(codec)));
 }
 
+DataClient::DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec)
+    : options_(std::move(options)), codec_(std::move(codec)), sender_(RandomName()) {}
+
 DataClient::~DataClient() { Close(); }
 
 void DataClient::Close() {
@@ -139,7 +148,9 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
       options.outbox.stream_timeout_s = options_.stream_timeout_s;
       options.outbox.resume_s = options_.resume_s;
       options.outbox.streams = static_cast<size_t>(std::max(1, options_.streams_per_peer));
+      options.outbox.ledger = options_.ledger;
       options.codec = codec_;
+      options.sender = sender_;
       known = std::make_shared<PeerLink>([this, address](size_t lane) { return Connect(address, lane); }, options);
     }
     link = known;

@@ -27,10 +27,11 @@ struct Pulled {
 class DataClient {
  public:
   struct Options {
-    double stream_timeout_s = 30.0;  // the deadline of each DoPut
-    double resume_s = 2.0;           // how long a broken DoPut is tried again
-    int streams_per_peer = 1;        // DoPuts open at a time to one peer for one shuffle
-    std::string compression;         // of rows on the wire: lz4, zstd, or empty
+    double stream_timeout_s = 30.0;          // the deadline of each DoPut
+    double resume_s = 2.0;                   // how long a broken DoPut is tried again
+    int streams_per_peer = 1;                // DoPuts open at a time to one peer for one shuffle
+    std::string compression;                 // of rows on the wire: lz4, zstd, or empty
+    std::shared_ptr<memory::Ledger> ledger;  // counts what waits in outboxes; may be null
   };
 
   /// kUsage where there is no such compression.
@@ -51,13 +52,13 @@ class DataClient {
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 
  private:
-  DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec)
-      : options_(std::move(options)), codec_(std::move(codec)) {}
+  DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec);
   /// Each `lane` has a connection of its own: the streams of one connection share its flow control.
   arrow::Result<std::shared_ptr<arrow::flight::FlightClient>> Connect(const std::string& address, size_t lane);
 
   const Options options_;
   const std::shared_ptr<arrow::util::Codec> codec_;  // shared with the links
+  const std::string sender_;                         // tells our streams from those of others
   std::mutex mutex_;                                 // guards all below; a leaf
   std::map<std::pair<std::string, size_t>, std::shared_ptr<arrow::flight::FlightClient>> clients_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;

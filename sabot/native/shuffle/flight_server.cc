@@ -4,6 +4,7 @@
 
 #include "sabot/native/rows/checksum.h"
 #include "sabot/native/rows/hash.h"
+#include "sabot/native/shuffle/chunk_bytes.h"
 #include "sabot/native/shuffle/marked_stream.h"
 #include "sabot/native/shuffle/partition_audit.h"
 #include "sabot/native/shuffle/ping.h"
@@ -17,6 +18,17 @@ namespace sabot::shuffle {
 namespace flight = arrow::flight;
 
 namespace {
+
+constexpr size_t kSenderBytesMax = 64;
+constexpr double kRequestWaitS = 1.0;  // the longest that a request for credit stays unanswered
+
+/// An ordinary chunk: rows are cut by their mean, so that one may be somewhat larger than it should.
+int64_t OrdinaryChunkBytes(int64_t batch_bytes_max) { return batch_bytes_max + batch_bytes_max / 4 + (64 << 10); }
+
+std::string Facts(const ChunkHeader& header, const std::string& agent) {
+  return " (shuffle=" + header.shuffle_id + ", task=" + std::to_string(header.task) +
+         ", attempt=" + std::to_string(header.attempt) + ", agent=" + agent + ")";
+}
 
 arrow::Status WriteAck(flight::FlightMetadataWriter* writer, const Ack& ack) {
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeAck(ack)));
@@ -51,6 +63,16 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
 
 }  // namespace
 
+FlightServer::FlightServer(Options options, std::shared_ptr<ChunkStore> store,
+                           std::shared_ptr<PublishedStore> published)
+    : options_(std::move(options)),
+      store_(std::move(store)),
+      published_(std::move(published)),
+      credits_(
+          options_.ledger != nullptr ? options_.ledger : std::make_shared<memory::Ledger>(memory::Ledger::Options{}),
+          {.chunk_bytes = OrdinaryChunkBytes(options_.batch_bytes_max)}),
+      watch_(options_.streams) {}
+
 arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options, std::shared_ptr<ChunkStore> store,
                                                                 std::shared_ptr<PublishedStore> published) {
   const std::string address = options.host + ":" + std::to_string(options.port);
@@ -72,6 +94,7 @@ FlightServer::~FlightServer() { Stop(); }
 void FlightServer::Stop() {
   if (stopped_.exchange(true, std::memory_order_relaxed)) return;  // the stores have locks of their own
   watch_.Stop();
+  credits_.Close();
   store_->Close();
   const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(200);
   (void)Shutdown(&deadline);
@@ -86,7 +109,7 @@ arrow::Status FlightServer::Put(flight::FlightMessageReader* reader, flight::Fli
   ARROW_ASSIGN_OR_RAISE(const auto open, watch_.Enter());
   const std::vector<std::string>& path = reader->descriptor().path;
   if (path.size() >= 2 && path[0] == "sabot") {
-    if (path[1] == "chunks" && path.size() == 2) return ReceiveChunks(reader, writer);
+    if (path[1] == "chunks" && path.size() == 3) return ReceiveChunks(path[2], reader, writer);
     if (path[1] == "publish" && path.size() == 4) return ReceiveUpload(path[2], path[3], reader, writer);
     if (path[1] == "shuffle" && path.size() == 4) return ReceivePlainRows(path[2], path[3], reader, writer);
   }
@@ -96,33 +119,82 @@ arrow::Status FlightServer::Put(flight::FlightMessageReader* reader, flight::Fli
       "shuffle_id, partition].");
 }
 
-arrow::Status FlightServer::ReceiveChunks(flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
+arrow::Status FlightServer::ReceiveChunks(const std::string& sender, flight::FlightMessageReader* reader,
+                                          flight::FlightMetadataWriter* writer) {
+  if (sender.empty() || sender.size() > kSenderBytesMax) {
+    return MakeStatus(Code::kUsage, "A sender of chunks names itself in 1 to 64 bytes.");
+  }
+  const std::unique_ptr<Credits::Stream> credit = credits_.Open(sender);
+  Ack ack;
+  ack.kind = MessageKind::kCredit;
+  ack.granted = static_cast<uint64_t>(credit->granted());
+  ARROW_RETURN_NOT_OK(WriteAck(writer, ack));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
   while (true) {
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
     if (message.data == nullptr && message.app_metadata == nullptr) return arrow::Status::OK();
     const std::string_view bytes =
         message.app_metadata == nullptr ? std::string_view() : std::string_view(*message.app_metadata);
-    ARROW_ASSIGN_OR_RAISE(const ChunkHeader header, DecodeHeader(bytes));
-    Ack ack = AckFor(header);
-    const arrow::Result<bool> stored = ReceiveOne(header, message, schema);
-    if (stored.ok()) {
-      ack.repeated = *stored;
+    if (IsCreditRequest(bytes)) {
+      ARROW_ASSIGN_OR_RAISE(ack, AnswerRequest(bytes, credit.get()));
     } else {
-      const Code code = CodeOf(stored.status());
-      ack.code = static_cast<int32_t>(code == Code::kOther ? Code::kIntegrity : code);
-      ack.message = PlainMessage(stored.status());
+      ARROW_ASSIGN_OR_RAISE(const ChunkHeader header, DecodeHeader(bytes));
+      ack = AckFor(header);
+      const arrow::Result<bool> stored = ReceiveCredited(header, message, schema, credit.get());
+      message.data.reset();  // before more credit is given for what takes its place
+      if (stored.ok()) {
+        ack.repeated = *stored;
+      } else {
+        const Code code = CodeOf(stored.status());
+        ack.code = static_cast<int32_t>(code == Code::kOther ? Code::kIntegrity : code);
+        ack.message = PlainMessage(stored.status());
+      }
     }
+    ack.granted = static_cast<uint64_t>(credit->granted());
     ARROW_RETURN_NOT_OK(WriteAck(writer, ack));
   }
 }
 
+arrow::Result<Ack> FlightServer::AnswerRequest(std::string_view bytes, Credits::Stream* credit) const {
+  ARROW_ASSIGN_OR_RAISE(const uint64_t total, DecodeCreditRequest(bytes));
+  Ack ack;
+  ack.kind = MessageKind::kCredit;
+  const arrow::Status status = credit->WaitGranted(static_cast<int64_t>(total), DeadlineIn(kRequestWaitS));
+  if (!status.ok()) {
+    ack.code = static_cast<int32_t>(CodeOf(status));
+    ack.message = PlainMessage(status) + " (agent=" + options_.agent + ")";
+  }
+  return ack;
+}
+
+arrow::Result<bool> FlightServer::ReceiveCredited(const ChunkHeader& header, const flight::FlightStreamChunk& message,
+                                                  const std::shared_ptr<arrow::Schema>& schema,
+                                                  Credits::Stream* credit) {
+  const auto bytes = static_cast<int64_t>(header.bytes);
+  if (options_.check_credits) {
+    ARROW_RETURN_NOT_OK(credit->Arrived(bytes));
+  }
+  const Clock::time_point deadline = DeadlineIn(options_.open_wait_s);
+  arrow::Result<bool> stored = ReceiveOne(header, message, schema);
+  // Its bytes were reserved, but the limit may have been filled by what nobody reserves: spilling makes room.
+  while (stored.status().IsOutOfMemory() && Clock::now() < deadline) {
+    credits_.WaitFreed(std::min(deadline, DeadlineIn(0.1)));
+    stored = ReceiveOne(header, message, schema);
+  }
+  if (options_.check_credits) credit->Settled(bytes);
+  return stored;
+}
+
 arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const flight::FlightStreamChunk& message,
                                              const std::shared_ptr<arrow::Schema>& schema) {
-  const std::string facts = " (shuffle=" + header.shuffle_id + ", task=" + std::to_string(header.task) +
-                            ", attempt=" + std::to_string(header.attempt) + ", agent=" + options_.agent + ")";
+  const std::string facts = Facts(header, options_.agent);
   if ((header.kind == MessageKind::kChunk) != (message.data != nullptr)) {
     return MakeStatus(Code::kPeerRefused, "A chunk came without rows, or a manifest with them" + facts);
+  }
+  if (options_.check_credits && message.data != nullptr &&
+      static_cast<uint64_t>(ReceivedBytes(*message.data)) > header.bytes) {
+    return MakeStatus(Code::kLimit, "A chunk holds " + std::to_string(ReceivedBytes(*message.data)) +
+                                        " bytes where its header says " + std::to_string(header.bytes) + facts);
   }
   ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
