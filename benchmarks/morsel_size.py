@@ -12,16 +12,14 @@ best size did. With --unknown, where each call finds out anew, it took 1 or 2 ms
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import random
 import secrets
 import statistics
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from measuring import print_machine
 
 from sabot.slots import Pipeline, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
@@ -113,13 +111,6 @@ def report(name: str, pairs: dict[MorselBytes, list[tuple[float, float]]]) -> No
         print(f"  {label} {medians[size] * 1e3:8.2f} ms, auto {median:.2f} x it ({low:.2f} to {high:.2f}){mark}")
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
@@ -130,8 +121,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    print(f"machine: {cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Linux {platform.release()}")
-    print(f"versions: Python {platform.python_version()}, pyarrow {pa.__version__}; seed {options.seed}")
+    print_machine(options.seed)
     with TaskSlotManager(SLOTS) as manager:
         for name, workload in workloads(rng).items():
             if options.only and options.only not in name:

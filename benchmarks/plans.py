@@ -7,8 +7,6 @@ their spread and how they compare. `python benchmarks/plans.py [--rounds N] [--r
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import random
 import secrets
 import statistics
@@ -19,6 +17,7 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from measuring import in_turns, print_machine
 from pyarrow import acero
 
 from sabot.native._native import scatter
@@ -38,20 +37,25 @@ class Took:
 
 
 def measure(cases: dict[str, Callable[[], int]], rounds: int, rng: random.Random) -> dict[str, Took]:
-    """Each round runs the cases in another order; the first one warms up. All must give as many rows."""
-    took: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
-    names, rows = list(cases), set()
-    for _ in range(rounds + 1):
-        rng.shuffle(names)
-        for name in names:
-            start_s, start_cpu_s = time.perf_counter(), time.process_time()
-            rows.add(cases[name]())
-            took[name].append((time.perf_counter() - start_s, time.process_time() - start_cpu_s))
+    """All cases must give as many rows."""
+    took = in_turns({name: _timed(case) for name, case in cases.items()}, rounds, rng)
+    rows = {run[2] for runs in took.values() for run in runs}
     assert len(rows) == 1, f"the answers differ: {rows} rows"
-    return {name: _median(runs[1:]) for name, runs in took.items()}
+    return {name: _median(runs) for name, runs in took.items()}
 
 
-def _median(runs: list[tuple[float, float]]) -> Took:
+def _timed(case: Callable[[], int]) -> Callable[[], tuple[float, float, int]]:
+    """`case` as one that gives its seconds, CPU seconds and rows."""
+
+    def run() -> tuple[float, float, int]:
+        start_s, start_cpu_s = time.perf_counter(), time.process_time()
+        rows = case()
+        return time.perf_counter() - start_s, time.process_time() - start_cpu_s, rows
+
+    return run
+
+
+def _median(runs: list[tuple[float, float, int]]) -> Took:
     seconds = [run[0] for run in runs]
     median = statistics.median(seconds)
     spread = (max(seconds) - min(seconds)) / median
@@ -118,8 +122,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbits(31))
     options = parser.parse_args()
     rng, seed = random.Random(options.seed), options.seed
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python ", end="")
-    print(f"{platform.python_version()}, pyarrow {pa.__version__}; seed {seed}")
+    print_machine(options.seed)
     pa.set_cpu_count(2)
     with TaskSlotManager(1) as one, TaskSlotManager(2) as two:
 

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-import platform
 import random
 import secrets
 import statistics
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from measuring import in_turns, print_machine, timed
 
 from sabot.slots import Morsel, Pipeline, TaskSlotManager
 from sabot.slots.workers import WorkerPool
@@ -84,20 +82,11 @@ def in_threads(morsels: list[pa.RecordBatch], count: int) -> None:
         thread.join()
 
 
-def measure(cases: dict[str, Callable[[], object]], rounds: int, rng: random.Random) -> dict[str, float]:
-    """The median seconds of each case; each round runs the cases in another order, and the first one warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    names = list(cases)
-    for _ in range(rounds + 1):
-        rng.shuffle(names)
-        for name in names:
-            start = time.perf_counter()
-            cases[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times[1:]) for name, times in seconds.items()}
-
-
-def show(title: str, took: dict[str, float], bare: str, ours: str) -> None:
+def show(title: str, cases: dict[str, Callable[[], object]], options: argparse.Namespace, bare: str, ours: str) -> None:
+    seconds_of = in_turns(
+        {name: timed(case) for name, case in cases.items()}, options.rounds, random.Random(options.seed)
+    )
+    took = {name: statistics.median(seconds) for name, seconds in seconds_of.items()}
     print(title)
     for name, seconds in took.items():
         print(f"  {name:20} {seconds * 1e3:8.2f} ms")
@@ -111,8 +100,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python ", end="")
-    print(f"{platform.python_version()}, pyarrow {pa.__version__}; seed {options.seed}")
+    print_machine(options.seed)
     processes = {count: BareProcesses(count) for count in (1, 2)}
     numbers = {name: pa.array([rng.random() + 0.1 for _ in range(MORSEL_ROWS)]) for name in "ab"}
     rows = pa.record_batch(numbers)
@@ -128,14 +116,14 @@ def main() -> None:
             "slots, 1": lambda: one.execute_morsels([Morsel(rows)] * MORSELS, NATIVE),
             "slots, 2": lambda: two.execute_morsels([Morsel(rows)] * MORSELS, NATIVE),
         }
-        show("native work", measure(native, options.rounds, rng), "bare threads", "slots")
+        show("native work", native, options, "bare threads", "slots")
         python: dict[str, Callable[[], object]] = {
             "bare processes, 1": processes[1],
             "bare processes, 2": processes[2],
             "workers, 1": in_workers(one, one.worker_pool()),
             "workers, 2": in_workers(two, two.worker_pool()),
         }
-        show("pure Python", measure(python, options.rounds, rng), "bare processes", "workers")
+        show("pure Python", python, options, "bare processes", "workers")
     for bare in processes.values():
         bare.close()
 

@@ -9,18 +9,15 @@ seconds instead, and fails where an answer is missing, wrong or leaves something
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import random
 import secrets
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from measuring import in_turns, print_machine, timed
 from native_part import lines_of
 from slots_latency import print_latency
 from slots_sharing import print_sharing, print_skew
@@ -42,26 +39,6 @@ def multiply(rows: pa.RecordBatch) -> pa.RecordBatch:
 
 def nothing(rows: pa.RecordBatch) -> None:
     return None
-
-
-def measure(cases: dict[str, Callable[[], object]], rounds: int, rng: random.Random) -> dict[str, list[float]]:
-    """Seconds per call of each case, in rounds; each round runs the cases in another order."""
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    names = list(cases)
-    for _ in range(rounds):
-        rng.shuffle(names)
-        for name in names:
-            start = time.perf_counter()
-            cases[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: times[len(times) // 10 :] for name, times in seconds.items()}  # the first tenth warms up
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def print_native(rounds: int) -> None:
@@ -110,27 +87,28 @@ def main() -> None:
     ):
         expression = Pipeline([("project", ["product"], [pc.field("a") * pc.field("b")])])
         many = [Morsel(batch, row, 1) for row in range(1_000)]
-        cases: dict[str, Callable[[], object]] = {
-            "slots, Python function": lambda: executor.execute_local(batch, MORSEL_BYTES, multiply),
-            "slots, expression": lambda: executor.execute_local(batch, MORSEL_BYTES, expression),
-            "ThreadPoolExecutor": lambda: list(
-                threads.map(lambda start: multiply(batch.slice(start, MORSEL_ROWS)), starts)
+        cases = {
+            "slots, Python function": timed(lambda: executor.execute_local(batch, MORSEL_BYTES, multiply)),
+            "slots, expression": timed(lambda: executor.execute_local(batch, MORSEL_BYTES, expression)),
+            "ThreadPoolExecutor": timed(
+                lambda: list(threads.map(lambda start: multiply(batch.slice(start, MORSEL_ROWS)), starts))
             ),
-            "one thread, no pool": lambda: [multiply(batch.slice(start, MORSEL_ROWS)) for start in starts],
+            "one thread, no pool": timed(lambda: [multiply(batch.slice(start, MORSEL_ROWS)) for start in starts]),
         }
-        tiny: dict[str, Callable[[], object]] = {
-            "slots": lambda: manager.execute_morsels(many, nothing),
-            "ThreadPoolExecutor": lambda: list(threads.map(lambda m: nothing(batch.slice(m.start_row, 1)), many)),
+        tiny = {
+            "slots": timed(lambda: manager.execute_morsels(many, nothing)),
+            "ThreadPoolExecutor": timed(
+                lambda: list(threads.map(lambda m: nothing(batch.slice(m.start_row, 1)), many))
+            ),
         }
         morsels = len(executor.execute_local(batch, MORSEL_BYTES, multiply))
-        timed = measure(cases, options.rounds, rng)
-        timed_tiny = measure(tiny, max(10, options.rounds // 10), rng)
+        seconds_of = in_turns(cases, options.rounds, rng)
+        seconds_of_tiny = in_turns(tiny, max(10, options.rounds // 10), rng)
 
-    print(f"machine: {cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Linux {platform.release()}")
-    print(f"versions: Python {platform.python_version()}, pyarrow {pa.__version__}; seed {options.seed}")
+    print_machine(options.seed)
     print(f"{ROWS} rows of two int64, {MORSEL_BYTES} bytes a morsel: {morsels} morsels, {SLOTS} slots")
-    base = statistics.median(timed["ThreadPoolExecutor"])
-    for name, seconds in timed.items():
+    base = statistics.median(seconds_of["ThreadPoolExecutor"])
+    for name, seconds in seconds_of.items():
         median = statistics.median(seconds)
         low, _, high = statistics.quantiles(seconds, n=4)
         print(
@@ -139,8 +117,8 @@ def main() -> None:
             f"{base / median:.2f} x ThreadPoolExecutor"
         )
     print(f"a morsel that does nothing in Python, {len(many)} at a time:")
-    base = statistics.median(timed_tiny["ThreadPoolExecutor"])
-    for name, seconds in timed_tiny.items():
+    base = statistics.median(seconds_of_tiny["ThreadPoolExecutor"])
+    for name, seconds in seconds_of_tiny.items():
         median = statistics.median(seconds)
         print(f"  {name:24} {median / len(many) * 1e6:7.2f} us a morsel, {base / median:.2f} x ThreadPoolExecutor")
     print_sharing(seconds=1.0)

@@ -11,16 +11,14 @@ Of an item that reads 256 KiB, 5 us, and so drives the timeline out of the cache
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import random
 import secrets
 import statistics
 import time
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from measuring import print_machine
 from native_part import lines_of
 
 from sabot.native._native import MorselRun
@@ -41,13 +39,6 @@ def seconds_of(manager: TaskSlotManager, pipeline: Pipeline, batch: pa.RecordBat
     return (manager.get_slot_stats()[0]["busy_us"] - busy_us) / 1e6
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1000)
@@ -58,8 +49,7 @@ def main() -> None:
     nothing = Pipeline([])
     one_kernel = Pipeline([("project", ["a"], [pc.field("a") + 1])])
 
-    print(f"machine: {cpu_name()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Linux {platform.release()}")
-    print(f"versions: Python {platform.python_version()}, pyarrow {pa.__version__}; seed {options.seed}")
+    print_machine(options.seed)
     print(f"native, wanted of the timeline: at most {NS_MAX} ns")
     for name, value in lines_of("timeline_bench", options.rounds, options.seed):
         print(f"  {name:50} {value}")

@@ -7,15 +7,12 @@ Prints its machine, versions, seed and noise, and ratios of things measured alte
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import random
 import secrets
 import statistics
-import time
-from collections.abc import Callable
 
 import pyarrow as pa
+from measuring import in_turns, print_machine, timed
 
 from sabot.slots import Morsel, Pipeline, TaskSlotManager
 
@@ -24,23 +21,6 @@ MORSEL_BYTES = 1024 * 1024
 
 def same(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows
-
-
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def measure(cases: dict[str, Callable[[], float]], rounds: int, rng: random.Random) -> dict[str, list[float]]:
-    """What each case gives, in rounds; each round runs the cases in another order."""
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    names = list(cases)
-    for _ in range(rounds):
-        rng.shuffle(names)
-        for name in names:
-            seconds[name].append(cases[name]())
-    return {name: times[len(times) // 10 :] for name, times in seconds.items()}  # the first tenth warms up
 
 
 def show(title: str, measured: dict[str, list[float]]) -> None:
@@ -56,15 +36,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print(f"Python {platform.python_version()}, pyarrow {pa.__version__}; seed {options.seed}")
+    print_machine(options.seed)
     batch = pa.record_batch({"a": pa.array([rng.getrandbits(40) for _ in range(MORSEL_BYTES // 8)], pa.int64())})
     with TaskSlotManager(1) as single:
         there_and_back = Pipeline([("worker", same, None)], workers=single.worker_pool())
-        calls = measure(
+        calls = in_turns(
             {
-                "in the thread": lambda: timed(lambda: single.execute_morsels([Morsel(batch)], same)),
-                "in a worker": lambda: timed(lambda: single.execute_morsels([Morsel(batch)], there_and_back)),
+                "in the thread": timed(lambda: single.execute_morsels([Morsel(batch)], same)),
+                "in a worker": timed(lambda: single.execute_morsels([Morsel(batch)], there_and_back)),
             },
             options.rounds,
             rng,

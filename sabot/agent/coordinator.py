@@ -1,8 +1,9 @@
 """The life of one job as a state machine: events in, commands out, without I/O, clock or threads.
 
-It chooses the number of partitions, starts a stage when all its inputs are done, places tasks, folds receipts, and ends
-the job: once, with an answer or a failure, and with an EndJob for every agent that it ever asked to prepare. Whoever
-drives it carries out the commands in order and reports what came of them.
+It chooses the number of partitions, starts a stage when all its inputs are done, places tasks, and folds receipts. An
+agent that is lost is given up: its partitions get other owners under a new epoch, and what it held and is still needed
+is sent again. The job ends once, with an answer or a failure, and with one EndJob for every agent that it ever asked to
+prepare. Whoever drives it carries out the commands in order and reports what came of them.
 """
 
 from __future__ import annotations
@@ -11,22 +12,12 @@ from collections.abc import Sequence
 from enum import Enum
 
 from sabot.agent import job_events as ev
-from sabot.agent.receipts import Receipts, TaskIdentity
-from sabot.agent.stage_run import StageRun
-from sabot.dataflow.splits import splits_of
-from sabot.dataflow.stage import (
-    HashShuffle,
-    JobPlan,
-    PartitionSplit,
-    RoundRobinShuffle,
-    ShuffleInput,
-    Split,
-    TableSplit,
-    WriteOutput,
-)
-from sabot.errors import InternalError, JobCancelled, PeerLost
+from sabot.agent.job_stages import Ended, JobStages, choose_partitions
+from sabot.agent.task_failures import as_lost, is_ended, is_lost, is_retried, is_wrong, named, shuffle_of, with_history
+from sabot.dataflow.stage import JobPlan, WriteOutput
+from sabot.errors import JobCancelled, PeerLost
 from sabot.wire.agent_pb2 import Failure, JobFinished, StageProgress
-from sabot.wire.failure import from_failure, to_failure
+from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 
 TASKS_AHEAD = 1
@@ -42,9 +33,19 @@ class _Phase(Enum):
 
 
 class Coordinator:
-    """Drives `plan` over `agents`, whose order is the owner table; PeerLost where there are none."""
+    """Drives `plan` over `agents`; PeerLost where there are none. A task that may succeed elsewhere or later is tried
+    `attempts_max` times.
+    """
 
-    def __init__(self, *, plan: JobPlan, agents: Sequence[Member], partitions_per_slot: int, split_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        plan: JobPlan,
+        agents: Sequence[Member],
+        partitions_per_slot: int,
+        split_bytes: int,
+        attempts_max: int = 4,
+    ) -> None:
         if not agents:
             raise PeerLost("no agent takes work now: all are draining or gone; see sabot-agent agents")
         self._plan = plan
@@ -52,25 +53,28 @@ class Coordinator:
         self._slots = [max(1, agent.slots) for agent in agents]
         self._split_bytes = split_bytes
         self.num_partitions = choose_partitions(plan, default=max(1, partitions_per_slot * sum(self._slots)))
-        self._receipts = Receipts(plan, self.num_partitions)
-        self._stages = {
-            stage.stage_id: StageRun(stage, tasks_expected=self._partitions_read(stage.input) or 0)
-            for stage in plan.stages
-        }
-        self._last = self._stages[plan.stages[-1].stage_id]
+        self._stages = JobStages(plan, self._agents, num_partitions=self.num_partitions)
+        self._output = plan.stages[-1].output
+        self._attempts_max = attempts_max
         self._running = [0] * len(agents)
         self._phase = _Phase.NEW
-        self._awaited: set[int] = set()  # agents that have not confirmed Prepare
+        self._awaited: set[int] = set()  # agents that have not confirmed Prepare, or the table of the epoch
         self._folder_awaited = False
+        self._checking = False
         self._asked: list[int] = []  # agents that must get EndJob
 
     @property
     def ended(self) -> bool:
         return self._phase is _Phase.ENDED
 
+    @property
+    def living(self) -> tuple[int, ...]:
+        """The agents that the job has not given up."""
+        return self._stages.table.living
+
     def progress(self) -> list[StageProgress]:
         """Where each stage stands; made anew at each call."""
-        return [run.progress() for run in self._stages.values()]
+        return [run.progress() for run in self._stages]
 
     def handle(self, event: ev.Event) -> list[ev.Command]:
         """Take one event; gives what is to be done, in order. After the end there is nothing to be done."""
@@ -83,114 +87,174 @@ class Coordinator:
 
     def _on(self, event: ev.Event) -> list[ev.Command]:
         match event:
+            case ev.TaskSucceeded():
+                commands = self._on_task_succeeded(event)
+            case ev.TaskFailed():
+                commands = self._on_task_failed(event)
+            case ev.AgentLost(agent=agent, failure=failure):
+                commands = self._on_agent_lost(agent, failure)
+            case ev.AgentsChecked():
+                commands = self._on_agents_checked()
+            case ev.FolderFailed() | ev.DriverFailed():
+                commands = self._fail(event.failure)
+            case ev.Cancelled(reason=reason):
+                error = JobCancelled(f"job {self._plan.job_id} was cancelled: {reason}", job=self._plan.job_id)
+                commands = self._fail(to_failure(error))
+            case _:
+                commands = self._on_answer(event)
+        return commands
+
+    def _on_answer(self, event: ev.Event) -> list[ev.Command]:
+        """A step towards running, or of ending, is done or has failed."""
+        match event:
             case ev.JobStarted():
                 commands = self._prepare()
-            case ev.Prepared(agent=agent):
+            case ev.Prepared(agent=agent) if self._phase is _Phase.PREPARING:
                 self._awaited.discard(agent)
                 commands = self._start_when_prepared()
             case ev.FolderOpened():
                 self._folder_awaited = False
                 commands = self._start_when_prepared()
-            case ev.TaskSucceeded():
-                commands = self._on_task_succeeded(event)
+            case ev.Reowned(agent=agent, epoch=epoch) if epoch == self._stages.table.epoch:
+                self._awaited.discard(agent)
+                commands = self._advance()
             case ev.FolderPublished():
                 commands = self._finish()
-            case ev.TaskFailed(failure=failure):
-                commands = self._fail(self._named(failure))
-            case ev.PrepareFailed() | ev.FolderFailed() | ev.AgentLost() | ev.DriverFailed():
-                commands = self._fail(event.failure)
-            case ev.Cancelled(reason=reason):
-                error = JobCancelled(f"job {self._plan.job_id} was cancelled: {reason}", job=self._plan.job_id)
-                commands = self._fail(to_failure(error))
+            case ev.PrepareFailed(agent=agent, failure=failure):
+                commands = self._on_refusal(agent, failure)
+            case ev.ReownFailed(agent=agent, epoch=epoch, failure=failure) if epoch == self._stages.table.epoch:
+                commands = self._on_refusal(agent, failure)
+            case _:
+                commands = []  # an answer that was overtaken
         return commands
+
+    def _on_refusal(self, agent: int, failure: Failure) -> list[ev.Command]:
+        """The agent did not do what every agent of the job must do."""
+        if agent in self._stages.table.lost:
+            return []
+        if is_lost(failure) or is_ended(failure):
+            return self._on_agent_lost(agent, failure)
+        return self._fail(failure)
 
     def _prepare(self) -> list[ev.Command]:
         self._phase = _Phase.PREPARING
         self._asked = list(range(len(self._agents)))
         self._awaited = set(self._asked)
-        commands: list[ev.Command] = [ev.Prepare(agent=agent) for agent in self._asked]
-        if isinstance(self._last.stage.output, WriteOutput):
+        commands: list[ev.Command] = [ev.Prepare(agent=agent, table=self._stages.table) for agent in self._asked]
+        if isinstance(self._output, WriteOutput):
             self._folder_awaited = True
-            commands.append(ev.OpenFolder(folder=self._last.stage.output.folder))
+            commands.append(ev.OpenFolder(folder=self._output.folder))
         return commands
 
     def _start_when_prepared(self) -> list[ev.Command]:
         if self._phase is not _Phase.PREPARING or self._awaited or self._folder_awaited:
             return []
         self._phase = _Phase.RUNNING
-        return self._advance()
+        return self._reown() if self._stages.table.epoch else self._advance()
+
+    def _reown(self) -> list[ev.Command]:
+        """Tell those that are left who owns what; nothing new is started before all of them know."""
+        self._awaited = set(self._stages.table.living)
+        return [ev.Reown(agent=agent, table=self._stages.table) for agent in self._stages.table.living]
+
+    def _on_agent_lost(self, agent: int, failure: Failure) -> list[ev.Command]:
+        """Give the agent up for ever; what it held and is still needed is done again by those that are left."""
+        if agent in self._stages.table.lost:
+            return []
+        if len(self._stages.table.living) == 1 or self._phase is _Phase.NEW:
+            return self._fail(as_lost(failure, self._agents[agent]))
+        commands = self._cancel(self._stages.give_up(agent))
+        if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
+            commands += self._cancel(self._stages.find_work())
+        self._asked.remove(agent)
+        commands.append(ev.EndJob(agent=agent, keep_result=False))
+        if self._phase is _Phase.PREPARING:
+            self._awaited.discard(agent)
+            return commands + self._start_when_prepared()
+        return commands + (self._reown() if self._phase is _Phase.RUNNING else [])
+
+    def _cancel(self, ended: Ended) -> list[ev.Command]:
+        for _, running in ended:
+            self._running[running.agent] -= 1
+        return [
+            ev.CancelTask(agent=running.agent, stage_id=run.stage.stage_id, task=running.task, attempt=running.attempt)
+            for run, running in ended
+        ]
 
     def _on_task_succeeded(self, event: ev.TaskSucceeded) -> list[ev.Command]:
         run = self._stages[event.stage_id]
-        if not run.is_running(event.task, event.agent):
+        running = run.running(event.task, event.attempt)
+        if running is None:
             return []
         self._running[event.agent] -= 1
-        who = TaskIdentity(
-            stage=run.stage,
-            task=event.task,
-            attempt=event.attempt,
-            agent_id=self._agents[event.agent].agent_id,
-        )
-        self._receipts.fold(who, run.splits[event.task], event.reply)
-        run.end(event.task, event.reply)
+        self._stages.commit(run, running, event.reply)
+        return self._advance()
+
+    def _on_task_failed(self, event: ev.TaskFailed) -> list[ev.Command]:
+        """Try again what may be the cluster's fault, once it is known who is lost; else the job fails."""
+        run = self._stages[event.stage_id]
+        running = run.running(event.task, event.attempt)
+        if running is None:
+            return []
+        if is_ended(event.failure):
+            return self._on_agent_lost(event.agent, event.failure)
+        failure = named(event.failure, self._agents)
+        wrong_again = is_wrong(failure) and run.note_integrity_failure(event.task) > 1
+        if wrong_again or not is_retried(failure):
+            return self._fail(failure)
+        self._running[event.agent] -= 1
+        run.hold(running, failure)
+        commands = self._cancel(self._stages.spoil_input(run, event.task, shuffle_of(failure)))
+        if not self._checking:
+            self._checking = True
+            commands.append(ev.CheckAgents())
+        return commands + self._hand_out()
+
+    def _on_agents_checked(self) -> list[ev.Command]:
+        """All who were lost have been given up: what failed without one of them may have failed by itself."""
+        self._checking = False
+        for run in self._stages:
+            for failures in run.held_failures():
+                if len(failures) >= self._attempts_max:
+                    return self._fail(with_history(failures))
+            run.release(forgive=False)
+            self._stages.queue(run)
         return self._advance()
 
     def _advance(self) -> list[ev.Command]:
         """Start what may start, hand out what may run, and end the job when nothing is left."""
-        for run in self._stages.values():
-            if not run.started and all(self._stages[stage_id].done for stage_id in self._inputs_of(run)):
-                self._start_stage(run)
-        if not self._last.done:
+        if self._phase is not _Phase.RUNNING:
+            return []
+        self._stages.start_what_may(split_bytes=self._split_bytes, slots=sum(self._slots))
+        if not self._stages.last.done:
             return self._hand_out()
-        if not isinstance(self._last.stage.output, WriteOutput):
+        if not isinstance(self._output, WriteOutput):
             return self._finish()
         self._phase = _Phase.PUBLISHING
-        return [ev.PublishFolder(files=self._last.files())]
-
-    def _start_stage(self, run: StageRun) -> None:
-        splits = splits_of(
-            run.stage,
-            self._plan,
-            num_partitions=self._partitions_read(run.stage.input),
-            split_bytes=self._split_bytes,
-            slots=sum(self._slots),
-        )
-        run.start(splits, self._agent_of)
+        return [ev.PublishFolder(files=self._stages.last.files())]
 
     def _hand_out(self) -> list[ev.Command]:
         """Deal tasks in turn to agents with room, so that none gets a second one before all have had a first."""
         commands: list[ev.Command] = []
-        open_agents = list(range(len(self._agents)))
+        open_agents = [] if self._awaited else list(self._stages.table.living)
         while open_agents:
             open_agents = [agent for agent in open_agents if self._running[agent] < self._slots[agent] + TASKS_AHEAD]
-            dealt = [(agent, self._next_task(agent)) for agent in open_agents]
-            commands.extend(command for _, command in dealt if command is not None)
+            dealt = [(agent, self._stages.take(agent)) for agent in open_agents]
             open_agents = [agent for agent, command in dealt if command is not None]
-        return commands
-
-    def _next_task(self, agent: int) -> ev.StartTask | None:
-        for run in self._stages.values():
-            task = run.take(agent) if run.started else None
-            if task is not None:
+            commands.extend(command for _, command in dealt if command is not None)
+            for agent in open_agents:
                 self._running[agent] += 1
-                return ev.StartTask(
-                    agent=agent,
-                    stage_id=run.stage.stage_id,
-                    task=task,
-                    attempt=run.attempts[task],
-                    split=run.splits[task],
-                    inputs=tuple((stage_id, self._stages[stage_id].attempts) for stage_id in self._inputs_of(run)),
-                )
-        return None
+        return commands
 
     def _finish(self) -> list[ev.Command]:
         self._phase = _Phase.ENDED
-        keep_result = not isinstance(self._last.stage.output, WriteOutput)
+        keep_result = not isinstance(self._output, WriteOutput)
         finished = JobFinished(
-            partitions=self._last.results() if keep_result else [],
-            shuffles=self._receipts.shuffles(),
+            partitions=self._stages.last.results() if keep_result else [],
+            shuffles=self._stages.receipts.shuffles(),
             stages=self.progress(),
-            schema=self._last.stage.schema.serialize().to_pybytes(),
+            schema=self._stages.last.stage.schema.serialize().to_pybytes(),
+            agents_lost=[self._agents[agent].agent_id for agent in sorted(self._stages.table.lost)],
         )
         return [
             *(ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked),
@@ -200,65 +264,6 @@ class Coordinator:
     def _fail(self, failure: Failure) -> list[ev.Command]:
         self._phase = _Phase.ENDED
         commands: list[ev.Command] = [ev.EndJob(agent=agent, keep_result=False) for agent in self._asked]
-        if isinstance(self._last.stage.output, WriteOutput):
+        if isinstance(self._output, WriteOutput):
             commands.append(ev.DiscardFolder())
         return [*commands, ev.Fail(failure=failure)]
-
-    def _inputs_of(self, run: StageRun) -> tuple[int, ...]:
-        return run.stage.input.stage_ids if isinstance(run.stage.input, ShuffleInput) else ()
-
-    def _partitions_read(self, source: object) -> int | None:
-        return self.num_partitions[source.stage_ids[0]] if isinstance(source, ShuffleInput) else None
-
-    def _agent_of(self, split: Split) -> int | None:
-        """Who must run it: a partition's owner, or the agent that was given a piece of an uploaded table."""
-        if isinstance(split, PartitionSplit):
-            return split.partition % len(self._agents)
-        if not isinstance(split, TableSplit):
-            return None
-        address = split.piece.flight_address
-        for index, agent in enumerate(self._agents):
-            if agent.flight_address == address:
-                return index
-        raise PeerLost(
-            f"the agent at {address}, which holds piece {split.piece.index} of an uploaded table, takes no part in the "
-            "job: it is gone or draining; run the job again",
-            address=address,
-        )
-
-    def _named(self, failure: Failure) -> Failure:
-        """A task's PeerLost says only an address; say whose it is."""
-        if failure.type != f"{PeerLost.__module__}.{PeerLost.__qualname__}":
-            return failure
-        error = from_failure(failure)
-        if not isinstance(error, PeerLost) or "agent" in error.facts:
-            return failure
-        address = error.facts.get("address")
-        for agent in self._agents:
-            if address in (agent.flight_address, agent.control_address):
-                named = PeerLost(f"agent {agent.agent_id}: {error.message}", **error.facts, agent=agent.agent_id)
-                for note in getattr(error, "__notes__", []):
-                    named.add_note(note)
-                return to_failure(named)
-        return failure
-
-
-def choose_partitions(plan: JobPlan, *, default: int) -> dict[int, int]:
-    """The number of partitions of each shuffle by its stage: the plan's, 1 without keys, else that of the other side of
-    its join, else `default`."""
-    chosen: dict[int, int] = {}
-    for stage in plan.stages:
-        match stage.output:
-            case HashShuffle(keys=()):
-                chosen[stage.stage_id] = 1
-            case HashShuffle(num_partitions=int(count)) | RoundRobinShuffle(num_partitions=int(count)):
-                chosen[stage.stage_id] = count
-    for stage in plan.stages:
-        sides = stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
-        fixed = {chosen[side] for side in sides if side in chosen}
-        if len(fixed) > 1:
-            raise InternalError(
-                f"the inputs of stage {stage.stage_id} have {sorted(fixed)} partitions; please report it"
-            )
-        chosen.update({side: min(fixed, default=default) for side in sides})
-    return chosen

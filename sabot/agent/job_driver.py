@@ -24,8 +24,10 @@ from sabot.agent.sources import describe_source
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.config import Config
 from sabot.dataflow.stage import JobPlan
-from sabot.errors import PeerRefused, UsageError
+from sabot.errors import PeerRefused, SabotError, UsageError
 from sabot.wire.agent_pb2 import (
+    CheckJobReply,
+    CheckJobRequest,
     DescribeSourceReply,
     DescribeSourceRequest,
     EndJobReply,
@@ -35,12 +37,14 @@ from sabot.wire.agent_pb2 import (
     PrepareJobRequest,
     ReleaseJobReply,
     ReleaseJobRequest,
+    ReownJobReply,
+    ReownJobRequest,
     RunTaskReply,
     RunTaskRequest,
     SourceFile,
     SubmitJobRequest,
 )
-from sabot.wire.convert import from_agent
+from sabot.wire.convert import from_agent, to_agent
 from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 from sabot.wire.versions import check_versions
@@ -111,7 +115,7 @@ class JobDriver:
                 async for event in events:
                     ended = event.WhichOneof("event") in {"finished", "failed"}
                     if event.WhichOneof("event") == "finished":
-                        self._finished[run.job_id] = run.agents
+                        self._finished[run.job_id] = run.living
                         self._leases.start(run.job_id, self._config.result_lease_s)
                     yield event
         finally:
@@ -124,12 +128,32 @@ class JobDriver:
         plan = await self._state.load_plan(request.plan)
         agents = [from_agent(agent) for agent in request.agents]
         held = await self._state.prepare(
-            plan, dict(enumerate(request.num_partitions)), [member.flight_address for member in agents]
+            plan,
+            dict(enumerate(request.num_partitions)),
+            [member.flight_address for member in agents],
+            request.table.owners,
         )
+        held.incarnations = tuple(member.incarnation for member in agents)
         coordinator = from_agent(request.coordinator)
         if held.watch is None and coordinator.identity != self._membership.me.identity:
             held.watch = asyncio.get_running_loop().create_task(self._end_without(coordinator, plan.job_id))
         return PrepareJobReply()
+
+    async def reown(self, request: ReownJobRequest) -> ReownJobReply:
+        """Takes over the owner table of a new epoch; what is of an older one is refused from now on."""
+        table = request.table
+        await self._state.reown(request.job_id, epoch=table.epoch, owner_of=table.owners, lost=table.lost)
+        return ReownJobReply()
+
+    def check_job(self, request: CheckJobRequest) -> CheckJobReply:
+        """Whether the agent that asks still has a part in a job that this one coordinates."""
+        asking = from_agent(request.agent)
+        run = self._runs.get(request.job_id)
+        keepers = self._finished.get(request.job_id, ())
+        return CheckJobReply(
+            takes_part=run is not None and asking.identity in run.identities,
+            keep_result=any(asking.identity == keeper.identity for keeper in keepers),
+        )
 
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
         """Runs one attempt; what goes wrong in it is in the reply."""
@@ -208,6 +232,7 @@ class JobDriver:
             agents=agents,
             partitions_per_slot=self._config.partitions_per_slot,
             split_bytes=self._config.split_bytes,
+            attempts_max=self._config.attempts_max,
         )
         run = JobRun(
             job_id=plan.job_id,
@@ -250,11 +275,26 @@ class JobDriver:
         del self._runs[run.job_id]
 
     async def _end_without(self, coordinator: Member, job_id: str) -> None:
-        """Ends a job here when the agent that drives it is lost."""
-        error = await self._watch.lost(coordinator)
-        log.warning("job ended without its coordinator job=%s error=%s", job_id, error)
+        """Ends a job here when the agent that drives it is lost, or says that the job goes on without this one."""
+        lost = asyncio.ensure_future(self._watch.lost(coordinator))
+        keep_result = False
+        try:
+            while not (await asyncio.wait([lost], timeout=self._config.peer_deadline_s))[0]:
+                request = CheckJobRequest(job_id=job_id, agent=to_agent(self._membership.me))
+                try:
+                    reply = await self._calls.check_job(coordinator, request, timeout_s=self._config.peer_deadline_s)
+                except SabotError:
+                    continue  # whether it is lost is found by pings
+                if not reply.takes_part:
+                    keep_result = reply.keep_result
+                    log.warning("job ended here, its coordinator goes on without this agent job=%s", job_id)
+                    break
+            else:
+                log.warning("job ended without its coordinator job=%s error=%s", job_id, lost.result())
+        finally:
+            lost.cancel()
         # Ending the job cancels this watch; it must not cancel the ending.
-        await asyncio.shield(asyncio.ensure_future(self._state.end(job_id, keep_result=False)))
+        await asyncio.shield(asyncio.ensure_future(self._state.end(job_id, keep_result=keep_result)))
 
     async def _end_on(self, member: Member, job_id: str) -> None:
         request = EndJobRequest(job_id=job_id, keep_result=False)

@@ -1,12 +1,13 @@
 """What happens to a job, and what its coordinator wants done about it: the two alphabets of one state machine.
 
-Values only. Agents are named by their index in the job's owner list, which never changes while the job lives.
+Values only. Agents are named by their index in the job's list, which never changes while the job lives.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.stage import Split
 from sabot.wire.agent_pb2 import Failure, JobFinished, RunTaskReply
 
@@ -26,6 +27,21 @@ class Prepared:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareFailed:
     agent: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reowned:
+    """The agent knows the owner table of `epoch`, and refuses what is of another."""
+
+    agent: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReownFailed:
+    agent: int
+    epoch: int
     failure: Failure
 
 
@@ -66,10 +82,15 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentLost:
-    """An agent of the job is gone, frozen or another one than it was."""
+    """An agent of the job is gone, frozen or another one than it was. The job never takes it back."""
 
     agent: int
     failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentsChecked:
+    """Every agent of the job has been looked at since CheckAgents; an AgentLost for each that is lost came before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +111,15 @@ Event = (
     JobStarted
     | Prepared
     | PrepareFailed
+    | Reowned
+    | ReownFailed
     | FolderOpened
     | FolderPublished
     | FolderFailed
     | TaskSucceeded
     | TaskFailed
     | AgentLost
+    | AgentsChecked
     | DriverFailed
     | Cancelled
 )
@@ -103,7 +127,23 @@ Event = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
+    """Make the job known to the agent, with the first owner table."""
+
     agent: int
+    table: OwnerTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reown:
+    """Give the agent the owner table of a new epoch; the answer is Reowned or ReownFailed."""
+
+    agent: int
+    table: OwnerTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckAgents:
+    """Find out which of the living agents are lost, now; the answer is AgentsChecked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,18 +163,35 @@ class DiscardFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartTask:
-    """`inputs` has, for each input stage in the order of the stage's input, the attempt to read of each task."""
+    """`inputs` has, for each input stage in the order of the stage's input, the attempt to read of each task.
+
+    `partitions` are those to be sent by a replay, None for all.
+    """
 
     agent: int
     stage_id: int
     task: int
     attempt: int
+    epoch: int
     split: Split
     inputs: tuple[tuple[int, tuple[int, ...]], ...]
+    partitions: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelTask:
+    """The attempt counts no more; no event about it is awaited."""
+
+    agent: int
+    stage_id: int
+    task: int
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndJob:
+    """The agent is done with the job, or given up while the job goes on without it; the last command to it."""
+
     agent: int
     keep_result: bool
 
@@ -149,4 +206,16 @@ class Fail:
     failure: Failure
 
 
-Command = Prepare | OpenFolder | PublishFolder | DiscardFolder | StartTask | EndJob | Finish | Fail
+Command = (
+    Prepare
+    | Reown
+    | CheckAgents
+    | OpenFolder
+    | PublishFolder
+    | DiscardFolder
+    | StartTask
+    | CancelTask
+    | EndJob
+    | Finish
+    | Fail
+)

@@ -17,8 +17,11 @@ from typing import Any
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.output_folder import OutputFolder
+from sabot.agent.owner_table import OwnerTable
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
+from sabot.errors import PeerLost
+from sabot.wire import agent_pb2
 from sabot.wire.agent_pb2 import (
     EndJobRequest,
     InputAttempts,
@@ -26,6 +29,7 @@ from sabot.wire.agent_pb2 import (
     JobEvent,
     JobProgress,
     PrepareJobRequest,
+    ReownJobRequest,
     RunTaskRequest,
 )
 from sabot.wire.convert import to_agent
@@ -68,12 +72,27 @@ class JobRun:
         self._around = surroundings
         self._started_s = 0.0
         self._calls: set[asyncio.Task[None]] = set()
+        self._attempts: dict[tuple[int, int, int], asyncio.Task[None]] = {}  # by stage, task, attempt
+        self._farewells: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._folder: OutputFolder | None = None
         self._folder_turn = asyncio.Lock()
         self._news = asyncio.Event()
         self._last_event: JobEvent | None = None
         self._wound_up = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        return self._coordinator.ended
+
+    @property
+    def living(self) -> tuple[Member, ...]:
+        """The agents that the job has not given up."""
+        return tuple(self.agents[index] for index in self._coordinator.living)
+
+    @property
+    def identities(self) -> set[tuple[str, int]]:
+        return {member.identity for member in self.living}
 
     def start(self) -> None:
         self._started_s = asyncio.get_running_loop().time()
@@ -108,15 +127,24 @@ class JobRun:
     async def wound_up(self) -> None:
         """Waits until the job has ended and every agent that answers has been told."""
         await self._wound_up.wait()
-        while self._endings:
-            await asyncio.wait(self._endings)
+        while self._endings or self._farewells:
+            await asyncio.wait(self._endings | self._farewells)
 
     def _carry_out(self, command: ev.Command) -> None:
         match command:
-            case ev.Prepare(agent=agent):
-                self._spawn(self._prepare(agent))
+            case ev.Prepare(agent=agent, table=table):
+                self._spawn(self._prepare(agent, table))
+            case ev.Reown(agent=agent, table=table):
+                self._spawn(self._reown(agent, table))
+            case ev.CheckAgents():
+                self._spawn(self._check_agents())
             case ev.StartTask():
-                self._spawn(self._run_task(command))
+                which = (command.stage_id, command.task, command.attempt)
+                self._attempts[which] = self._spawn(self._run_task(command))
+            case ev.CancelTask(stage_id=stage_id, task=task, attempt=attempt):
+                call = self._attempts.pop((stage_id, task, attempt), None)
+                if call is not None:
+                    call.cancel()
             case ev.OpenFolder(folder=folder):
                 self._folder = OutputFolder(folder, self.job_id)
                 self._spawn_ending(self._use_folder(self._folder.open, ev.FolderOpened()))
@@ -124,7 +152,9 @@ class JobRun:
                 assert self._folder is not None
                 self._spawn_ending(self._use_folder(partial(self._folder.publish, files), ev.FolderPublished()))
             case ev.EndJob(agent=agent, keep_result=keep_result):
-                self._spawn_ending(self._end_job(agent, keep_result))
+                # An agent that was given up may be frozen: nobody waits for it.
+                among = self._endings if self.ended else self._farewells
+                self._keep(among, self._end_job(agent, keep_result))
             case ev.DiscardFolder():
                 self._spawn_ending(self._discard_folder())
             case ev.Finish(finished=finished):
@@ -146,7 +176,7 @@ class JobRun:
         self._wound_up.set()
         self._news.set()
 
-    async def _prepare(self, agent: int) -> None:
+    async def _prepare(self, agent: int, table: OwnerTable) -> None:
         counts = self._coordinator.num_partitions
         request = PrepareJobRequest(
             job_id=self.job_id,
@@ -154,6 +184,7 @@ class JobRun:
             agents=[to_agent(member) for member in self.agents],
             num_partitions=[counts.get(stage_id, 0) for stage_id in range(max(counts, default=-1) + 1)],
             coordinator=to_agent(self._around.me),
+            table=_to_wire(table),
         )
         try:
             await self._around.calls.prepare(self.agents[agent], request, timeout_s=_PREPARE_DEADLINE_S)
@@ -161,6 +192,22 @@ class JobRun:
             self.post(ev.PrepareFailed(agent=agent, failure=to_failure(error)))
         else:
             self.post(ev.Prepared(agent=agent))
+
+    async def _reown(self, agent: int, table: OwnerTable) -> None:
+        request = ReownJobRequest(job_id=self.job_id, table=_to_wire(table))
+        try:
+            deadline_s = self._around.peer_deadline_s
+            await self._around.calls.reown(self.agents[agent], request, timeout_s=deadline_s)
+        except Exception as error:
+            self.post(ev.ReownFailed(agent=agent, epoch=table.epoch, failure=to_failure(error)))
+        else:
+            self.post(ev.Reowned(agent=agent, epoch=table.epoch))
+
+    async def _check_agents(self) -> None:
+        others = [member for member in self.living if member.identity != self._around.me.identity]
+        for member, error in await self._around.watch.check(others):
+            self._lost(self.agents.index(member), error)
+        self.post(ev.AgentsChecked())
 
     async def _run_task(self, command: ev.StartTask) -> None:
         request = RunTaskRequest(
@@ -170,6 +217,8 @@ class JobRun:
             attempt=command.attempt,
             split=pickle.dumps(command.split),
             inputs=[InputAttempts(stage_id=stage_id, attempts=attempts) for stage_id, attempts in command.inputs],
+            epoch=command.epoch,
+            partitions=sorted(command.partitions or ()),
         )
         which = {
             "agent": command.agent,
@@ -179,16 +228,26 @@ class JobRun:
         }
         try:
             reply = await self._around.calls.run_task(self.agents[command.agent], request)
+        except PeerLost as error:
+            # The agent takes no commands, whatever its native port answers.
+            self._lost(command.agent, error)
+            return
         except Exception as error:
             self.post(ev.TaskFailed(**which, failure=to_failure(error)))
             return
+        finally:
+            self._attempts.pop((command.stage_id, command.task, command.attempt), None)
         if reply.HasField("failure"):
             self.post(ev.TaskFailed(**which, failure=reply.failure))
         else:
             self.post(ev.TaskSucceeded(**which, reply=reply))
 
     async def _watch(self, index: int, member: Member) -> None:
-        error = await self._around.watch.lost(member)
+        self._lost(index, await self._around.watch.lost(member))
+
+    def _lost(self, index: int, error: PeerLost) -> None:
+        if index in self._coordinator.living and not self.ended:
+            log.warning("agent given up job=%s agent=%s error=%s", self.job_id, self.agents[index].agent_id, error)
         self.post(ev.AgentLost(agent=index, failure=to_failure(error)))
 
     async def _end_job(self, agent: int, keep_result: bool) -> None:
@@ -214,13 +273,13 @@ class JobRun:
             if self._folder is not None:
                 await asyncio.to_thread(self._folder.discard)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._keep(self._calls, work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._keep(self._calls, work)
 
     def _spawn_ending(self, work: Coroutine[Any, Any, None]) -> None:
         self._keep(self._endings, work)
 
-    def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start `work` and hold it while it runs, for the loop holds tasks weakly; its bugs end the job."""
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -233,6 +292,11 @@ class JobRun:
         task = asyncio.get_running_loop().create_task(work)
         tasks.add(task)
         task.add_done_callback(ended)
+        return task
+
+
+def _to_wire(table: OwnerTable) -> agent_pb2.OwnerTable:
+    return agent_pb2.OwnerTable(epoch=table.epoch, owners=table.owners, lost=sorted(table.lost))
 
 
 async def _wait_at_most(event: asyncio.Event, timeout_s: float) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import pickle
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -19,7 +19,7 @@ from sabot.agent.leases import Leases
 from sabot.agent.task_input import InputAttempts
 from sabot.agent.task_runner import Task, TaskRunner
 from sabot.dataflow.execution import wire_schema
-from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, shuffle_id
+from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, Stage, shuffle_id
 from sabot.errors import JobCancelled, PeerRefused, UsageError
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots.workers import WorkerPool
@@ -42,6 +42,7 @@ class HeldJob:
     workers: WorkerPool | None = None
     flags: set[threading.Event] = field(default_factory=set)
     watch: asyncio.Task[None] | None = None
+    incarnations: tuple[int, ...] = ()  # of the job's agents, by index
 
 
 class JobState:
@@ -86,29 +87,32 @@ class JobState:
         """`function` where it may block for a while."""
         return await asyncio.get_running_loop().run_in_executor(self._work, function)
 
-    async def prepare(self, plan: JobPlan, num_partitions: dict[int, int], owners: list[str]) -> HeldJob:
-        """Opens the job's shuffles; a second call for the same job does nothing."""
+    async def prepare(
+        self, plan: JobPlan, num_partitions: dict[int, int], owners: list[str], owner_of: Sequence[int]
+    ) -> HeldJob:
+        """Opens the job's shuffles, with the index in `owners` of each partition's owner. A second call for the same
+        job does nothing.
+        """
         held = self._jobs.get(plan.job_id)
         if held is not None:
             return held
         self._check_not_ended(plan.job_id)
         held = self._jobs[plan.job_id] = HeldJob(plan, self._runner.workers_for(plan))
-        await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners))
+        await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners, owner_of))
         if self._jobs.get(plan.job_id) is not held:
             await self._drop(plan.job_id)
         self._check_not_ended(plan.job_id)
         return held
 
+    async def reown(self, job_id: str, *, epoch: int, owner_of: Sequence[int], lost: Sequence[int]) -> None:
+        """Gives the job's shuffles the owner table of a new epoch; `lost` are agents of the job by index."""
+        held = self._held(job_id)
+        given_up = [held.incarnations[agent] for agent in lost]
+        await self.in_thread(lambda: self._reown_shuffles(held.plan, epoch, owner_of, given_up))
+
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
         """Runs one attempt; cancelling the call, or ending the job, cancels it."""
-        self._check_not_ended(request.job_id)
-        held = self._jobs.get(request.job_id)
-        if held is None:
-            raise PeerRefused(
-                f"agent {self._agent_id} knows no job {request.job_id}: it was not prepared here; run the job again",
-                job=request.job_id,
-                agent=self._agent_id,
-            )
+        held = self._held(request.job_id)
         cancelled = threading.Event()
         held.flags.add(cancelled)
         task = _task_of(request, held, cancelled)
@@ -158,17 +162,35 @@ class JobState:
         self._tasks.shutdown(wait=False, cancel_futures=True)
         self._work.shutdown(wait=False, cancel_futures=True)
 
-    def _open_shuffles(self, plan: JobPlan, num_partitions: dict[int, int], owners: list[str]) -> None:
-        for stage in plan.stages:
-            if isinstance(stage.output, (HashShuffle, RoundRobinShuffle)):
-                self._transport.open_shuffle(
-                    shuffle_id(plan.job_id, stage.stage_id),
-                    num_partitions=num_partitions[stage.stage_id],
-                    owners=owners,
-                    schema=wire_schema(stage.schema),
-                    job=plan.job_id,
-                    weight=plan.weight,
-                )
+    def _held(self, job_id: str) -> HeldJob:
+        self._check_not_ended(job_id)
+        held = self._jobs.get(job_id)
+        if held is None:
+            raise PeerRefused(
+                f"agent {self._agent_id} knows no job {job_id}: it was not prepared here; run the job again",
+                job=job_id,
+                agent=self._agent_id,
+            )
+        return held
+
+    def _open_shuffles(
+        self, plan: JobPlan, num_partitions: dict[int, int], owners: list[str], owner_of: Sequence[int]
+    ) -> None:
+        for stage in _shuffling(plan):
+            self._transport.open_shuffle(
+                shuffle_id(plan.job_id, stage.stage_id),
+                num_partitions=num_partitions[stage.stage_id],
+                owners=owners,
+                owner_of=owner_of,
+                schema=wire_schema(stage.schema),
+                job=plan.job_id,
+                weight=plan.weight,
+            )
+
+    def _reown_shuffles(self, plan: JobPlan, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
+        for stage in _shuffling(plan):
+            name = shuffle_id(plan.job_id, stage.stage_id)
+            self._transport.reown(name, epoch=epoch, owner_of=owner_of, given_up=given_up)
 
     def _task_ended(
         self, job_id: str, held: HeldJob, cancelled: threading.Event, future: asyncio.Future[RunTaskReply]
@@ -206,6 +228,10 @@ class JobState:
         self.start_sweeping()
 
 
+def _shuffling(plan: JobPlan) -> list[Stage]:
+    return [stage for stage in plan.stages if isinstance(stage.output, (HashShuffle, RoundRobinShuffle))]
+
+
 def load_plan(packed: bytes, agent_id: str) -> JobPlan:
     try:
         plan = pickle.loads(packed)
@@ -232,4 +258,6 @@ def _task_of(request: RunTaskRequest, held: HeldJob, cancelled: threading.Event)
         ),
         cancelled=cancelled,
         workers=held.workers,
+        epoch=request.epoch,
+        partitions=frozenset(request.partitions) or None,
     )

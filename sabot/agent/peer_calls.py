@@ -11,7 +11,16 @@ import grpc
 
 from sabot.errors import PeerError, PeerLost, PeerRefused
 from sabot.wire.addresses import control_channel_options
-from sabot.wire.agent_pb2 import EndJobRequest, Failure, PrepareJobRequest, RunTaskReply, RunTaskRequest
+from sabot.wire.agent_pb2 import (
+    CheckJobReply,
+    CheckJobRequest,
+    EndJobRequest,
+    Failure,
+    PrepareJobRequest,
+    ReownJobRequest,
+    RunTaskReply,
+    RunTaskRequest,
+)
 from sabot.wire.agent_pb2_grpc import AgentControlStub
 from sabot.wire.failure import from_failure
 from sabot.wire.member import Member
@@ -27,6 +36,7 @@ class LocalAgent(Protocol):
 
     async def prepare(self, request: PrepareJobRequest) -> Any: ...
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply: ...
+    async def reown(self, request: ReownJobRequest) -> Any: ...
     async def end_job(self, request: EndJobRequest) -> Any: ...
 
 
@@ -44,6 +54,12 @@ class PeerCalls:
         else:
             await self._call(member, "PrepareJob", request, timeout_s)
 
+    async def reown(self, member: Member, request: ReownJobRequest, *, timeout_s: float) -> None:
+        if member.identity == self._identity:
+            await self._local.reown(request)
+        else:
+            await self._call(member, "ReownJob", request, timeout_s)
+
     async def run_task(self, member: Member, request: RunTaskRequest) -> RunTaskReply:
         """Waits as long as the task runs; whoever watches that the agent lives ends it by cancelling."""
         if member.identity == self._identity:
@@ -56,6 +72,11 @@ class PeerCalls:
             await self._local.end_job(request)
         else:
             await self._call(member, "EndJob", request, timeout_s)
+
+    async def check_job(self, member: Member, request: CheckJobRequest, *, timeout_s: float) -> CheckJobReply:
+        """Asks the coordinator `member` whether this agent still has a part in the job."""
+        reply: CheckJobReply = await self._call(member, "CheckJob", request, timeout_s)
+        return reply
 
     async def close(self) -> None:
         channels, self._channels = list(self._channels.values()), {}

@@ -16,6 +16,7 @@ from sabot.wire.member import Member
 
 PING_EVERY_S = 1.0
 _FIRST_PING_S = 1.0  # at a job's start nothing is lost by leaving a slow one out
+_SECOND_PING_S = 0.05  # with less time left there is no second one
 _THREADS_MAX = 8
 
 
@@ -67,6 +68,11 @@ class PeerWatch:
         answering = [member for member, error in zip(members, lost, strict=True) if error is None]
         return answering, [error for error in lost if error is not None]
 
+    async def check(self, members: Sequence[Member]) -> list[tuple[Member, PeerLost]]:
+        """Who of `members` is lost now, each pinged once with the whole deadline."""
+        lost = await asyncio.gather(*(self._ping_twice(member) for member in members))
+        return [(member, error) for member, error in zip(members, lost, strict=True) if error is not None]
+
     def close(self) -> None:
         """Ends the threads; pings under way end by their own deadline."""
         for task, _ in self._watches.values():
@@ -77,9 +83,18 @@ class PeerWatch:
     async def _watch(self, member: Member) -> PeerLost:
         while True:
             await asyncio.sleep(self._every_s)
-            error = await self._ping_once(member, self._deadline_s)
+            error = await self._ping_twice(member)
             if error is not None:
                 return error
+
+    async def _ping_twice(self, member: Member) -> PeerLost | None:
+        """How `member` is lost, if it is: a connection that breaks once is no death, and costs a second try."""
+        end_s = asyncio.get_running_loop().time() + self._deadline_s
+        error = await self._ping_once(member, self._deadline_s)
+        left_s = end_s - asyncio.get_running_loop().time()
+        if error is None or left_s < _SECOND_PING_S or error.facts.get("restarted"):
+            return error
+        return await self._ping_once(member, left_s)
 
     async def _ping_once(self, member: Member, timeout_s: float) -> PeerLost | None:
         loop = asyncio.get_running_loop()
@@ -88,17 +103,18 @@ class PeerWatch:
         except SabotError as error:
             return _lost(member, f"did not answer a ping, for which it has {timeout_s:g} s ({error.message})")
         if answer.incarnation != member.incarnation:
-            return _lost(member, "was restarted, and has nothing of the job any more")
+            return _lost(member, "was restarted, and has nothing of the job any more", restarted=True)
         return None
 
     def _ping(self, address: str, timeout_s: float) -> PingAnswer:
         return self._pinger.ping(address, timeout_s=timeout_s)
 
 
-def _lost(member: Member, how: str) -> PeerLost:
+def _lost(member: Member, how: str, **facts: bool) -> PeerLost:
     return PeerLost(
         f"agent {member.agent_id} at {member.control_address} {how}; "
         "see whether it still runs (sabot-agent agents), then run the job again",
         agent=member.agent_id,
         address=member.control_address,
+        **facts,
     )

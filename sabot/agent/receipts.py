@@ -1,13 +1,14 @@
 """Folds what tasks report into one receipt per shuffle, and refuses a job whose rows do not add up.
 
 What goes into a shuffle is counted at the partitioner's input, what comes out is counted anew by the reader; here the
-two meet. Files are held against their row groups, and steps that can neither add nor drop rows against that. Pure.
+two meet. What a replay reports takes the place of what was lost. Files are held against their row groups, and steps
+that can neither add nor drop rows against that. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sabot.dataflow.stage import (
     FilesSplit,
@@ -55,10 +56,10 @@ class _Sent:
 
 @dataclass(slots=True)
 class _Reading:
-    """What one input of one stage took out of a shuffle; `partial` where a task stopped early on purpose."""
+    """What one input of a stage took out of a shuffle, by partition; `partial`: a task stopped early on purpose."""
 
     sent_by: int
-    total: _Count = field(default_factory=_Count)
+    released: list[_Count]
     partial: bool = False
 
 
@@ -85,16 +86,35 @@ class Receipts:
             for stage_id, count in num_partitions.items()
         }
         self._readings: dict[tuple[int, int], _Reading] = {
-            (stage.stage_id, position): _Reading(sent_by)
+            (stage.stage_id, position): _Reading(sent_by, [_Count() for _ in range(num_partitions[sent_by])])
             for stage in plan.stages
             if isinstance(stage.input, ShuffleInput)
             for position, sent_by in enumerate(stage.input.stage_ids)
         }
 
-    def fold(self, who: TaskIdentity, split: Split, reply: RunTaskReply) -> None:
-        """Add one task's account; ShuffleIntegrityError or InternalError where it does not agree with what is known."""
+    def lose(self, stage_id: int, partitions: Iterable[int]) -> None:
+        """What the stage sent to these partitions is gone; every task of it will tell of them again."""
+        for partition in partitions:
+            self._sent[stage_id].partitions[partition] = _Count()
+
+    def reset(self, stage_id: int) -> None:
+        """All that the stage has sent and read is void."""
+        if stage_id in self._sent:
+            self.lose(stage_id, range(self._num_partitions[stage_id]))
+        for (reader, _), reading in self._readings.items():
+            if reader == stage_id:
+                reading.released = [_Count() for _ in reading.released]
+                reading.partial = False
+
+    def fold(
+        self, who: TaskIdentity, split: Split, reply: RunTaskReply, partitions: frozenset[int] | None = None
+    ) -> None:
+        """Add one task's account; ShuffleIntegrityError or InternalError where it does not agree with what is known.
+
+        `partitions` are those that a replay was to send, None for all.
+        """
         if who.stage.stage_id in self._sent:
-            self._fold_sent(who, reply)
+            self._fold_sent(who, reply, partitions)
         if isinstance(split, PartitionSplit):
             self._fold_released(who, split.partition, reply)
         elif not reply.partial:
@@ -112,7 +132,7 @@ class Receipts:
         receipts = []
         for reading in self._readings.values():
             sent = self._sent[reading.sent_by]
-            total = _total(sent.partitions)
+            total, read = _total(sent.partitions), _total(reading.released)
             first = reading.sent_by not in told
             told.add(reading.sent_by)
             receipts.append(
@@ -121,9 +141,9 @@ class Receipts:
                     stage_id=reading.sent_by,
                     num_partitions=len(sent.partitions),
                     rows_in=total.rows,
-                    rows_out=reading.total.rows,
+                    rows_out=read.rows,
                     sum_in=total.content_sum,
-                    sum_out=reading.total.content_sum,
+                    sum_out=read.content_sum,
                     wire_bytes=sent.wire_bytes if first else 0,
                     local_bytes=sent.local_bytes if first else 0,
                     partial=reading.partial,
@@ -131,15 +151,17 @@ class Receipts:
             )
         return receipts
 
-    def _fold_sent(self, who: TaskIdentity, reply: RunTaskReply) -> None:
+    def _fold_sent(self, who: TaskIdentity, reply: RunTaskReply, partitions: frozenset[int] | None) -> None:
         sent = self._sent[who.stage.stage_id]
         rows = 0
         for part in reply.sent:
             if not 0 <= part.partition < len(sent.partitions):
                 raise _wrong(sent.shuffle_id, part.partition, who, f"{who} sent rows to a partition that is not there")
+            if partitions is not None and part.partition not in partitions:
+                raise _wrong(sent.shuffle_id, part.partition, who, f"{who} replayed a partition that was not lost")
             sent.partitions[part.partition].add(part)
             rows += part.rows
-        if rows != reply.rows_out:
+        if rows > reply.rows_out or (partitions is None and rows != reply.rows_out):
             raise _wrong(sent.shuffle_id, -1, who, f"{who} gave {reply.rows_out:,} rows and sent {rows:,}")
         sent.wire_bytes += reply.wire_bytes
         sent.local_bytes += reply.local_bytes
@@ -161,7 +183,7 @@ class Receipts:
             if now != was:
                 raise _wrong(sent.shuffle_id, partition, who, f"{was} were sent, and {who} was given {now}")
             reading = self._readings[who.stage.stage_id, position]
-            reading.total.add(released.sum)
+            reading.released[partition] = now
             reading.partial = reading.partial or reply.partial
             rows += released.sum.rows
         if rows != reply.rows_in:

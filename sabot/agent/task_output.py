@@ -50,6 +50,7 @@ class ShuffleOutput:
         timeout_s: float,
     ) -> None:
         self._writer = writer
+        self._calls = calls
         self._form = WireForm(calls, schema)
         self._gather = Gather(scatter_bytes_max)
         self._timeout_s = timeout_s
@@ -63,7 +64,8 @@ class ShuffleOutput:
         rest = self._gather.rest()
         if rest:
             self._writer.write(rest, timeout_s=self._timeout_s)
-        summary = self._writer.finish(timeout_s=self._timeout_s)
+        # An owner that hangs must not hold an attempt that nobody wants any more.
+        summary = self._writer.finish(timeout_s=self._timeout_s, check=self._calls.check_cancelled)
         for part in summary.sums:
             reply.sent.append(PartitionSum(partition=part.partition, rows=part.rows, content_sum=part.content_sum))
         reply.wire_bytes = summary.wire_bytes
@@ -119,19 +121,24 @@ class ResultPublisher:
 class FileWriter:
     """Writes a task's rows to one file in the job's hidden folder, which the coordinator's agent has made."""
 
-    def __init__(self, output: WriteOutput, calls: SlotCalls, schema: pa.Schema, *, job_id: str, task: int) -> None:
+    def __init__(
+        self, output: WriteOutput, calls: SlotCalls, schema: pa.Schema, *, job_id: str, task: int, attempt: int
+    ) -> None:
         self._calls = calls
         self._format = output.format
         self._schema = plain_schema(schema) if output.format == "parquet" else wire_schema(schema)
         self._form = WireForm(calls, schema) if output.format != "parquet" else None
-        self._path = hidden_folder(output.folder, job_id) / f"part-{task:05}.{_ENDINGS[output.format]}"
+        hidden = hidden_folder(output.folder, job_id)
+        # A folder for each attempt: one that was given up may write on, and must not write into another's file.
+        self._path = hidden / f"attempt-{attempt}" / f"part-{task:05}.{_ENDINGS[output.format]}"
         self._gather = Gather(_WRITTEN_BYTES)
-        if not self._path.parent.is_dir():
+        if not hidden.is_dir():
             raise UsageError(
-                f"this agent does not see {self._path.parent}, which the coordinator's agent has made; "
+                f"this agent does not see {hidden}, which the coordinator's agent has made; "
                 "write to a folder that every agent finds under the same path",
                 path=output.folder,
             )
+        self._path.parent.mkdir(exist_ok=True)
         self._sink = pa.OSFile(str(self._path), "wb")
         try:
             self._writer = _open_writer(output.format, self._sink, self._schema)

@@ -13,6 +13,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from sabot.agent.memory_limit import typed
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.task_input import InputAttempts, TaskInput
 from sabot.agent.task_output import FileWriter, ResultPublisher, ShuffleOutput, TaskOutput, conform
@@ -37,6 +38,7 @@ from sabot.dataflow.stage import (
     shuffle_id,
 )
 from sabot.errors import JobCancelled
+from sabot.shuffle.partitioning import HashPartitioning, RoundRobinPartitioning
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
@@ -62,6 +64,8 @@ class Task:
     inputs: tuple[InputAttempts, ...]
     cancelled: threading.Event
     workers: WorkerPool | None = None
+    epoch: int = 0
+    partitions: frozenset[int] | None = None  # a replay sends only these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,7 @@ class TaskRunner:
         """Workers for the job's functions, where it has any; they are to be closed with the job."""
         if not plan.needs_workers:
             return None
+        self._transport.ledger.measure(self._slots.nursery_pid)
         return self._slots.worker_pool(
             limits=WorkerLimits(memory_bytes_max=self._limits.worker_memory_bytes),
             py_modules=plan.py_modules,
@@ -105,7 +110,7 @@ class TaskRunner:
         try:
             return self._run(task)
         except BaseException as error:
-            told: BaseException = error
+            told = typed(error)
             if task.cancelled.is_set():
                 told = JobCancelled(f"job {task.plan.job_id} was cancelled", job=task.plan.job_id)
             told.add_note(f"agent={self._agent_id} stage={task.stage.stage_id} ({task.stage.label}) task={task.task}")
@@ -147,13 +152,15 @@ class TaskRunner:
         job_id, stage = task.plan.job_id, task.stage
         match stage.output:
             case HashShuffle() | RoundRobinShuffle():
-                by_hash = isinstance(stage.output, HashShuffle)
                 writer = self._transport.attempt_writer(
                     shuffle_id(job_id, stage.stage_id),
                     task=task.task,
                     attempt=task.attempt,
-                    keys=stage.output.keys if isinstance(stage.output, HashShuffle) else (),
-                    partitioning="hash" if by_hash else "round_robin",
+                    partitioning=HashPartitioning(stage.output.keys)
+                    if isinstance(stage.output, HashShuffle)
+                    else RoundRobinPartitioning(),
+                    partitions=task.partitions,
+                    epoch=task.epoch,
                 )
                 return ShuffleOutput(
                     writer,
@@ -172,7 +179,9 @@ class TaskRunner:
                     agent_id=self._agent_id,
                 )
             case WriteOutput():
-                return FileWriter(stage.output, calls, stage.schema, job_id=job_id, task=task.task)
+                return FileWriter(
+                    stage.output, calls, stage.schema, job_id=job_id, task=task.task, attempt=task.attempt
+                )
 
     def _steps(
         self, stage: Stage, given: TaskInput, calls: SlotCalls, workers: WorkerPool | None

@@ -106,7 +106,8 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageStats:
-    """What one stage did: `rows_out` are the rows that its committed tasks gave."""
+    """What one stage did: `rows_out` are the rows that its committed tasks gave, `tasks_redone` the attempts after the
+    first of their task."""
 
     stage_id: int
     label: str
@@ -114,14 +115,19 @@ class StageStats:
     tasks_done: int
     rows_out: int
     wire_bytes: int
+    tasks_redone: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What the job did, stage by stage; `elapsed_s` is the coordinator's time from submission to the end."""
+    """What the job did, stage by stage; `elapsed_s` is the coordinator's time from submission to the end.
+
+    `agents_lost` are the agent_ids that the job has gone on without.
+    """
 
     stages: tuple[StageStats, ...]
     elapsed_s: float
+    agents_lost: tuple[str, ...] = ()
 
 
 def format_bytes(count: int) -> str:
@@ -144,6 +150,7 @@ def stages_from(messages: Iterable[agent_pb2.StageProgress]) -> tuple[StageStats
             tasks_done=m.tasks_done,
             rows_out=m.rows_out,
             wire_bytes=m.wire_bytes,
+            tasks_redone=m.tasks_redone,
         )
         for m in messages
     )
@@ -174,4 +181,6 @@ def receipt_from(job_id: str, finished: agent_pb2.JobFinished) -> Receipt:
 
 def stats_from(finished: agent_pb2.JobFinished) -> Stats:
     """The stats of a job that has succeeded."""
-    return Stats(stages=stages_from(finished.stages), elapsed_s=finished.elapsed_s)
+    return Stats(
+        stages=stages_from(finished.stages), elapsed_s=finished.elapsed_s, agents_lost=tuple(finished.agents_lost)
+    )

@@ -66,6 +66,13 @@ class SlotsSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySection:
+    """What the agent may hold."""
+
+    bytes_max: int | Literal["auto"] = byte_size_or_auto("auto", 64 * MiB, 1024 * 1024 * 1024 * MiB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleSection:
     """How rows cross the network."""
 
@@ -89,6 +96,7 @@ class JobsSection:
     upload_lease_s: float = seconds(60.0, 1.0, 86_400.0)
     result_lease_s: float = seconds(600.0, 1.0, 604_800.0)
     peer_deadline_s: float = seconds(10.0, 0.1, 3_600.0)
+    attempts_max: int = integer(4, 1, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +112,7 @@ class Config:
 
     agent: AgentSection = field(default_factory=AgentSection)
     slots: SlotsSection = field(default_factory=SlotsSection)
+    memory: MemorySection = field(default_factory=MemorySection)
     shuffle: ShuffleSection = field(default_factory=ShuffleSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     log: LogSection = field(default_factory=LogSection)
@@ -112,6 +121,7 @@ class Config:
 SECTIONS: dict[str, type[Any]] = {
     "agent": AgentSection,
     "slots": SlotsSection,
+    "memory": MemorySection,
     "shuffle": ShuffleSection,
     "jobs": JobsSection,
     "log": LogSection,
@@ -121,7 +131,7 @@ KEYS: dict[str, Key] = {
     for section, kind in SECTIONS.items()
     for item in dataclasses.fields(kind)
 }
-FLAGS = {"agent.id": "agent-id", "slots.count": "slots"}
+FLAGS = {"agent.id": "agent-id", "slots.count": "slots", "memory.bytes_max": "memory"}
 """Flags that are not named as their key without `agent.`."""
 
 

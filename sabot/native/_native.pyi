@@ -1,17 +1,18 @@
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import acero
 
+from sabot.errors import SabotError
 from sabot.native.morsel_source import MorselSource
 
 BUILT_FOR_PYARROW: int
 
 # memory
 
-class LedgerPool(pa.MemoryPool):
+class LedgerPool(pa.MemoryPool):  # type: ignore[misc]  # pyarrow has no types
     @property
     def idle_bytes(self) -> int: ...
 
@@ -196,6 +197,10 @@ def mix(key_hash: int, value_hash: int) -> int: ...
 def partition_of(hashes: pa.UInt64Array, num_partitions: int) -> pa.Int32Array: ...
 def content_sum(batch: pa.RecordBatch, key_columns: Sequence[str], column: int) -> int: ...
 def checksum_batch(batch: pa.RecordBatch) -> int: ...
+
+class RangeBounds:
+    def __init__(self, boundaries: pa.RecordBatch, orders: Sequence[tuple[bool, bool]]) -> None: ...
+
 def scatter(
     batches: Sequence[pa.RecordBatch],
     key_columns: Sequence[str],
@@ -203,8 +208,9 @@ def scatter(
     owner_of: Sequence[int],
     sum_column: int,
     chunk_bytes_max: int,
-    partitioning: Literal["hash", "round_robin"] = "hash",
+    partitioning: str = "hash",
     first_row: int = 0,
+    bounds: RangeBounds | None = None,
 ) -> list[tuple[int, pa.RecordBatch, list[tuple[int, int, int]]]]: ...
 
 # shuffle
@@ -212,6 +218,7 @@ def scatter(
 def ticket_of(name: str, index: int, *, shuffle: bool = False) -> str: ...
 
 class NativeServer:
+    ledger: Ledger
     def __init__(
         self,
         *,
@@ -239,12 +246,16 @@ class NativeServer:
         my_owner: int,
         sender_count: int,
         owners_fixed: bool,
+        owner_of: Sequence[int] = (),
+        epoch: int = 0,
         schema: pa.Schema | None = None,
         processor: object | None = None,
         slots: SlotAccount | None = None,
         dedupe: bool = True,
         check_manifests: bool = True,
+        check_epochs: bool = True,
     ) -> None: ...
+    def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None: ...
     def wait_senders(self, shuffle_id: str, timeout_s: float) -> bool: ...
     def holds(self, shuffle_id: str, partition: int) -> bool: ...
     def confirmed_attempts(self, shuffle_id: str) -> list[tuple[int, int]]: ...
@@ -294,11 +305,14 @@ class NativeSender:
         owners: Sequence[str],
         my_owner: int,
         num_partitions: int,
+        owner_of: Sequence[int] | None = None,
+        epoch: int = 0,
         schema: pa.Schema | None = None,
         keys: Sequence[str] = (),
-        by_hash: bool = False,
-        round_robin: bool = False,
+        partitioning: str = "round_robin",
+        bounds: RangeBounds | None = None,
         chunk_bytes_max: int = ...,
+        audit: bool = True,
     ) -> None: ...
     def scatter_and_send(
         self, batches: Sequence[pa.RecordBatch], slots: SlotAccount | None = None, timeout_s: float = 300.0
@@ -309,3 +323,47 @@ class NativeSender:
     def abort(self) -> None: ...
     def owners_waited_for(self) -> list[str]: ...
     def summary(self) -> tuple[list[tuple[int, int, int]], int, int, int]: ...
+
+# state machines, for the simulator
+
+class HeaderFields(NamedTuple):
+    manifest: bool
+    shuffle_id: str
+    incarnation: int
+    epoch: int
+    task: int
+    attempt: int
+    sequence: int
+    checksum: int
+    extents: tuple[tuple[int, int, int], ...]
+
+def chunk_mark(sequence: int, checksum: int) -> int: ...
+def encode_header(fields: HeaderFields) -> bytes: ...
+def decode_header(data: bytes) -> HeaderFields: ...
+def encode_ack(header: bytes, *, repeated: bool = False, error: SabotError | None = None) -> bytes: ...
+def ack_error(data: bytes) -> SabotError | None: ...
+
+class BookkeepingMachine:
+    def __init__(
+        self,
+        *,
+        shuffle_id: str,
+        agent: str,
+        num_partitions: int,
+        owner_count: int,
+        my_owner: int,
+        dedupe: bool = True,
+        check_manifests: bool = True,
+    ) -> None: ...
+    def offer(self, data: bytes, rows: int) -> bool: ...
+    def promised(self, partition: int, attempts: Sequence[tuple[int, int]]) -> tuple[int, int]: ...
+
+class SendWindowMachine:
+    def __init__(self, peer: str, chunks: int, *, streams: int = 1) -> None: ...
+    def add(self, data: bytes) -> None: ...
+    def write(self, stream: int = 0) -> bytes | None: ...
+    def acknowledge(self, data: bytes, stream: int = 0) -> bytes: ...
+    def rewind(self, stream: int = 0) -> None: ...
+    def unacknowledged(self, stream: int = 0) -> int: ...
+    @property
+    def empty(self) -> bool: ...

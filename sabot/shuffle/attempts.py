@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from sabot.native._native import NativeSender, SlotAccount
 from sabot.shuffle.receipts import AttemptSummary, PartitionSum
 
 WRITE_TIMEOUT_S = 300.0
+_CHECK_EVERY_S = 0.1
 
 
 def summary_of(sender: NativeSender) -> AttemptSummary:
@@ -24,9 +26,36 @@ def summary_of(sender: NativeSender) -> AttemptSummary:
     )
 
 
-def await_confirmation(sender: NativeSender, shuffle_id: str, timeout_s: float) -> None:
-    """Blocks until every owner has confirmed its manifest; PeerLost names those that have not at the deadline."""
-    if sender.wait_confirmed(timeout_s):
+def owners_of_replay(
+    agents: Sequence[str], owner_of: Sequence[int], partitions: Collection[int] | None
+) -> tuple[list[str], list[int]]:
+    """Who must confirm an attempt that sends `partitions` (None: all), and the owner of each partition among them.
+
+    A partition that is not sent has an owner beyond them.
+    """
+    wanted = range(len(owner_of)) if partitions is None else partitions
+    needed = sorted({owner_of[partition] for partition in wanted})
+    place = {owner: index for index, owner in enumerate(needed)}
+    placed = [len(needed)] * len(owner_of)
+    for partition in wanted:
+        placed[partition] = place[owner_of[partition]]
+    return [agents[owner] for owner in needed], placed
+
+
+def await_confirmation(
+    sender: NativeSender, shuffle_id: str, timeout_s: float, check: Callable[[], None] | None = None
+) -> None:
+    """Blocks until every owner has confirmed its manifest; PeerLost names those that have not at the deadline.
+
+    `check` is called now and then, and ends the wait by raising.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        if sender.wait_confirmed(left_s if check is None else min(left_s, _CHECK_EVERY_S)):
+            return
+        if check is not None:
+            check()
+    if sender.wait_confirmed(0.0):
         return
     waited_for = ", ".join(sender.owners_waited_for())
     raise PeerLost(
@@ -52,10 +81,13 @@ class AttemptWriter:
         if batches:
             self._sender.scatter_and_send(batches, self._slots, timeout_s)
 
-    def finish(self, *, timeout_s: float) -> AttemptSummary:
-        """Sends the manifests and waits until every owner has confirmed: stored, verified, complete."""
+    def finish(self, *, timeout_s: float, check: Callable[[], None] | None = None) -> AttemptSummary:
+        """Sends the manifests and waits until every owner has confirmed: stored, verified, complete.
+
+        `check` is called ten times a second, and ends the wait by raising.
+        """
         self._sender.finish()
-        await_confirmation(self._sender, self._shuffle_id, timeout_s)
+        await_confirmation(self._sender, self._shuffle_id, timeout_s, check)
         return summary_of(self._sender)
 
     def abort(self) -> None:

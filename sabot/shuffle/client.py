@@ -10,8 +10,10 @@ from typing import Literal
 import pyarrow as pa
 
 from sabot.native._native import Ledger, NativeClient, NativeSender, NativeServer, ticket_of
+from sabot.shuffle.partitioning import Partitioning, RoundRobinPartitioning, bounds_of
 
 RESUME_S = 2.0
+_BY_NUMBER = RoundRobinPartitioning()  # also for senders that name each partition themselves
 STREAMS_PER_PEER = 2
 Compression = Literal["none", "lz4", "zstd"]
 
@@ -73,15 +75,20 @@ class ShuffleClient:
         owners: Sequence[str],
         num_partitions: int,
         incarnation: int,
+        owner_of: Sequence[int] | None = None,
+        epoch: int = 0,
         server: NativeServer | None = None,
         my_owner: int = -1,
         schema: pa.Schema | None = None,
-        keys: Sequence[str] = (),
-        by_hash: bool = False,
-        round_robin: bool = False,
+        partitioning: Partitioning = _BY_NUMBER,
         chunk_bytes_max: int = 4 << 20,
+        audit: bool = True,
     ) -> NativeSender:
-        """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go."""
+        """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go.
+
+        `owner_of` names the owner of each partition by its index in `owners`, or by one beyond them: rows of that
+        partition are not sent. Left out, partitions are dealt out in turn.
+        """
         return NativeSender(
             self._native,
             server,
@@ -92,11 +99,14 @@ class ShuffleClient:
             owners=list(owners),
             my_owner=my_owner,
             num_partitions=num_partitions,
+            owner_of=owner_of,
+            epoch=epoch,
             schema=schema,
-            keys=list(keys),
-            by_hash=by_hash,
-            round_robin=round_robin,
+            keys=partitioning.keys,
+            partitioning=partitioning.name,
+            bounds=bounds_of(partitioning),
             chunk_bytes_max=chunk_bytes_max,
+            audit=audit,
         )
 
     def end_shuffle(self, shuffle_id: str) -> None:

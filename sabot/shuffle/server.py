@@ -50,14 +50,16 @@ class ShuffleServer:
         check_credits: bool = True,
         dedupe: bool = True,
         check_manifests: bool = True,
+        check_epochs: bool = True,
     ) -> None:
         self.incarnation = new_incarnation() if incarnation is None else incarnation
         self._host = advertise_host or host
         self._slot_pool = slot_pool
-        self._lock = threading.Lock()  # guards the four below
-        self._guards = {"dedupe": dedupe, "check_manifests": check_manifests}
+        self._lock = threading.Lock()  # guards the five below
+        self._guards = {"dedupe": dedupe, "check_manifests": check_manifests, "check_epochs": check_epochs}
         self._partitions_of: dict[str, int] = {}
         self._owners_of: dict[str, list[str]] = {}
+        self._tables_of: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._schema_of: dict[str, pa.Schema | None] = {}
         self._slots_of: dict[str, SlotAccount | None] = {}
         self.native = NativeServer(
@@ -92,14 +94,16 @@ class ShuffleServer:
         processor: Processor | None = None,
         *,
         senders: int | None = None,
+        owner_of: Sequence[int] = (),
         schema: pa.Schema | None = None,
         job: str = "",
         weight: float = 1.0,
     ) -> None:
         """Opens a shuffle for receiving. Partition p belongs to agents[p % len(agents)]; every agent is a sender.
 
-        `senders=0` leaves it to a coordinator to say which attempts count, and refuses rows of others' partitions. What
-        the shuffle does in slots goes on the account of `job`, of that `weight`.
+        `senders=0` leaves it to a coordinator to say which attempts count, and refuses rows of others' partitions;
+        then `owner_of` may name another owner of each partition, as an index into `agents`. What the shuffle does in
+        slots goes on the account of `job`, of that `weight`.
         """
         _check_shuffle(shuffle_id, num_partitions, agents)
         if processor is not None and self._slot_pool is None:
@@ -117,6 +121,7 @@ class ShuffleServer:
                 my_owner=agents.index(self.address) if self.address in agents else -1,
                 sender_count=len(agents) if senders is None else senders,
                 owners_fixed=senders == 0,
+                owner_of=owner_of,
                 schema=schema,
                 processor=None if processor is None else KeptProcessor(processor),
                 slots=slots,
@@ -124,8 +129,19 @@ class ShuffleServer:
             )
             self._partitions_of[shuffle_id] = num_partitions
             self._owners_of[shuffle_id] = list(agents)
+            self._tables_of[shuffle_id] = (0, tuple(owner_of))
             self._schema_of[shuffle_id] = schema
             self._slots_of[shuffle_id] = slots
+
+    def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
+        """From now on only what is of `epoch` is taken, by its table, and nothing from the incarnations `given_up`.
+
+        What was confirmed before stays readable. PeerRefused where a later table is known already.
+        """
+        self.num_partitions(shuffle_id)
+        with self._lock:
+            self.native.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
+            self._tables_of[shuffle_id] = (epoch, tuple(owner_of))
 
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
@@ -179,6 +195,7 @@ class ShuffleServer:
             below = shuffle_id + "/"
             for known in [name for name in self._partitions_of if name == shuffle_id or name.startswith(below)]:
                 del self._partitions_of[known], self._owners_of[known], self._schema_of[known], self._slots_of[known]
+                del self._tables_of[known]
 
     def num_partitions(self, shuffle_id: str) -> int:
         """How many partitions an open shuffle has; UsageError where it is not open here."""
@@ -190,6 +207,12 @@ class ShuffleServer:
         """The agents of an open shuffle: partition p belongs to owners[p % len(owners)]."""
         self.num_partitions(shuffle_id)
         return self._owners_of[shuffle_id]
+
+    def owner_table(self, shuffle_id: str) -> tuple[int, list[int]]:
+        """The epoch of an open shuffle, and the owner of each partition as an index into its agents."""
+        count = self.num_partitions(shuffle_id)
+        epoch, owner_of = self._tables_of[shuffle_id]
+        return epoch, list(owner_of[:count]) or [p % len(self._owners_of[shuffle_id]) for p in range(count)]
 
     def schema(self, shuffle_id: str) -> pa.Schema | None:
         """The schema that an open shuffle was opened with, if any."""
@@ -240,8 +263,7 @@ class ShuffleServer:
         raise self._not_ours(shuffle_id, partition_id)
 
     def _not_ours(self, shuffle_id: str, partition_id: int) -> UsageError:
-        owners = self.owners(shuffle_id)
-        owner = owners[partition_id % len(owners)]
+        owner = self.owners(shuffle_id)[self.owner_table(shuffle_id)[1][partition_id]]
         return UsageError(
             f"Partition {partition_id} of shuffle {shuffle_id} belongs to agent {owner}, not to {self.address}. "
             f"Receive it there.",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from sabot.errors import UsageError
+from sabot.errors import PeerRefused, UsageError
 from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
-from sabot.shuffle.attempts import AttemptWriter, await_confirmation
+from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation, owners_of_replay
 from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
+from sabot.shuffle.partitioning import Partitioning, check_columns
 from sabot.shuffle.processor import Processor
 from sabot.shuffle.receipts import PartitionRead, Published
 from sabot.shuffle.server import CHUNK_BYTES_MAX, STREAM_IDLE_S, STREAMS_MAX, ShuffleServer, check_partition
@@ -73,9 +74,11 @@ class ShuffleTransport:
             compression=compression,
             ledger=ledger,
         )
+        self.ledger = self.server.native.ledger
         self._lock = threading.Lock()
-        self._senders: dict[str, NativeSender] = {}  # guarded by _lock; by shuffle id
-        self._finished: set[str] = set()  # guarded by _lock
+        self._senders: dict[str, NativeSender] = {}  # guarded by _lock, as the next two; by shuffle id
+        self._partitionings: dict[str, Partitioning] = {}
+        self._finished: set[str] = set()
 
     @property
     def address(self) -> str:
@@ -94,13 +97,15 @@ class ShuffleTransport:
         agents: Sequence[str],
         processor: Processor | None = None,
         *,
+        partitioning: Partitioning | None = None,
         job: str = "",
         weight: float = 1.0,
     ) -> None:
         """Takes part in a shuffle with `agents`, each of them a sender, this one included.
 
         Partition p belongs to agents[p % len(agents)]. `processor(rows)` runs in the slots on rows as they arrive; its
-        results are what receive_partition gives. What the shuffle does in slots goes on the account of `job`, of that
+        results are what receive_partition gives. With `partitioning`, the same on all agents, rows are sent by
+        send_rows, otherwise by send_partition. What the shuffle does in slots goes on the account of `job`, of that
         `weight`, as in TaskSlotManager.execute_morsels.
         """
         if self.address not in agents:
@@ -109,19 +114,13 @@ class ShuffleTransport:
                 "address says."
             )
         self.server.start_shuffle(shuffle_id, num_partitions, agents, processor, job=job, weight=weight)
-        me = list(agents).index(self.address)
         with self._lock:
-            if shuffle_id not in self._senders:
-                self._senders[shuffle_id] = self.client.open_sender(
-                    shuffle_id,
-                    task=me,
-                    attempt=0,
-                    owners=agents,
-                    num_partitions=num_partitions,
-                    incarnation=self.server.incarnation,
-                    server=self.server.native,
-                    my_owner=me,
-                )
+            if shuffle_id in self._senders or shuffle_id in self._partitionings:
+                return
+            if partitioning is None:
+                self._senders[shuffle_id] = self._open_sender(shuffle_id)
+            else:
+                self._partitionings[shuffle_id] = partitioning
 
     def send_partition(
         self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch, target_agent: str | None = None
@@ -138,11 +137,30 @@ class ShuffleTransport:
             raise UsageError(
                 f"Agent {target_agent} takes no part in shuffle {shuffle_id}; these do: {', '.join(owners)}."
             )
+        if shuffle_id in self._partitionings:
+            raise UsageError(f"Shuffle {shuffle_id} was started with a partitioning. Use send_rows.")
         owner = partition_id % len(owners) if target_agent is None else owners.index(target_agent)
         sum_column = owners.index(self.address) % max(1, batch.num_columns)
         sender = self._sender(shuffle_id)
         for piece in _cut(batch, self._chunk_bytes_max):
             sender.send(piece, partition_id, owner, sum_column)
+
+    def send_rows(
+        self, shuffle_id: str, rows: pa.RecordBatch | pa.Table, *, timeout_s: float = WRITE_TIMEOUT_S
+    ) -> None:
+        """Partitions rows as start_shuffle was told, in a slot where there are slots, and queues them for their owners.
+
+        All rows of a sender have one schema. LimitReached where no slot has come to it within `timeout_s`; then nothing
+        of these rows is sent. What goes wrong on the way to a peer is raised by the next call for this shuffle.
+        """
+        if not isinstance(rows, pa.RecordBatch | pa.Table):
+            raise UsageError(f"send_rows takes a pyarrow.RecordBatch or pyarrow.Table, not {type(rows).__name__}.")
+        if shuffle_id not in self._partitionings and shuffle_id in self._senders:
+            raise UsageError(f"Shuffle {shuffle_id} was started without a partitioning. Use send_partition.")
+        sender = self._sender(shuffle_id, rows.schema)
+        batches = [rows] if isinstance(rows, pa.RecordBatch) else rows.to_batches()
+        if batches:
+            sender.scatter_and_send(batches, self.server.slots(shuffle_id), timeout_s)
 
     def finish_shuffle(self, shuffle_id: str, *, timeout_s: float | None = None) -> None:
         """Says that this sender has sent all; a partition is complete when all senders have said so.
@@ -179,6 +197,7 @@ class ShuffleTransport:
         """
         with self._lock:
             sender = self._senders.pop(shuffle_id, None)
+            self._partitionings.pop(shuffle_id, None)
             finished = shuffle_id in self._finished
             self._finished.discard(shuffle_id)
         try:
@@ -193,14 +212,22 @@ class ShuffleTransport:
         *,
         num_partitions: int,
         owners: Sequence[str],
+        owner_of: Sequence[int] = (),
         schema: pa.Schema | None = None,
         job: str = "",
         weight: float = 1.0,
     ) -> None:
-        """Opens a job's shuffle for receiving; which attempts count, the reader is told. Repeats do nothing. What the
-        shuffle does in slots goes on the account of `job`, of that `weight`.
+        """Opens a job's shuffle for receiving, in epoch 0; which attempts count, the reader is told. Repeats do
+        nothing. `owner_of` is the owner of each partition as an index into `owners`; left out, they are dealt out in
+        turn. What the shuffle does in slots goes on the account of `job`, of that `weight`.
         """
-        self.server.start_shuffle(shuffle_id, num_partitions, owners, senders=0, schema=schema, job=job, weight=weight)
+        self.server.start_shuffle(
+            shuffle_id, num_partitions, owners, senders=0, owner_of=owner_of, schema=schema, job=job, weight=weight
+        )
+
+    def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
+        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown."""
+        self.server.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
 
     def attempt_writer(
         self,
@@ -208,32 +235,44 @@ class ShuffleTransport:
         *,
         task: int,
         attempt: int,
-        keys: Sequence[str] = (),
-        partitioning: Literal["hash", "round_robin"] = "hash",
+        partitioning: Partitioning,
+        partitions: Collection[int] | None = None,
+        epoch: int = 0,
     ) -> AttemptWriter:
-        """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema."""
+        """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema.
+
+        Of all rows that it is given it sends those of `partitions`, None for all. PeerRefused where `epoch` is not the
+        shuffle's.
+        """
         if not (0 <= task < 1 << 31 and 0 <= attempt < 1 << 31):
             raise UsageError(f"task {task} and attempt {attempt} must be from 0 to {(1 << 31) - 1}.")
         schema = self.server.schema(shuffle_id)
         if schema is None:
             raise UsageError(f"Shuffle {shuffle_id} was opened without a schema. Give open_shuffle schema=.")
-        missing = [key for key in keys if schema.get_field_index(key) < 0]
-        if missing:
-            raise UsageError(f"The rows have no column {missing[0]!r} to partition by; they have {schema.names}.")
-        owners = self.server.owners(shuffle_id)
+        check_columns(partitioning, schema)
+        known, owner_of = self.server.owner_table(shuffle_id)
+        if known != epoch:
+            raise PeerRefused(
+                f"Task {task} is to send into shuffle {shuffle_id} in epoch {epoch}; agent {self.address} is in epoch "
+                f"{known}. The task is tried again by the table of now.",
+                shuffle=shuffle_id,
+                task=task,
+                attempt=attempt,
+            )
+        owners, owner_of = owners_of_replay(self.server.owners(shuffle_id), owner_of, partitions)
         sender = self.client.open_sender(
             shuffle_id,
             task=task,
             attempt=attempt,
             owners=owners,
-            num_partitions=self.server.num_partitions(shuffle_id),
+            num_partitions=len(owner_of),
             incarnation=self.server.incarnation,
+            owner_of=owner_of,
+            epoch=epoch,
             server=self.server.native,
             my_owner=owners.index(self.address) if self.address in owners else -1,
             schema=schema,
-            keys=keys,
-            by_hash=partitioning == "hash" and bool(keys),
-            round_robin=partitioning == "round_robin",
+            partitioning=partitioning,
             chunk_bytes_max=self._chunk_bytes_max,
         )
         return AttemptWriter(sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id))
@@ -277,12 +316,36 @@ class ShuffleTransport:
         self.server.close()
         self.client.close()
 
-    def _sender(self, shuffle_id: str) -> NativeSender:
+    def _sender(self, shuffle_id: str, schema: pa.Schema | None = None) -> NativeSender:
+        """The shuffle's sender here. Where start_shuffle was given a partitioning it is made for the first rows, whose
+        schema says where the columns are, or at the end without any."""
         with self._lock:
             sender = self._senders.get(shuffle_id)
+            partitioning = self._partitionings.get(shuffle_id)
+            if sender is None and partitioning is not None:
+                if schema is not None:
+                    check_columns(partitioning, schema)
+                given = {} if schema is None else {"schema": schema, "partitioning": partitioning}
+                sender = self._senders[shuffle_id] = self._open_sender(shuffle_id, **given)
         if sender is None:
             raise UsageError(f"Shuffle {shuffle_id} is not started on agent {self.address}. Call start_shuffle first.")
         return sender
+
+    def _open_sender(self, shuffle_id: str, **given: Any) -> NativeSender:
+        owners = self.server.owners(shuffle_id)
+        me = owners.index(self.address)
+        return self.client.open_sender(
+            shuffle_id,
+            task=me,
+            attempt=0,
+            owners=owners,
+            num_partitions=self.server.num_partitions(shuffle_id),
+            incarnation=self.server.incarnation,
+            server=self.server.native,
+            my_owner=me,
+            chunk_bytes_max=self._chunk_bytes_max,
+            **given,
+        )
 
     def __enter__(self) -> ShuffleTransport:
         return self

@@ -251,20 +251,22 @@ class JobAccepted(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class StageProgress(_message.Message):
-    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes")
+    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone")
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     TASKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     TASKS_DONE_FIELD_NUMBER: _ClassVar[int]
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
     WIRE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_REDONE_FIELD_NUMBER: _ClassVar[int]
     stage_id: int
     label: str
     tasks_total: int
     tasks_done: int
     rows_out: int
     wire_bytes: int
-    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ...) -> None: ...
+    tasks_redone: int
+    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., tasks_redone: _Optional[int] = ...) -> None: ...
 
 class JobProgress(_message.Message):
     __slots__ = ("stages",)
@@ -313,18 +315,20 @@ class ShuffleReceipt(_message.Message):
     def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ...) -> None: ...
 
 class JobFinished(_message.Message):
-    __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema")
+    __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema", "agents_lost")
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     SHUFFLES_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_LOST_FIELD_NUMBER: _ClassVar[int]
     partitions: _containers.RepeatedCompositeFieldContainer[ResultPartition]
     shuffles: _containers.RepeatedCompositeFieldContainer[ShuffleReceipt]
     stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
     elapsed_s: float
     schema: bytes
-    def __init__(self, partitions: _Optional[_Iterable[_Union[ResultPartition, _Mapping]]] = ..., shuffles: _Optional[_Iterable[_Union[ShuffleReceipt, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., elapsed_s: _Optional[float] = ..., schema: _Optional[bytes] = ...) -> None: ...
+    agents_lost: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, partitions: _Optional[_Iterable[_Union[ResultPartition, _Mapping]]] = ..., shuffles: _Optional[_Iterable[_Union[ShuffleReceipt, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., elapsed_s: _Optional[float] = ..., schema: _Optional[bytes] = ..., agents_lost: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReleaseJobRequest(_message.Message):
     __slots__ = ("job_id",)
@@ -337,38 +341,66 @@ class ReleaseJobReply(_message.Message):
     def __init__(self) -> None: ...
 
 class PrepareJobRequest(_message.Message):
-    __slots__ = ("job_id", "plan", "agents", "num_partitions", "coordinator")
+    __slots__ = ("job_id", "plan", "agents", "num_partitions", "coordinator", "table")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     AGENTS_FIELD_NUMBER: _ClassVar[int]
     NUM_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     plan: bytes
     agents: _containers.RepeatedCompositeFieldContainer[Agent]
     num_partitions: _containers.RepeatedScalarFieldContainer[int]
     coordinator: Agent
-    def __init__(self, job_id: _Optional[str] = ..., plan: _Optional[bytes] = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., num_partitions: _Optional[_Iterable[int]] = ..., coordinator: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+    table: OwnerTable
+    def __init__(self, job_id: _Optional[str] = ..., plan: _Optional[bytes] = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., num_partitions: _Optional[_Iterable[int]] = ..., coordinator: _Optional[_Union[Agent, _Mapping]] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ...) -> None: ...
 
 class PrepareJobReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class OwnerTable(_message.Message):
+    __slots__ = ("epoch", "owners", "lost")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    owners: _containers.RepeatedScalarFieldContainer[int]
+    lost: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, epoch: _Optional[int] = ..., owners: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ReownJobRequest(_message.Message):
+    __slots__ = ("job_id", "table")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    table: OwnerTable
+    def __init__(self, job_id: _Optional[str] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ...) -> None: ...
+
+class ReownJobReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class RunTaskRequest(_message.Message):
-    __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs")
+    __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs", "epoch", "partitions")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     stage_id: int
     task: int
     attempt: int
     split: bytes
     inputs: _containers.RepeatedCompositeFieldContainer[InputAttempts]
-    def __init__(self, job_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., task: _Optional[int] = ..., attempt: _Optional[int] = ..., split: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ...) -> None: ...
+    epoch: int
+    partitions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, job_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., task: _Optional[int] = ..., attempt: _Optional[int] = ..., split: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class InputAttempts(_message.Message):
     __slots__ = ("stage_id", "attempts")
@@ -431,3 +463,19 @@ class EndJobRequest(_message.Message):
 class EndJobReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class CheckJobRequest(_message.Message):
+    __slots__ = ("job_id", "agent")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    agent: Agent
+    def __init__(self, job_id: _Optional[str] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+
+class CheckJobReply(_message.Message):
+    __slots__ = ("takes_part", "keep_result")
+    TAKES_PART_FIELD_NUMBER: _ClassVar[int]
+    KEEP_RESULT_FIELD_NUMBER: _ClassVar[int]
+    takes_part: bool
+    keep_result: bool
+    def __init__(self, takes_part: bool = ..., keep_result: bool = ...) -> None: ...

@@ -99,6 +99,11 @@ class AgentControlStub(object):
                 request_serializer=sabot_dot_wire_dot_agent__pb2.PrepareJobRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.PrepareJobReply.FromString,
                 _registered_method=True)
+        self.ReownJob = channel.unary_unary(
+                '/sabot.v1.AgentControl/ReownJob',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.ReownJobRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.ReownJobReply.FromString,
+                _registered_method=True)
         self.RunTask = channel.unary_unary(
                 '/sabot.v1.AgentControl/RunTask',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.RunTaskRequest.SerializeToString,
@@ -108,6 +113,11 @@ class AgentControlStub(object):
                 '/sabot.v1.AgentControl/EndJob',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.EndJobRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.EndJobReply.FromString,
+                _registered_method=True)
+        self.CheckJob = channel.unary_unary(
+                '/sabot.v1.AgentControl/CheckJob',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.CheckJobRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.CheckJobReply.FromString,
                 _registered_method=True)
 
 
@@ -200,6 +210,13 @@ class AgentControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReownJob(self, request, context):
+        """Gives the job's partitions to other owners, after an agent was lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RunTask(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -208,6 +225,13 @@ class AgentControlServicer(object):
 
     def EndJob(self, request, context):
         """Drops what the job has on the agent: tasks, shuffles, uploads, and its result unless keep_result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckJob(self, request, context):
+        """Agents to the coordinator: one that was frozen or cut off learns so that the job goes on without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -281,6 +305,11 @@ def add_AgentControlServicer_to_server(servicer, server):
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.PrepareJobRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.PrepareJobReply.SerializeToString,
             ),
+            'ReownJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReownJob,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.ReownJobRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.ReownJobReply.SerializeToString,
+            ),
             'RunTask': grpc.unary_unary_rpc_method_handler(
                     servicer.RunTask,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.RunTaskRequest.FromString,
@@ -290,6 +319,11 @@ def add_AgentControlServicer_to_server(servicer, server):
                     servicer.EndJob,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.EndJobRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.EndJobReply.SerializeToString,
+            ),
+            'CheckJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckJob,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.CheckJobRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.CheckJobReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -654,6 +688,33 @@ class AgentControl(object):
             _registered_method=True)
 
     @staticmethod
+    def ReownJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/ReownJob',
+            sabot_dot_wire_dot_agent__pb2.ReownJobRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.ReownJobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RunTask(request,
             target,
             options=(),
@@ -697,6 +758,33 @@ class AgentControl(object):
             '/sabot.v1.AgentControl/EndJob',
             sabot_dot_wire_dot_agent__pb2.EndJobRequest.SerializeToString,
             sabot_dot_wire_dot_agent__pb2.EndJobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/CheckJob',
+            sabot_dot_wire_dot_agent__pb2.CheckJobRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.CheckJobReply.FromString,
             options,
             channel_credentials,
             insecure,

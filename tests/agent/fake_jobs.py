@@ -35,6 +35,14 @@ class FakeJobs:
         self._answer()
         return agent_pb2.RunTaskReply()
 
+    async def reown(self, request: agent_pb2.ReownJobRequest) -> agent_pb2.ReownJobReply:
+        self._answer()
+        return agent_pb2.ReownJobReply()
+
+    def check_job(self, request: agent_pb2.CheckJobRequest) -> agent_pb2.CheckJobReply:
+        self._answer()
+        return agent_pb2.CheckJobReply()
+
     async def end_job(self, request: agent_pb2.EndJobRequest) -> agent_pb2.EndJobReply:
         self._answer()
         return agent_pb2.EndJobReply()

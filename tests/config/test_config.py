@@ -62,6 +62,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "slots.morsel_bytes": ("64 KiB", "64 KiB", 65536),
     "slots.timeline_morsels": (0, "0", 0),
     "slots.worker_memory_bytes": ("1 GiB", "1 GiB", 1 << 30),
+    "memory.bytes_max": ("2GiB", "2 GiB", 2 << 30),
     "shuffle.open_wait_s": (0.5, "0.5", 0.5),
     "shuffle.stream_timeout_s": (60, "60", 60.0),
     "shuffle.resume_s": (5, "5", 5.0),
@@ -76,6 +77,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "jobs.upload_lease_s": (5, "5e0", 5.0),
     "jobs.result_lease_s": (5.5, "5.5", 5.5),
     "jobs.peer_deadline_s": (2, "2", 2.0),
+    "jobs.attempts_max": (2, "2", 2),
     "log.level": ("debug", "debug", "debug"),
 }
 

@@ -90,8 +90,8 @@ def join_plan(*row_groups: int, uploads: Sequence[int] = (0,), output: Output | 
     )
 
 
-def make_coordinator(plan: JobPlan, *agents: Member) -> Coordinator:
-    return Coordinator(plan=plan, agents=agents, partitions_per_slot=2, split_bytes=1)
+def make_coordinator(plan: JobPlan, *agents: Member, attempts_max: int = 4) -> Coordinator:
+    return Coordinator(plan=plan, agents=agents, partitions_per_slot=2, split_bytes=1, attempts_max=attempts_max)
 
 
 @dataclass

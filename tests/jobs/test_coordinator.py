@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sabot.agent import job_events as ev
-from sabot.agent.coordinator import TASKS_AHEAD, Coordinator, choose_partitions
+from sabot.agent.coordinator import TASKS_AHEAD, Coordinator
+from sabot.agent.job_stages import choose_partitions
 from sabot.dataflow.stage import (
     HashShuffle,
     JobPlan,
@@ -19,13 +20,14 @@ from sabot.dataflow.stage import (
     TableSplit,
     WriteOutput,
 )
-from sabot.errors import InternalError, JobCancelled, PeerLost, ShuffleIntegrityError
+from sabot.errors import InternalError, JobCancelled, PeerLost, ShuffleIntegrityError, UsageError
 from sabot.wire.failure import from_failure, to_failure
 
 from .job_world import SCHEMA, World, group_plan, join_plan, kinds, make_coordinator, member, run_to_end, scan, stage
 
 WRITE = WriteOutput(folder="/out", format="parquet")
 PEER_LOST = to_failure(PeerLost("agent agent-0 did not answer", agent="agent-0"))
+NO_MODULE = to_failure(UsageError("agent agent-0 cannot load the job's functions"))
 
 
 def prepared(coordinator: Coordinator, agents: int) -> list[ev.Command]:
@@ -131,9 +133,8 @@ def test_job_of_no_files_gives_an_empty_answer() -> None:
 @pytest.mark.parametrize(
     ("event", "kind"),
     [
-        (ev.PrepareFailed(agent=0, failure=PEER_LOST), PeerLost),
-        (ev.AgentLost(agent=0, failure=PEER_LOST), PeerLost),
-        (ev.TaskFailed(agent=0, stage_id=0, task=0, attempt=0, failure=to_failure(KeyError("k"))), KeyError),
+        (ev.PrepareFailed(agent=0, failure=NO_MODULE), UsageError),
+        (ev.ReownFailed(agent=0, epoch=0, failure=to_failure(RuntimeError("bug"))), RuntimeError),
         (ev.FolderFailed(failure=to_failure(OSError("full"))), OSError),
         (ev.DriverFailed(failure=to_failure(RuntimeError("bug"))), RuntimeError),
         (ev.Cancelled(reason="its client has gone"), JobCancelled),
@@ -154,6 +155,24 @@ def test_failure_ends_the_job_on_every_agent_with_its_own_type(
     assert type(failure_of(commands)) is kind
     assert coordinator.ended
     assert coordinator.handle(event) == []
+
+
+@pytest.mark.parametrize(
+    "event", [ev.AgentLost(agent=0, failure=PEER_LOST), ev.PrepareFailed(agent=0, failure=PEER_LOST)]
+)
+def test_only_agent_lost_ends_the_job(event: ev.Event) -> None:
+    coordinator = make_coordinator(group_plan(5, 5), member(0))
+    coordinator.handle(ev.JobStarted())
+    commands = coordinator.handle(event)
+    assert kinds(commands) == {"EndJob": 1, "Fail": 1} and isinstance(failure_of(commands), PeerLost)
+
+
+def test_exception_of_a_task_ends_the_job_on_every_agent() -> None:
+    coordinator = make_coordinator(group_plan(5, 5), member(0), member(1))
+    prepared(coordinator, 2)
+    failed = ev.TaskFailed(agent=0, stage_id=0, task=0, attempt=0, failure=to_failure(KeyError("k")))
+    commands = coordinator.handle(failed)
+    assert kinds(commands) == {"EndJob": 2, "Fail": 1} and isinstance(failure_of(commands), KeyError)
 
 
 def tampered(plan: JobPlan, stage_id: int, change: dict[str, int]) -> BaseException:
@@ -228,11 +247,12 @@ def test_task_that_stopped_early_on_purpose_may_have_read_less() -> None:
 
 
 def test_peer_lost_by_a_task_is_named_by_its_agent() -> None:
-    coordinator = make_coordinator(group_plan(5, 5), member(0), member(1))
+    coordinator = make_coordinator(group_plan(5, 5), member(0), member(1), attempts_max=1)
     prepared(coordinator, 2)
     lost = PeerLost("no answer from 10.0.0.1:8816", address="10.0.0.1:8816")
     lost.add_note("stage=0 task=0")
-    commands = coordinator.handle(ev.TaskFailed(agent=0, stage_id=0, task=0, attempt=0, failure=to_failure(lost)))
+    coordinator.handle(ev.TaskFailed(agent=0, stage_id=0, task=0, attempt=0, failure=to_failure(lost)))
+    commands = coordinator.handle(ev.AgentsChecked())
     error = failure_of(commands)
     assert isinstance(error, PeerLost) and error.facts["agent"] == "agent-1"
     assert "agent agent-1" in str(error) and error.__notes__ == ["stage=0 task=0"]
@@ -335,13 +355,14 @@ def test_every_schedule_ends_once_and_frees_every_agent(
 
 
 def faults(command: ev.Command) -> list[ev.Event]:
-    anywhere: list[ev.Event] = [ev.Cancelled(reason="test"), ev.AgentLost(agent=0, failure=PEER_LOST)]
+    """Those that no other agent can make good; test_coordinator_recovery.py has the others."""
+    anywhere: list[ev.Event] = [ev.Cancelled(reason="test"), ev.DriverFailed(failure=NO_MODULE)]
     match command:
         case ev.StartTask(agent=agent, stage_id=stage_id, task=task):
-            failed = ev.TaskFailed(agent=agent, stage_id=stage_id, task=task, attempt=0, failure=PEER_LOST)
+            failed = ev.TaskFailed(agent=agent, stage_id=stage_id, task=task, attempt=0, failure=NO_MODULE)
             return [*anywhere, failed]
         case ev.Prepare(agent=agent):
-            return [*anywhere, ev.PrepareFailed(agent=agent, failure=PEER_LOST)]
+            return [*anywhere, ev.PrepareFailed(agent=agent, failure=NO_MODULE)]
         case ev.OpenFolder() | ev.PublishFolder():
             return [*anywhere, ev.FolderFailed(failure=PEER_LOST)]
     return anywhere

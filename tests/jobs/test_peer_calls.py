@@ -16,6 +16,8 @@ from sabot.wire.agent_pb2 import (
     EndJobRequest,
     PrepareJobReply,
     PrepareJobRequest,
+    ReownJobReply,
+    ReownJobRequest,
     RunTaskReply,
     RunTaskRequest,
 )
@@ -37,6 +39,10 @@ class Recorder:
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
         self.heard.append(f"run {request.task}")
         return RunTaskReply(rows_out=7)
+
+    async def reown(self, request: ReownJobRequest) -> ReownJobReply:
+        self.heard.append(f"reown {request.table.epoch}")
+        return ReownJobReply()
 
     async def end_job(self, request: EndJobRequest) -> EndJobReply:
         self.heard.append(f"end {request.job_id}")

@@ -106,12 +106,16 @@ class ScriptedPeers:
     def __init__(self, answers: dict[str, int | PeerLost]) -> None:
         self.answers = answers
         self.pings: list[tuple[str, float]] = []
+        self.breaking = 0  # pings that break before one is answered
         self._lock = threading.Lock()
 
     def ping(self, address: str, *, timeout_s: float = 1.0) -> PingReply:
         with self._lock:
             self.pings.append((address, timeout_s))
             answer = self.answers[address]
+            if self.breaking:
+                self.breaking -= 1
+                answer = PeerLost("broken off")
         if isinstance(answer, PeerLost):
             raise answer
         return PingReply(address=address, incarnation=answer)
@@ -138,9 +142,21 @@ def test_agent_that_does_not_answer_is_lost_by_name_and_address() -> None:
         assert isinstance(error, PeerLost)
         assert (error.facts["agent"], error.facts["address"]) == (A.agent_id, A.control_address)
         assert A.agent_id in str(error) and A.control_address in str(error) and "3 s" in str(error)
-        assert peers.pings == [(A.flight_address, 3.0)]
+        assert peers.pings == [(A.flight_address, 3.0)] * 2
 
     watching({A.flight_address: PeerLost("no answer")}, main)
+
+
+def test_connection_that_breaks_once_is_no_death() -> None:
+    async def main(watch: PeerWatch, peers: ScriptedPeers) -> None:
+        job = asyncio.create_task(watch.lost(A))
+        for broken in (1, 2):
+            peers.breaking = broken
+            await pass_by(1)
+            assert job.done() == (broken == 2)
+        assert isinstance(job.result(), PeerLost)
+
+    watching({A.flight_address: A.incarnation}, main)
 
 
 def test_agent_that_came_back_as_another_is_lost() -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot.shuffle import ShuffleTransport
+from sabot.shuffle.partitioning import HashPartitioning
 from sabot.slots import TaskSlotManager
 
 PARTITIONS = 16
@@ -51,7 +52,9 @@ def main(me: int, rows_each: int, folder: Path) -> None:
         agents = [str(address) for address in told()]  # type: ignore[attr-defined]
         transport.start_shuffle("named", PARTITIONS, agents)
         transport.open_shuffle("hashed", num_partitions=PARTITIONS, owners=agents, schema=rows_between(0, 1).schema)
-        writer = transport.attempt_writer("hashed", task=me, attempt=0, keys=["number", "text"])
+        writer = transport.attempt_writer(
+            "hashed", task=me, attempt=0, partitioning=HashPartitioning(("number", "text"))
+        )
         for start in range(me * rows_each, (me + 1) * rows_each, BATCH_ROWS):
             batch = rows_between(start, min(start + BATCH_ROWS, (me + 1) * rows_each))
             writer.write([batch])

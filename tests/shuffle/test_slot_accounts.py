@@ -12,6 +12,7 @@ import pytest
 
 from sabot.errors import LimitReached, UsageError
 from sabot.shuffle import ShuffleTransport
+from sabot.shuffle.partitioning import HashPartitioning
 from sabot.slots import TaskSlotManager
 from tests.slots.conftest import WAIT_S, Gate, morsels_of
 
@@ -62,7 +63,7 @@ def test_rows_that_no_slot_comes_to_partition_are_not_sent_and_may_be_given_agai
     slots: TaskSlotManager, transport: ShuffleTransport, rows: pa.RecordBatch, gate: Gate
 ) -> None:
     transport.open_shuffle("s", num_partitions=2, owners=[transport.address], schema=rows.schema)
-    writer = transport.attempt_writer("s", task=0, attempt=0, keys=["number"])
+    writer = transport.attempt_writer("s", task=0, attempt=0, partitioning=HashPartitioning(("number",)))
     hold_the_slot(slots, gate)
     with pytest.raises(LimitReached, match="slots are busy"):
         writer.write([rows], timeout_s=SHORT_S)
@@ -126,7 +127,7 @@ def test_partitioning_goes_on_the_account_of_its_job(
     slots: TaskSlotManager, transport: ShuffleTransport, rows: pa.RecordBatch, share: dict[str, Any], waits: bool
 ) -> None:
     transport.open_shuffle("s", num_partitions=2, owners=[transport.address], schema=rows.schema, **share)
-    writer = transport.attempt_writer("s", task=0, attempt=0, keys=["number"])
+    writer = transport.attempt_writer("s", task=0, attempt=0, partitioning=HashPartitioning(("number",)))
     with Busy(slots, rows):
         if waits:
             with pytest.raises(LimitReached):

@@ -13,6 +13,7 @@ from pyarrow import flight
 from sabot.errors import LimitReached, PeerRefused, ShuffleIntegrityError, UsageError
 from sabot.native import _native
 from sabot.shuffle import ShuffleClient, ShuffleServer, ShuffleTransport
+from sabot.shuffle.partitioning import RoundRobinPartitioning
 from sabot.slots import TaskSlotManager
 from tests.shuffle import wire
 
@@ -173,7 +174,9 @@ def test_acknowledgement_of_something_else_confirms_nothing(
 def test_two_writers_of_one_attempt_are_told_apart(make_transport: MakeTransport) -> None:
     transport = make_transport()
     transport.open_shuffle("s", num_partitions=1, owners=[transport.address], schema=ROWS.schema)
-    first, second = (transport.attempt_writer("s", task=0, attempt=0, partitioning="round_robin") for _ in range(2))
+    first, second = (
+        transport.attempt_writer("s", task=0, attempt=0, partitioning=RoundRobinPartitioning()) for _ in range(2)
+    )
     first.write([ROWS])
     with pytest.raises(ShuffleIntegrityError, match="came twice with different rows"):
         second.write([ROWS.slice(1)])

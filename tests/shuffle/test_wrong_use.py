@@ -9,6 +9,7 @@ import pytest
 
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError, UsageError
 from sabot.shuffle import ShuffleServer, ShuffleTransport
+from sabot.shuffle.partitioning import HashPartitioning
 
 MakeTransport = Callable[..., ShuffleTransport]
 MakeServer = Callable[..., ShuffleServer]
@@ -25,7 +26,7 @@ def test_reading_a_partition_of_another_agent_is_not_answered_with_no_rows(
     make_transport: MakeTransport, rows: pa.RecordBatch
 ) -> None:
     first, second = opened_job(make_transport, rows)
-    writer = first.attempt_writer("s", task=0, attempt=0, keys=["number"])
+    writer = first.attempt_writer("s", task=0, attempt=0, partitioning=HashPartitioning(("number",)))
     writer.write([rows])
     writer.finish(timeout_s=10)
     owned = [transport.read_partition("s", p, attempts=[(0, 0)]).rows for transport, p in ((first, 0), (second, 1))]
@@ -42,7 +43,7 @@ def test_reading_one_task_twice_is_a_usage_error(
 ) -> None:
     first, _ = opened_job(make_transport, rows)
     for attempt in (0, 1):
-        writer = first.attempt_writer("s", task=0, attempt=attempt, keys=["number"])
+        writer = first.attempt_writer("s", task=0, attempt=attempt, partitioning=HashPartitioning(("number",)))
         writer.write([rows])
         writer.finish(timeout_s=10)
     with pytest.raises(UsageError, match="task 0 named twice"):
@@ -94,7 +95,7 @@ def test_rows_of_a_failed_write_cannot_be_written_again(make_transport: MakeTran
     transport = make_transport()
     owners = [transport.address, "no address"]
     transport.open_shuffle("s", num_partitions=2, owners=owners, schema=rows.schema)
-    writer = transport.attempt_writer("s", task=0, attempt=0, keys=["number"])
+    writer = transport.attempt_writer("s", task=0, attempt=0, partitioning=HashPartitioning(("number",)))
     for _ in range(2):
         with pytest.raises(UsageError, match="no address"):
             writer.write([rows])
@@ -108,7 +109,7 @@ def test_writing_on_after_the_shuffle_was_dropped_opens_no_new_links(
     make_transport: MakeTransport, rows: pa.RecordBatch
 ) -> None:
     first, second = opened_job(make_transport, rows)
-    writer = first.attempt_writer("s", task=0, attempt=0, keys=["number"])
+    writer = first.attempt_writer("s", task=0, attempt=0, partitioning=HashPartitioning(("number",)))
     first.client.end_shuffle("s")
     with pytest.raises(JobCancelled, match="was ended while it was being sent"):
         writer.write([rows])
@@ -121,7 +122,7 @@ def test_task_and_attempt_beyond_the_wires_numbers_are_usage_errors(
 ) -> None:
     first, _ = opened_job(make_transport, rows)
     with pytest.raises(UsageError, match="must be from 0 to"):
-        first.attempt_writer("s", task=task, attempt=attempt, keys=["number"])
+        first.attempt_writer("s", task=task, attempt=attempt, partitioning=HashPartitioning(("number",)))
 
 
 def test_publishing_without_a_schema_or_beyond_the_indices_is_a_usage_error(

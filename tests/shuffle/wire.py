@@ -31,14 +31,15 @@ class Header:
     extents: tuple[tuple[int, int, int], ...] = ()
     keys: tuple[int, ...] = ()
     by_hash: bool = False
+    by_column: bool = False
     bytes_held: int = 0
 
     def encode(self) -> bytes:
         name = self.shuffle_id.encode()
+        flags = 1 | self.by_hash << 1 | self.by_column << 2
         fixed = FIXED.pack(
-            b"SBTC", VERSION, self.kind, 1 | (2 if self.by_hash else 0), self.incarnation, self.checksum, self.epoch,
-            self.task, self.attempt, self.sequence, len(self.extents), len(self.keys), len(name),
-            self.bytes_held,
+            b"SBTC", VERSION, self.kind, flags, self.incarnation, self.checksum, self.epoch, self.task, self.attempt,
+            self.sequence, len(self.extents), len(self.keys), len(name), self.bytes_held,
         )  # fmt: skip
         extents = b"".join(struct.pack("<IQQ", *extent) for extent in self.extents)
         return fixed + extents + struct.pack(f"<{len(self.keys)}H", *self.keys) + name
@@ -54,7 +55,8 @@ def decode_header(metadata: bytes) -> Header:
     start += 20 * extents
     return Header(
         shuffle_id=metadata[start + 2 * keys : start + 2 * keys + name].decode(),
-        kind=kind, by_hash=bool(flags & 2), incarnation=incarnation, checksum=checksum, epoch=epoch, task=task,
+        kind=kind, by_hash=bool(flags & 2), by_column=bool(flags & 4),
+        incarnation=incarnation, checksum=checksum, epoch=epoch, task=task,
         attempt=attempt, sequence=sequence, extents=pieces, keys=struct.unpack_from(f"<{keys}H", metadata, start),
         bytes_held=held,
     )  # fmt: skip

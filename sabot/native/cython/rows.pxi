@@ -15,9 +15,18 @@ cdef extern from "sabot/native/rows/hash.h" namespace "sabot::rows" nogil:
 cdef extern from "sabot/native/rows/checksum.h" namespace "sabot::rows" nogil:
     CResult[uint64_t] ChecksumBatch(const CRecordBatch& batch)
 
+cdef extern from "sabot/native/rows/range_bounds.h" namespace "sabot::rows" nogil:
+    cdef cppclass CSortOrder "sabot::rows::SortOrder":
+        cbool descending
+        cbool nulls_first
+
+    cdef cppclass CRangeBounds "sabot::rows::RangeBounds":
+        @staticmethod
+        CResult[shared_ptr[const CRangeBounds]] Make(const CRecordBatch& boundaries, vector[CSortOrder] orders)
+
 cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil:
     cdef enum class Partitioning(uint8_t):
-        kHash, kRoundRobin
+        kHash, kRoundRobin, kRange, kColumn, kBroadcast
 
     cdef cppclass Extent:
         int32_t partition
@@ -32,9 +41,11 @@ cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil
     cdef cppclass ScatterOptions:
         Partitioning partitioning
         vector[int] key_columns
+        shared_ptr[const CRangeBounds] bounds
         int32_t num_partitions
         vector[int32_t] owner_of
         int sum_column
+        cbool content_sums
         int64_t first_row
         int64_t chunk_bytes_max
         CMemoryPool* pool
@@ -162,22 +173,55 @@ def checksum_batch(batch):
     return _deref(result)
 
 
+_PARTITIONINGS = {
+    "hash": <int> Partitioning.kHash,
+    "round_robin": <int> Partitioning.kRoundRobin,
+    "range": <int> Partitioning.kRange,
+    "column": <int> Partitioning.kColumn,
+    "broadcast": <int> Partitioning.kBroadcast,
+}
+
+
+cdef Partitioning _partitioning_of(str name) except *:
+    if name not in _PARTITIONINGS:
+        raise _errors.UsageError(f"There is no partitioning {name!r}; use one of {', '.join(_PARTITIONINGS)}.")
+    return <Partitioning> (<int> _PARTITIONINGS[name])
+
+
+cdef class RangeBounds:
+    """Boundaries of ranges, made once: `boundaries` has a row for each range but the first, that range's first key, and
+    `orders` a pair (descending, nulls first) for each of its columns."""
+
+    cdef shared_ptr[const CRangeBounds] bounds
+
+    def __init__(self, boundaries, orders):
+        cdef vector[CSortOrder] c_orders
+        cdef CSortOrder order
+        for descending, nulls_first in orders:
+            order.descending = descending
+            order.nulls_first = nulls_first
+            c_orders.push_back(order)
+        cdef CResult[shared_ptr[const CRangeBounds]] made = CRangeBounds.Make(_deref(_batch_of(boundaries)), c_orders)
+        check(made.status())
+        self.bounds = _deref(made)
+
+
 def scatter(batches, key_columns, int32_t num_partitions, owner_of, int sum_column, int64_t chunk_bytes_max,
-            partitioning="hash", int64_t first_row=0):
+            partitioning="hash", int64_t first_row=0, RangeBounds bounds=None):
     """Chunks of `batches` by owner and partition: (owner, batch, [(partition, rows, content sum), ...]) each."""
     cdef:
         vector[shared_ptr[CRecordBatch]] inputs
         ScatterOptions options
         CResult[vector[ScatteredChunk]] result
         vector[ScatteredChunk] chunks
-    if partitioning not in ("hash", "round_robin"):
-        raise _errors.UsageError(f"There is no partitioning {partitioning!r}; use 'hash' or 'round_robin'.")
+    options.partitioning = _partitioning_of(partitioning)
     for batch in batches:
         inputs.push_back(_batch_of(batch))
     if inputs.empty():
         return []
     options.key_columns = _column_numbers(batches[0].schema, key_columns)
-    options.partitioning = Partitioning.kHash if partitioning == "hash" else Partitioning.kRoundRobin
+    if bounds is not None:
+        options.bounds = bounds.bounds
     options.num_partitions = num_partitions
     options.owner_of = owner_of
     options.sum_column = sum_column

@@ -33,6 +33,16 @@ cdef CSlotUse _slot_use(SlotAccount slots, double timeout_s):
     return SlotUseFor(slots.pool.get(), slots.share, timeout_s)
 
 
+cdef COwnerTable _owner_table(unsigned int epoch, owner_of, given_up) except *:
+    cdef COwnerTable table
+    table.epoch = epoch
+    for owner in owner_of:
+        table.owner_of.push_back(owner)
+    for incarnation in given_up:
+        table.given_up.push_back(incarnation)
+    return table
+
+
 cdef list _wrap_batches(const vector[shared_ptr[CRecordBatch]]& batches):
     cdef size_t i
     return [pyarrow_wrap_batch(batches[i]) for i in range(batches.size())]
@@ -112,8 +122,8 @@ cdef class NativeServer:
                 server.Stop()
 
     def open_shuffle(self, str shuffle_id, *, int num_partitions, int owner_count, int my_owner, int sender_count,
-                     bint owners_fixed, schema=None, processor=None, SlotAccount slots=None, bint dedupe=True,
-                     bint check_manifests=True):
+                     bint owners_fixed, owner_of=(), unsigned int epoch=0, schema=None, processor=None,
+                     SlotAccount slots=None, bint dedupe=True, bint check_manifests=True, bint check_epochs=True):
         cdef CStoreSpec spec
         cdef shared_ptr[CProcessing] processing
         spec.book.shuffle_id = _bytes(shuffle_id)
@@ -122,9 +132,11 @@ cdef class NativeServer:
         spec.book.owner_count = owner_count
         spec.book.my_owner = my_owner
         spec.book.sender_count = sender_count
+        spec.book.table = _owner_table(epoch, owner_of, ())
         spec.book.owners_fixed = owners_fixed
         spec.book.dedupe = dedupe
         spec.book.check_manifests = check_manifests
+        spec.book.check_epochs = check_epochs
         if schema is not None:
             if not isinstance(schema, pyarrow.Schema):
                 raise _errors.UsageError(f"schema must be a pyarrow.Schema, not {type(schema).__name__}.")
@@ -138,6 +150,10 @@ cdef class NativeServer:
         check(self.store.get().Open(spec))
         if processor is not None:
             self.processing_of[shuffle_id] = holder
+
+    def reown(self, str shuffle_id, *, unsigned int epoch, owner_of, given_up):
+        """Owner of each partition from `epoch` on; `given_up` are incarnations from which nothing is taken any more."""
+        check(self.store.get().Reown(_bytes(shuffle_id), _owner_table(epoch, owner_of, given_up)))
 
     def wait_senders(self, str shuffle_id, double timeout_s):
         """False where not every sender had finished at the deadline."""

@@ -11,17 +11,20 @@ cdef class NativeSender:
     cdef object schema
 
     def __init__(self, NativeClient client, NativeServer server, *, str shuffle_id, uint64_t incarnation, int task,
-                 int attempt, owners, int my_owner, int num_partitions, schema=None, keys=(), bint by_hash=False,
-                 bint round_robin=False, int64_t chunk_bytes_max=4 << 20):
+                 int attempt, owners, int my_owner, int num_partitions, owner_of=None, unsigned int epoch=0,
+                 schema=None, keys=(), str partitioning="round_robin", RangeBounds bounds=None,
+                 int64_t chunk_bytes_max=4 << 20, bint audit=True):
         cdef CSenderOptions options
         options.shuffle_id = _bytes(shuffle_id)
         options.incarnation = incarnation
+        options.epoch = epoch
         options.attempt.task = task
         options.attempt.attempt = attempt
         for owner in owners:
             options.owners.push_back(_bytes(owner))
         options.my_owner = my_owner
-        options.layout.by_hash = by_hash
+        options.layout.by_hash = partitioning == "hash" and len(keys) > 0
+        options.layout.by_column = partitioning == "column"
         for key in keys:
             column = schema.get_field_index(key)
             options.layout.key_columns.push_back(column)
@@ -29,10 +32,14 @@ cdef class NativeSender:
         if schema is not None:
             options.schema = pyarrow_unwrap_schema(schema)
             self.scatter.sum_column = task % max(1, len(schema))
-        self.scatter.partitioning = Partitioning.kRoundRobin if round_robin else Partitioning.kHash
+        options.checksums = audit
+        self.scatter.content_sums = audit
+        self.scatter.partitioning = _partitioning_of(partitioning)
+        if bounds is not None:
+            self.scatter.bounds = bounds.bounds
         self.scatter.num_partitions = num_partitions
         for partition in range(num_partitions):
-            self.scatter.owner_of.push_back(partition % len(owners))
+            self.scatter.owner_of.push_back(partition % len(owners) if owner_of is None else owner_of[partition])
         self.scatter.first_row = task
         self.scatter.chunk_bytes_max = chunk_bytes_max
         self.scatter.pool = memory_in_use()

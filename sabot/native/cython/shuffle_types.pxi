@@ -14,7 +14,13 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
 
     cdef cppclass CLayout "sabot::shuffle::Layout":
         cbool by_hash
+        cbool by_column
         vector[uint16_t] key_columns
+
+    cdef cppclass COwnerTable "sabot::shuffle::OwnerTable":
+        uint32_t epoch
+        vector[int32_t] owner_of
+        vector[uint64_t] given_up
 
     cdef cppclass CBookOptions "sabot::shuffle::Bookkeeping::Options":
         string shuffle_id
@@ -23,9 +29,11 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
         int32_t owner_count
         int32_t my_owner
         int32_t sender_count
+        COwnerTable table
         cbool owners_fixed
         cbool dedupe
         cbool check_manifests
+        cbool check_epochs
 
 cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CPiece "sabot::shuffle::Piece":
@@ -55,6 +63,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
 
     cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
         CStatus Open(CStoreSpec spec)
+        CStatus Reown(const string& shuffle_id, COwnerTable table)
         CResult[cbool] Holds(const string& shuffle_id, int32_t partition)
         CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id)
         CResult[CContents] Take(const string& shuffle_id, int32_t partition, const vector[CAttemptKey]& attempts)
@@ -147,6 +156,7 @@ cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuff
         int32_t my_owner
         CLayout layout
         shared_ptr[CSchema] schema
+        cbool checksums
 
     cdef cppclass CAttemptSender "sabot::shuffle::AttemptSender":
         CStatus Send(const vector[ScatteredChunk]& chunks)

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "sabot/native/rows/hash.h"
+#include "sabot/native/rows/placing.h"
 #include "sabot/native/rows/routing.h"
 #include "sabot/native/rows/scatter_columns.h"
 #include "sabot/native/status.h"
@@ -60,7 +61,7 @@ Status CheckSchema(const Batches& batches, const ScatterOptions& options) {
                                         " columns.");
   }
   for (const auto& field : schema.fields()) ARROW_RETURN_NOT_OK(CheckScatterType(*field->type(), field->name()));
-  return Status::OK();
+  return Placing::Check(options, schema);
 }
 
 int64_t ChunkRowsMax(const Batches& batches, int64_t rows, int64_t chunk_bytes_max) {
@@ -72,6 +73,29 @@ int64_t ChunkRowsMax(const Batches& batches, int64_t rows, int64_t chunk_bytes_m
   const double row_bytes = static_cast<double>(bytes) / static_cast<double>(rows);
   const double chunk_rows = static_cast<double>(chunk_bytes_max) / row_bytes;
   return std::max<int64_t>(1, static_cast<int64_t>(std::min(chunk_rows, 2147483647.0)));
+}
+
+/// A broadcast: no row is copied here, each partition gets slices of the input.
+arrow::Result<std::vector<ScatteredChunk>> Repeat(const Batches& batches, const ScatterOptions& options,
+                                                  int64_t chunk_rows_max) {
+  std::vector<ScatteredChunk> chunks;
+  for (const auto& batch : batches) {
+    for (int64_t start = 0; start < batch->num_rows(); start += chunk_rows_max) {
+      const auto slice = batch->Slice(start, chunk_rows_max);
+      uint64_t content_sum = 0;
+      if (slice->num_columns() > 0) {
+        std::vector<uint64_t> key_hashes(static_cast<size_t>(slice->num_rows()));
+        ARROW_RETURN_NOT_OK(HashKeys(*slice, options.key_columns, key_hashes.data()));
+        ARROW_ASSIGN_OR_RAISE(content_sum, ContentSum(key_hashes.data(), *slice->column(options.sum_column)));
+      }
+      for (int32_t partition = 0; partition < options.num_partitions; ++partition) {
+        chunks.push_back({options.owner_of[static_cast<size_t>(partition)],
+                          slice,
+                          {Extent{partition, slice->num_rows(), content_sum}}});
+      }
+    }
+  }
+  return chunks;
 }
 
 }  // namespace
@@ -88,8 +112,9 @@ arrow::Result<std::vector<ScatteredChunk>> Scatter(const Batches& batches, const
                                         " rows; it takes at most 4294967295, so give it fewer batches at a time.");
   }
 
-  ARROW_ASSIGN_OR_RAISE(Routing routing,
-                        RouteRows(batches, options, ChunkRowsMax(batches, rows, options.chunk_bytes_max)));
+  const int64_t chunk_rows_max = ChunkRowsMax(batches, rows, options.chunk_bytes_max);
+  if (options.partitioning == Partitioning::kBroadcast) return Repeat(batches, options, chunk_rows_max);
+  ARROW_ASSIGN_OR_RAISE(Routing routing, RouteRows(batches, options, chunk_rows_max));
   const auto& schema = batches.front()->schema();
   std::vector<arrow::ArrayVector> columns_of(routing.cuts.size());
   ColumnScatter scatter(routing);

@@ -9,6 +9,7 @@
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/placing.h"
 
 namespace sabot::rows {
 namespace {
@@ -41,12 +42,10 @@ Ranking RankPartitions(const ScatterOptions& options) {
 class BlockHasher {
  public:
   BlockHasher(const arrow::RecordBatch& batch, const ScatterOptions& options)
-      : sum_is_key_(options.partitioning == Partitioning::kHash && options.key_columns.size() == 1 &&
+      : sum_is_key_(options.content_sums && options.key_columns.size() == 1 &&
                     options.key_columns[0] == options.sum_column) {
-    if (options.partitioning == Partitioning::kHash) {
-      for (const int column : options.key_columns) keys_.emplace_back(*batch.column_data(column));
-    }
-    if (batch.num_columns() > 0) sums_.emplace_back(*batch.column_data(options.sum_column));
+    for (const int column : options.key_columns) keys_.emplace_back(*batch.column_data(column));
+    if (options.content_sums && batch.num_columns() > 0) sums_.emplace_back(*batch.column_data(options.sum_column));
     for (auto* spans : {&keys_, &sums_}) {
       for (const auto& span : *spans) starts_.push_back(span.offset);
     }
@@ -85,23 +84,17 @@ class BlockHasher {
 arrow::Status RankRows(const Batches& batches, const ScatterOptions& options, const Ranking& ranking,
                        std::span<uint32_t> ranks, std::span<uint64_t> mixes, std::vector<int64_t>* counts) {
   uint64_t key_hashes[kBlockRows];
-  const auto num_partitions = static_cast<int64_t>(options.num_partitions);
+  int32_t partitions[kBlockRows];
   size_t row = 0;
-  int64_t turn = options.first_row % num_partitions;
+  Placing placing(options);
   for (const auto& batch : batches) {
     BlockHasher hasher(*batch, options);
     for (int64_t first = 0; first < batch->num_rows(); first += kBlockRows) {
       const int64_t rows = std::min(kBlockRows, batch->num_rows() - first);
       ARROW_RETURN_NOT_OK(hasher.HashBlock(first, rows, key_hashes, mixes.data() + row));
+      ARROW_RETURN_NOT_OK(placing.Place(*batch, first, rows, key_hashes, partitions));
       for (int64_t i = 0; i < rows; ++i, ++row) {
-        int32_t partition = 0;
-        if (options.partitioning == Partitioning::kRoundRobin) {
-          partition = static_cast<int32_t>(turn);
-          if (++turn == num_partitions) turn = 0;
-        } else {
-          partition = PartitionOfHash(key_hashes[i], options.num_partitions);
-        }
-        const uint32_t rank = ranking.rank_of[static_cast<size_t>(partition)];
+        const uint32_t rank = ranking.rank_of[static_cast<size_t>(partitions[i])];
         ranks[row] = rank;
         ++(*counts)[rank];
       }

@@ -31,10 +31,11 @@ class AttemptSender : public DeliveryListener, public std::enable_shared_from_th
     uint64_t incarnation = 0;
     uint32_t epoch = 0;
     AttemptKey attempt;
-    std::vector<std::string> owners;  // addresses
+    std::vector<std::string> owners;  // addresses; chunks for an owner beyond them are not sent
     int32_t my_owner = -1;            // index of this agent in owners; -1: it owns nothing
     Layout layout;
     std::shared_ptr<arrow::Schema> schema;  // may be null until the first rows
+    bool checksums = true;                  // a guard: a benchmark switches it off to see its cost
   };
   using LinkTo = std::function<arrow::Result<std::shared_ptr<PeerLink>>(const std::string& address)>;
 

@@ -1,5 +1,6 @@
 #include "sabot/native/shuffle/bookkeeping.h"
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 
@@ -11,8 +12,35 @@ Judgement Refused(arrow::Status status) { return {Verdict::kRefused, std::move(s
 }  // namespace
 
 bool Bookkeeping::Owns(int32_t partition) const {
-  return partition >= 0 && partition < options_.num_partitions && options_.owner_count > 0 &&
-         partition % options_.owner_count == options_.my_owner;
+  if (partition < 0 || partition >= options_.num_partitions || options_.owner_count <= 0) return false;
+  const std::vector<int32_t>& owner_of = options_.table.owner_of;
+  const auto index = static_cast<size_t>(partition);
+  return (index < owner_of.size() ? owner_of[index] : partition % options_.owner_count) == options_.my_owner;
+}
+
+arrow::Status Bookkeeping::Reown(OwnerTable table) {
+  if (table.epoch < options_.table.epoch) {
+    return MakeStatus(Code::kPeerRefused, "The owner table of epoch " + std::to_string(table.epoch) +
+                                              " came after that of epoch " + std::to_string(options_.table.epoch) +
+                                              " (shuffle=" + options_.shuffle_id + ", agent=" + options_.agent + ")");
+  }
+  if (table.epoch > options_.table.epoch) options_.table = std::move(table);
+  return arrow::Status::OK();
+}
+
+arrow::Status Bookkeeping::CheckEpoch(const ChunkHeader& header) const {
+  if (!options_.check_epochs) return arrow::Status::OK();
+  if (std::ranges::find(options_.table.given_up, header.incarnation) != options_.table.given_up.end()) {
+    return MakeStatus(Code::kPeerRefused,
+                      "The sender was given up by its job, which goes on without it; it is taken "
+                      "back only when it is started anew" +
+                          Facts(header, -1));
+  }
+  if (header.epoch == options_.table.epoch) return arrow::Status::OK();
+  return MakeStatus(Code::kPeerRefused, "Rows of epoch " + std::to_string(header.epoch) + " came in epoch " +
+                                            std::to_string(options_.table.epoch) +
+                                            " of the owner table; their task is tried again by the table of now" +
+                                            Facts(header, -1));
 }
 
 std::string Bookkeeping::Facts(const ChunkHeader& header, int32_t partition) const {
@@ -81,6 +109,7 @@ arrow::Status Bookkeeping::CheckSender(const ChunkHeader& header, const Attempt&
 }
 
 Judgement Bookkeeping::OfferChunk(const ChunkHeader& header, int64_t batch_rows) {
+  if (arrow::Status status = CheckEpoch(header); !status.ok()) return Refused(std::move(status));
   if (arrow::Status status = CheckTask(header); !status.ok()) return Refused(std::move(status));
   if (arrow::Status status = CheckExtents(header); !status.ok()) return Refused(std::move(status));
   if (arrow::Status status = CheckRows(header, batch_rows); !status.ok()) return Refused(std::move(status));
@@ -137,6 +166,7 @@ arrow::Status Bookkeeping::CheckManifest(const ChunkHeader& header, const Attemp
 }
 
 Judgement Bookkeeping::OfferManifest(const ChunkHeader& header) {
+  if (arrow::Status status = CheckEpoch(header); !status.ok()) return Refused(std::move(status));
   if (arrow::Status status = CheckTask(header); !status.ok()) return Refused(std::move(status));
   if (arrow::Status status = CheckExtents(header); !status.ok()) return Refused(std::move(status));
   auto [found, fresh] = attempts_.try_emplace(AttemptKey{header.task, header.attempt});

@@ -40,6 +40,13 @@ struct PartitionSum {
 /// What to do with an offered chunk or manifest; kRefused comes with a Status.
 enum class Verdict { kStore, kRepeated, kRefused };
 
+/// Who owns which partition from `epoch` on, as one owner is told.
+struct OwnerTable {
+  uint32_t epoch = 0;
+  std::vector<int32_t> owner_of;   // by partition; empty: partition % owner_count
+  std::vector<uint64_t> given_up;  // incarnations from which nothing is taken any more
+};
+
 struct Judgement {
   Verdict verdict = Verdict::kRefused;
   arrow::Status status;
@@ -54,12 +61,18 @@ class Bookkeeping {
     int32_t owner_count = 1;
     int32_t my_owner = 0;
     int32_t sender_count = 0;  // tasks 0 to sender_count - 1 make the shuffle complete; 0 where a coordinator says so
-    bool owners_fixed = true;  // refuse partitions that are not ours; false where senders may name any target
-    bool dedupe = true;        // a guard: tests switch it off to see it needed
+    OwnerTable table;
+    bool owners_fixed = true;     // refuse partitions that are not ours; false where senders may name any target
+    bool dedupe = true;           // a guard: tests switch it off to see it needed
     bool check_manifests = true;  // likewise
+    bool check_epochs = true;     // likewise
   };
 
   explicit Bookkeeping(Options options) : options_(std::move(options)) {}
+
+  /// From now on only what is of `table`'s epoch is taken; what was confirmed before stays readable. A repeat does
+  /// nothing; kPeerRefused where the epoch is older than the one that is known.
+  arrow::Status Reown(OwnerTable table);
 
   Judgement OfferChunk(const ChunkHeader& header, int64_t batch_rows);
   Judgement OfferManifest(const ChunkHeader& header);
@@ -86,6 +99,7 @@ class Bookkeeping {
     bool confirmed = false;
   };
 
+  arrow::Status CheckEpoch(const ChunkHeader& header) const;
   arrow::Status CheckExtents(const ChunkHeader& header) const;
   arrow::Status CheckRows(const ChunkHeader& header, int64_t batch_rows) const;
   /// Where senders are counted, a task beyond them or a second attempt of one would make a partition look complete.

@@ -15,6 +15,7 @@ constexpr std::string_view kReadMagic = "SBTR";
 constexpr size_t kExtentBytes = sizeof(uint32_t) + 2 * sizeof(uint64_t);
 constexpr uint8_t kHasSchema = 1;
 constexpr uint8_t kByHash = 2;
+constexpr uint8_t kByColumn = 4;
 constexpr size_t kAckMessageBytesMax = 4096;
 
 arrow::Status Malformed(const char* what) {
@@ -62,7 +63,8 @@ std::string EncodeHeader(const ChunkHeader& header) {
   out.PutBytes(kChunkMagic);
   out.Put(kProtocolVersion);
   out.Put(static_cast<uint8_t>(header.kind));
-  out.Put(static_cast<uint8_t>((header.has_schema ? kHasSchema : 0) | (header.layout.by_hash ? kByHash : 0)));
+  out.Put(static_cast<uint8_t>((header.has_schema ? kHasSchema : 0) | (header.layout.by_hash ? kByHash : 0) |
+                               (header.layout.by_column ? kByColumn : 0)));
   out.Put(header.incarnation);
   out.Put(header.checksum);
   out.Put(header.epoch);
@@ -103,10 +105,11 @@ arrow::Result<ChunkHeader> DecodeHeader(std::string_view bytes) {
                      in.GetBytes(id_bytes, &id) && in.left() == 0;
   const bool known =
       kind == static_cast<uint8_t>(MessageKind::kChunk) || kind == static_cast<uint8_t>(MessageKind::kManifest);
-  if (!whole || !known || (flags & ~(kHasSchema | kByHash)) != 0) return Malformed("chunk header");
+  if (!whole || !known || (flags & ~(kHasSchema | kByHash | kByColumn)) != 0) return Malformed("chunk header");
   header.kind = static_cast<MessageKind>(kind);
   header.has_schema = (flags & kHasSchema) != 0;
   header.layout.by_hash = (flags & kByHash) != 0;
+  header.layout.by_column = (flags & kByColumn) != 0;
   header.shuffle_id = id;
   return header;
 }

@@ -68,6 +68,12 @@ arrow::Status ChunkStore::Open(Spec spec) {
       "Shuffle " + id + " is open already with other partitions or agents. End it first, or " + "use another id.");
 }
 
+arrow::Status ChunkStore::Reown(const std::string& shuffle_id, OwnerTable table) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(const std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+  return shuffle->book.Reown(std::move(table));
+}
+
 arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   const auto settled = [&] { return closed_ || ended_.Contains(shuffle_id) || shuffles_.contains(shuffle_id); };

@@ -70,6 +70,8 @@ class ChunkStore {
 
   /// Opens a shuffle; kUsage where it is open with other numbers, or has ended.
   arrow::Status Open(Spec spec);
+  /// Gives an open shuffle the owner table of a new epoch; see Bookkeeping::Reown.
+  arrow::Status Reown(const std::string& shuffle_id, OwnerTable table);
   /// Waits until `shuffle_id` is open; kPeerRefused where it has ended, or is still unknown at the deadline.
   arrow::Status WaitOpen(const std::string& shuffle_id, Clock::time_point deadline);
 

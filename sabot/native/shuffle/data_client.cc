@@ -128,23 +128,34 @@ arrow::Result<std::shared_ptr<flight::FlightClient>> DataClient::Connect(const s
 
 arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& shuffle_id, const std::string& address) {
   ARROW_RETURN_NOT_OK(SplitAddress(address).status());
-  std::lock_guard lock(mutex_);
-  if (closed_) return MakeStatus(Code::kCancelled, "The shuffle client is closed.");
-  if (ended_.Contains(shuffle_id)) {
-    return MakeStatus(Code::kCancelled, "Shuffle " + shuffle_id + " was ended while it was being sent.");
+  std::shared_ptr<PeerLink> failed;  // stopped outside the lock
+  std::shared_ptr<PeerLink> link;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return MakeStatus(Code::kCancelled, "The shuffle client is closed.");
+    if (ended_.Contains(shuffle_id)) {
+      return MakeStatus(Code::kCancelled, "Shuffle " + shuffle_id + " was ended while it was being sent.");
+    }
+    std::shared_ptr<PeerLink>& known = links_[{shuffle_id, address}];
+    if (known != nullptr && known->failed()) {
+      failed = std::move(known);  // another attempt may find the peer again
+      ending_.push_back(failed);
+      known = nullptr;
+    }
+    if (known == nullptr) {
+      PeerLink::Options options;
+      options.outbox.peer = address;
+      options.outbox.stream_timeout_s = options_.stream_timeout_s;
+      options.outbox.resume_s = options_.resume_s;
+      options.outbox.streams = static_cast<size_t>(std::max(1, options_.streams_per_peer));
+      options.outbox.ledger = options_.ledger;
+      options.codec = codec_;
+      options.sender = sender_;
+      known = std::make_shared<PeerLink>([this, address](size_t lane) { return Connect(address, lane); }, options);
+    }
+    link = known;
   }
-  std::shared_ptr<PeerLink>& link = links_[{shuffle_id, address}];
-  if (link == nullptr) {
-    PeerLink::Options options;
-    options.outbox.peer = address;
-    options.outbox.stream_timeout_s = options_.stream_timeout_s;
-    options.outbox.resume_s = options_.resume_s;
-    options.outbox.streams = static_cast<size_t>(std::max(1, options_.streams_per_peer));
-    options.outbox.ledger = options_.ledger;
-    options.codec = codec_;
-    options.sender = sender_;
-    link = std::make_shared<PeerLink>([this, address](size_t lane) { return Connect(address, lane); }, options);
-  }
+  if (failed != nullptr) failed->Stop();
   return link;
 }
 

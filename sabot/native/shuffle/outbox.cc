@@ -179,6 +179,7 @@ void Outbox::Fail(const arrow::Status& status) {
   {
     std::lock_guard lock(mutex_);
     if (failure_.ok()) failure_ = status;
+    failed_.store(true, std::memory_order_release);
     why = failure_;
     lost = window_.Clear();
     changed_.notify_all();

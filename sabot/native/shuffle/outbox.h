@@ -2,6 +2,7 @@
 // streams wait for, and when to give up. It does no I/O.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -72,6 +73,9 @@ class Outbox {
   /// Ends the link: everything that is not acknowledged is undelivered.
   void Fail(const arrow::Status& status);
 
+  /// True once Fail was called.
+  bool failed() const { return failed_.load(std::memory_order_acquire); }  // pairs with the release in Fail
+
   const Options& options() const { return options_; }
 
  private:
@@ -90,6 +94,7 @@ class Outbox {
   void Drop(int64_t bytes) const;
 
   const Options options_;
+  std::atomic<bool> failed_{false};
   std::mutex mutex_;  // guards all below; a leaf
   std::condition_variable changed_;
   SendWindow window_;

@@ -2,6 +2,8 @@
 
 #include <arrow/array.h>
 
+#include <algorithm>
+
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/status.h"
 
@@ -36,19 +38,31 @@ class AuditRun : public AwaitedRun {
     for (const int key : keys) {
       if (key >= batch.num_columns()) return Wrong(piece, "names a key column that its rows do not have");
     }
-    if (contents_.layout.by_hash) {
-      ARROW_RETURN_NOT_OK(rows::HashKeys(batch, keys, key_hashes.data()));
-      for (const uint64_t hash : key_hashes) {
-        if (rows::PartitionOf(hash, names_.num_partitions) != piece.partition) {
-          return Wrong(piece, "has a row whose key belongs to another partition");
-        }
-      }
+    ARROW_RETURN_NOT_OK(rows::HashKeys(batch, keys, key_hashes.data()));
+    if (!InPlace(batch, keys, key_hashes, piece.partition)) {
+      return Wrong(piece, "has a row whose key belongs to another partition");
     }
     sum->rows = batch.num_rows();
     if (batch.num_columns() == 0) return arrow::Status::OK();
     const int column = static_cast<int>(piece.attempt.task % static_cast<uint32_t>(batch.num_columns()));
     ARROW_ASSIGN_OR_RAISE(sum->content_sum, rows::ContentSum(key_hashes.data(), *batch.column(column)));
     return arrow::Status::OK();
+  }
+
+  /// Whether every row belongs to `partition`, where the layout says how to tell.
+  bool InPlace(const arrow::RecordBatch& batch, const std::vector<int>& keys, const std::vector<uint64_t>& key_hashes,
+               int32_t partition) const {
+    if (contents_.layout.by_hash) {
+      return std::ranges::all_of(
+          key_hashes, [&](uint64_t hash) { return rows::PartitionOf(hash, names_.num_partitions) == partition; });
+    }
+    if (!contents_.layout.by_column) return true;
+    if (keys.size() != 1 || batch.schema()->field(keys[0])->type()->id() != arrow::Type::INT32) return false;
+    const auto& named = static_cast<const arrow::Int32Array&>(*batch.column(keys[0]));
+    for (int64_t row = 0; row < named.length(); ++row) {
+      if (named.IsNull(row) || named.Value(row) != partition) return false;
+    }
+    return true;
   }
 
   arrow::Status Wrong(const Piece& piece, const std::string& what) const {

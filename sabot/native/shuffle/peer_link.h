@@ -1,5 +1,6 @@
 // The link to one peer for one shuffle: its outbox, and the streams that empty it over Flight DoPut. Enqueue never
-// waits; the streams' threads wait for the peer, with a deadline on every DoPut. A link that has failed stays failed.
+// waits; the streams' threads wait for the peer, with a deadline on every DoPut. A link that has failed stays failed;
+// its DataClient makes another for the next attempt.
 #pragma once
 
 #include <arrow/util/compression.h>
@@ -28,6 +29,8 @@ class PeerLink {
   void Enqueue(Outgoing message);
   /// Asks the threads to end: what is queued is undelivered. Returns at once.
   void Stop();
+  /// True once it has given up on its peer: what is queued is undelivered, now and later.
+  bool failed() const { return outbox_.failed(); }
   /// True once the threads have ended after Stop, so that destruction does not wait.
   bool ended();
 

@@ -136,6 +136,56 @@ TEST(Bookkeeping, RowCountsThatWrapRoundAreRefused) {
   EXPECT_EQ(CodeOf(book.OfferManifest(manifest).status), Code::kIntegrity);
 }
 
+ChunkHeader InEpoch(ChunkHeader header, uint32_t epoch, uint32_t attempt = 0) {
+  header.epoch = epoch;
+  header.attempt = attempt;
+  return header;
+}
+
+TEST(Bookkeeping, OnlyTheEpochOfNowIsTakenAndWhatWasConfirmedBeforeStaysReadable) {
+  Bookkeeping book = MakeBook();
+  const ChunkHeader early = Chunk(0, 0, {{2, 5, 7}});
+  ASSERT_EQ(book.OfferChunk(early, 5).verdict, Verdict::kStore);
+  ASSERT_EQ(book.OfferManifest(ManifestOf({early}, 0)).verdict, Verdict::kStore);
+  const ChunkHeader late = Chunk(1, 0, {{2, 3, 4}});
+  EXPECT_EQ(CodeOf(book.OfferChunk(InEpoch(late, 1, 1), 3).status), Code::kPeerRefused) << "of an epoch to come";
+  ASSERT_TRUE(book.Reown({.epoch = 1, .owner_of = {0, 0, 0, 0}, .given_up = {}}).ok());
+  EXPECT_EQ(CodeOf(book.OfferChunk(late, 3).status), Code::kPeerRefused) << "of an epoch that is over";
+  EXPECT_EQ(CodeOf(book.OfferManifest(ManifestOf({late}, 1)).status), Code::kPeerRefused);
+  ASSERT_EQ(book.OfferChunk(InEpoch(late, 1, 1), 3).verdict, Verdict::kStore);
+  ASSERT_EQ(book.OfferManifest(InEpoch(ManifestOf({late}, 1), 1, 1)).verdict, Verdict::kStore);
+  const auto promised = book.Promised(2, {{0, 0}, {1, 1}});
+  ASSERT_TRUE(promised.ok());
+  EXPECT_EQ(*promised, (PartitionSum{8, 11}));
+}
+
+TEST(Bookkeeping, NewOwnerTakesWhatItWasGivenAndAnOlderTableIsRefused) {
+  Bookkeeping::Options options;
+  options.num_partitions = 4;
+  options.owner_count = 2;
+  Bookkeeping book(options);
+  EXPECT_FALSE(book.Owns(3));
+  EXPECT_EQ(CodeOf(book.OfferChunk(Chunk(0, 0, {{3, 1, 1}}), 1).status), Code::kPeerRefused);
+  ASSERT_TRUE(book.Reown({.epoch = 2, .owner_of = {0, 0, 0, 0}, .given_up = {}}).ok());
+  EXPECT_TRUE(book.Owns(3));
+  EXPECT_EQ(book.OfferChunk(InEpoch(Chunk(0, 0, {{3, 1, 1}}), 2, 1), 1).verdict, Verdict::kStore);
+  EXPECT_EQ(CodeOf(book.Reown({.epoch = 1, .owner_of = {0, 1, 0, 1}, .given_up = {}})), Code::kPeerRefused);
+  ASSERT_TRUE(book.Reown({.epoch = 2, .owner_of = {1, 1, 1, 1}, .given_up = {}}).ok());
+  EXPECT_TRUE(book.Owns(3)) << "a repeat changed the table of its epoch";
+}
+
+TEST(Bookkeeping, NothingIsTakenFromAnIncarnationThatWasGivenUpWhateverItsEpoch) {
+  for (const bool guarded : {true, false}) {
+    Bookkeeping::Options options;
+    options.num_partitions = 4;
+    options.check_epochs = guarded;
+    Bookkeeping book(options);
+    ASSERT_TRUE(book.Reown({.epoch = 1, .owner_of = {0, 0, 0, 0}, .given_up = {7, 1}}).ok());
+    const Judgement judged = book.OfferChunk(InEpoch(Chunk(0, 0, {{3, 1, 1}}), 1), 1);
+    EXPECT_EQ(CodeOf(judged.status) == Code::kPeerRefused, guarded);
+  }
+}
+
 TEST(ChunkHeader, ComesBackAsItWasEncoded) {
   ChunkHeader header = Chunk(3, 4, {{1, 5, 77}, {2, 0, 0}});
   header.layout = {.by_hash = true, .key_columns = {0, 9}};

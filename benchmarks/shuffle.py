@@ -1,0 +1,238 @@
+"""The shuffle: its scatter next to `Table.take`, its transport next to bare Flight, and whole next to Dask and Daft.
+
+`python benchmarks/shuffle.py --data DIR [--peers PYTHON] [--only scatter|transport|whole] [--rounds N]`
+
+DIR holds TPC-H's lineitem as Parquet (`pip install tpchgen-cli`; `tpchgen-cli parquet -s 1 --tables=lineitem --parts=8
+--output-dir=DIR`). PYTHON is an interpreter that has `dask[dataframe,distributed]` and `daft[ray]`; without it the
+peers are left out. Every ratio is of medians of runs in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import secrets
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from measuring import in_turns, print_machine, timed
+from native_part import built
+from shuffle_agent import SCATTER_BYTES, BenchAgent, both
+
+from sabot.native._native import hash_keys, partition_of, scatter
+
+PARTITIONS = 16
+KEY = "l_orderkey"
+CHUNK_BYTES = 4 << 20
+TRANSPORT_BYTES = 1 << 30
+
+
+def plain_files(data: Path) -> list[Path]:
+    """lineitem with prices as floats and texts as plain strings, in as many files, written once."""
+    plain = data / "plain"
+    sources = sorted((data / "lineitem").glob("*.parquet")) or sorted(data.glob("lineitem*.parquet"))
+    if not sources:
+        raise SystemExit(f"{data} has no lineitem/*.parquet; see --help")
+    for source in sources:
+        target = plain / source.name
+        if target.exists():
+            continue
+        plain.mkdir(exist_ok=True)
+        table = pq.read_table(source)
+        pq.write_table(table.cast(pa.schema([pa.field(f.name, _plain(f.type)) for f in table.schema])), target)
+    return [plain / source.name for source in sources]
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_decimal(kind):
+        return pa.float64()
+    return pa.string() if pa.types.is_string_view(kind) else kind
+
+
+def measure_scatter(files: list[Path], rounds: int, rng: random.Random) -> None:
+    """One core: our scatter, 32 MiB of rows at a time as tasks do it, and `take` with the order known beforehand."""
+    pa.set_cpu_count(1)
+    table = pa.concat_tables([pq.read_table(file) for file in files]).combine_chunks()
+    (whole,) = table.to_batches()
+    order = pc.array_sort_indices(partition_of(hash_keys(whole, [KEY]), PARTITIONS))
+    rows = max(1, SCATTER_BYTES * whole.num_rows // whole.nbytes)
+    pieces = [whole.slice(start, rows) for start in range(0, whole.num_rows, rows)]
+    owners = [partition % 2 for partition in range(PARTITIONS)]
+    cases = {
+        "scatter": timed(lambda: [scatter([piece], [KEY], PARTITIONS, owners, 1, CHUNK_BYTES) for piece in pieces]),
+        "Table.take": timed(lambda: table.take(order)),
+    }
+    took = {name: statistics.median(seconds) for name, seconds in in_turns(cases, rounds, rng).items()}
+    print(f"scatter of {whole.num_columns} columns, {whole.nbytes / 1e6:.0f} MB, into {PARTITIONS} partitions:")
+    for name, seconds in took.items():
+        print(f"  {name:12} {seconds * 1e3:7.1f} ms, {whole.nbytes / seconds / 1e9:.2f} GB/s")
+    print(f"  scatter is {took['Table.take'] / took['scatter']:.2f} x as fast as take; wanted: 3.5")
+
+
+@contextmanager
+def bare_server(binary: Path, mode: str) -> Iterator[int]:
+    process = subprocess.Popen([binary, "serve", mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.stdin.close()
+        process.wait(30)
+
+
+class Transport:
+    """Chunks of one agent to another's store, as cases that give seconds."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._agents = [BenchAgent(), BenchAgent()]
+        for agent in self._agents:
+            stack.callback(agent.close)
+        self._shuffles = 0
+
+    def __call__(self) -> float:
+        sender, receiver = self._agents
+        self._shuffles += 1
+        name = f"transport-{self._shuffles}"
+        addresses = [agent.address for agent in self._agents]
+        for agent in self._agents:
+            agent.ask("start", name, 2, addresses, None)
+        start_s = time.perf_counter()
+        sender.ask("send_chunks", name, TRANSPORT_BYTES // CHUNK_BYTES, CHUNK_BYTES, receiver.address)
+        took_s = time.perf_counter() - start_s
+        for agent in self._agents:
+            agent.ask("end", name)
+        return took_s
+
+    def beside_loop(self, where: BenchAgent | None) -> float:
+        """The same while a Python loop runs in the receiver's slot, or in another process."""
+        looping = where or self._agents[1]
+        looping.ask("loop", True)
+        try:
+            return self()
+        finally:
+            looping.ask("loop", False)
+
+
+def measure_transport(rounds: int, rng: random.Random) -> None:
+    binary = built("flight_bench")
+    with ExitStack() as stack:
+        ours = Transport(stack)
+        bystander = BenchAgent()
+        stack.callback(bystander.close)
+        cases: dict[str, Callable[[], float]] = {
+            "Sabot": ours,
+            "Sabot, loop in its slot": lambda: ours.beside_loop(None),
+            "Sabot, loop elsewhere": lambda: ours.beside_loop(bystander),
+        }
+        for mode in ("keep", "drop") if binary else ():
+            assert binary is not None
+            port = stack.enter_context(bare_server(binary, mode))
+            command = [binary, "send", str(port), str(TRANSPORT_BYTES // CHUNK_BYTES), str(CHUNK_BYTES)]
+            cases[f"bare Flight, {mode}"] = lambda command=command: float(subprocess.check_output(command, text=True))  # type: ignore[misc]
+        took = {name: statistics.median(seconds) for name, seconds in in_turns(cases, rounds, rng).items()}
+    print(f"transport of {TRANSPORT_BYTES / 1e9:.2f} GB in chunks of {CHUNK_BYTES >> 20} MiB, to where it is kept:")
+    for name, seconds in took.items():
+        print(f"  {name:24} {seconds * 1e3:7.0f} ms, {TRANSPORT_BYTES / seconds / 1e9:.2f} GB/s")
+    wanted = [
+        ("Sabot", "bare Flight, keep", 1.0),
+        ("Sabot", "bare Flight, drop", 0.8),
+        ("Sabot, loop in its slot", "Sabot, loop elsewhere", 0.9),
+    ]
+    for name, other, at_least in wanted:
+        if other in took:
+            print(f"  {name}: {took[other] / took[name]:.2f} x the speed of {other}; wanted: {at_least}")
+
+
+class Whole:
+    """lineitem in the memory of two agents of one slot, to 16 partitions; the third run in the same agents counts."""
+
+    def __init__(self, files: list[Path], **options: object) -> None:
+        self._agents = [BenchAgent(files[index::2], **options) for index in range(2)]
+        self._runs = 0
+        self.rows: int = sum(agent.ask("count_rows") for agent in self._agents)
+
+    def run(self) -> tuple[float, float]:
+        """Seconds, and CPU seconds of both agents."""
+        self._runs += 1
+        name = f"whole-{self._runs}"
+        addresses = [agent.address for agent in self._agents]
+        for agent in self._agents:
+            agent.ask("start", name, PARTITIONS, addresses, KEY)
+        cpu_s = -sum(agent.ask("cpu_s") for agent in self._agents)
+        start_s = time.perf_counter()
+        mine = [list(range(index, PARTITIONS, 2)) for index in range(2)]
+        rows = both(self._agents, lambda index, agent: agent.tell("shuffle", name, mine[index]))
+        took_s = time.perf_counter() - start_s
+        cpu_s += sum(agent.ask("cpu_s") for agent in self._agents)
+        assert sum(rows) == self.rows, f"{sum(rows)} rows of {self.rows}"
+        for agent in self._agents:
+            agent.ask("end", name)
+        return took_s, cpu_s
+
+    def close(self) -> None:
+        for agent in self._agents:
+            agent.close()
+
+
+def ours_whole(files: list[Path]) -> list[float]:
+    whole = Whole(files)
+    try:
+        return [whole.run()[0] for _ in range(3)]
+    finally:
+        whole.close()
+
+
+def peer_whole(python: Path, script: str, files: list[Path]) -> list[float]:
+    command = [python, Path(__file__).parent / "peers" / script, *files, "--key", KEY, "--partitions", str(PARTITIONS)]
+    environment = {**os.environ, "RAY_DISABLE_IMPORT_WARNING": "1", "DAFT_PROGRESS_BAR": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{script} failed:\n{done.stderr[-3000:]}")
+    return [float(line) for line in done.stdout.split()[-3:]]
+
+
+def measure_whole(files: list[Path], peers: Path | None, rounds: int, rng: random.Random) -> None:
+    cases: dict[str, Callable[[], list[float]]] = {"Sabot": lambda: ours_whole(files)}
+    if peers is not None:
+        cases["Dask P2P, 2 x 1"] = lambda: peer_whole(peers, "dask_shuffle.py", files)
+        cases["Daft on Ray"] = lambda: peer_whole(peers, "daft_shuffle.py", files)
+    runs = in_turns(cases, rounds, rng)
+    third = {name: statistics.median(seconds[2] for seconds in each) for name, each in runs.items()}
+    print(f"lineitem in memory into {PARTITIONS} partitions, 2 agents x 1 slot:")
+    for name, each in runs.items():
+        first = statistics.median(seconds[0] for seconds in each)
+        print(
+            f"  {name:16} third run {third[name]:6.2f} s, first {first:6.2f}, {third[name] / third['Sabot']:.1f} x ours"
+        )
+    print("  wanted: Dask 6 x, Daft 2.5 x, ours 0.6 s where Dask takes 4.5")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peers", type=Path, help="an interpreter with Dask and Daft")
+    parser.add_argument("--only", choices=["scatter", "transport", "whole"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    print_machine(options.seed)
+    files = plain_files(options.data)
+    if options.only in (None, "scatter"):
+        measure_scatter(files, options.rounds, rng)
+    if options.only in (None, "transport"):
+        measure_transport(options.rounds, rng)
+    if options.only in (None, "whole"):
+        measure_whole(files, options.peers, options.rounds, rng)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The stages of one job together: who owns what, what each still has to do, and which task comes next. Pure.
+
+A lost owner costs a replay: new attempts of the tasks that sent to it, for the lost partitions that are still to be
+read, and upstream the same for what those attempts read, where that is lost too. A stage that may place rows otherwise
+in a replay than before begins anew instead, with all that read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sabot.agent import job_events as ev
+from sabot.agent.owner_table import OwnerTable
+from sabot.agent.receipts import Receipts, TaskIdentity
+from sabot.agent.stage_run import Running, StageRun
+from sabot.dataflow.repeatable import repeatable_stages
+from sabot.dataflow.splits import splits_of
+from sabot.dataflow.stage import (
+    HashShuffle,
+    JobPlan,
+    PartitionSplit,
+    RoundRobinShuffle,
+    ShuffleInput,
+    Split,
+    TableSplit,
+    shuffle_id,
+)
+from sabot.errors import InternalError, PeerLost
+from sabot.wire.agent_pb2 import RunTaskReply
+from sabot.wire.member import Member
+
+Ended = list[tuple[StageRun, Running]]
+"""Attempts under way that count no more."""
+
+
+class JobStages:
+    """Iterates over its StageRuns in the order of the plan."""
+
+    def __init__(self, plan: JobPlan, agents: Sequence[Member], *, num_partitions: dict[int, int]) -> None:
+        self._plan = plan
+        self._agents = agents
+        self._num_partitions = num_partitions
+        self.receipts = Receipts(plan, num_partitions)
+        self.table = OwnerTable.first(agents=len(agents), partitions=max(num_partitions.values(), default=0))
+        repeatable = repeatable_stages(plan)
+        self._runs = {
+            stage.stage_id: StageRun(
+                stage,
+                tasks_expected=self._partitions_read(stage.input) or 0,
+                repeatable=stage.stage_id in repeatable,
+            )
+            for stage in plan.stages
+        }
+        self._void: dict[int, set[int]] = {
+            stage_id: set() for stage_id in num_partitions
+        }  # lost, and still in receipts
+        self.last = self._runs[plan.stages[-1].stage_id]
+
+    def __iter__(self) -> Iterator[StageRun]:
+        return iter(self._runs.values())
+
+    def __getitem__(self, stage_id: int) -> StageRun:
+        return self._runs[stage_id]
+
+    def start_what_may(self, *, split_bytes: int, slots: int) -> None:
+        """Make the tasks of every stage whose inputs are done."""
+        for run in self:
+            if not run.started and all(self[stage_id].done for stage_id in inputs_of(run)):
+                num_partitions = self._partitions_read(run.stage.input)
+                run.start(
+                    splits_of(
+                        run.stage, self._plan, num_partitions=num_partitions, split_bytes=split_bytes, slots=slots
+                    )
+                )
+                self.queue(run)
+
+    def take(self, agent: int) -> ev.StartTask | None:
+        """The next task for `agent`, of the earliest stage that has one."""
+        for run in self:
+            running = run.take(agent) if run.started else None
+            if running is None:
+                continue
+            split = run.splits[running.task]
+            partition = split.partition if isinstance(split, PartitionSplit) else 0
+            return ev.StartTask(
+                agent=agent,
+                stage_id=run.stage.stage_id,
+                task=running.task,
+                attempt=running.attempt,
+                epoch=self.table.epoch,
+                split=split,
+                inputs=tuple((stage_id, self[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
+                partitions=running.partitions,
+            )
+        return None
+
+    def commit(self, run: StageRun, running: Running, reply: RunTaskReply) -> None:
+        """The attempt has succeeded: its account is added, it is visible, and its readers may start."""
+        who = TaskIdentity(
+            stage=run.stage,
+            task=running.task,
+            attempt=running.attempt,
+            agent_id=self._agents[running.agent].agent_id,
+        )
+        self.receipts.fold(who, run.splits[running.task], reply, running.partitions)
+        if not run.commit(running, reply):
+            self.queue(run)
+        if run.done:
+            for reader in self:
+                if run.stage.stage_id in inputs_of(reader):
+                    self.queue(reader)
+
+    def give_up(self, agent: int) -> Ended:
+        """Gives what `agent` owned to those that are left, of whom there is one, under the next epoch.
+
+        An attempt that sends does so by the old table, and is awaited by an owner that is gone: it ends, too. Before
+        `find_work` has been called nothing may be taken.
+        """
+        lost = self.table.owned_by(agent)
+        self.table = self.table.without(agent)
+        ended: Ended = []
+        for run in self:
+            ended += [(run, running) for running in run.interrupt(agent=agent, senders=True)]
+            run.release(forgive=True)
+            self._lose(run, lost)
+        return ended
+
+    def spoil_input(self, run: StageRun, task: int, shuffle: str) -> Ended:
+        """A reader found its partition of `shuffle` missing or wrong: it is to be sent again."""
+        split = run.splits[task]
+        for stage_id in inputs_of(run):
+            if isinstance(split, PartitionSplit) and shuffle == shuffle_id(self._plan.job_id, stage_id):
+                self._lose(self[stage_id], frozenset({split.partition}))
+                return self.find_work()
+        return []
+
+    def find_work(self) -> Ended:
+        """Set anew what each stage has to do, from the answer back to the sources, and line it up."""
+        ended: Ended = []
+        runs = list(self)
+        while True:
+            for run in reversed(runs):
+                run.find_work(self._needed_of(run), self.table.lost)
+            unlike = next((run for run in runs if run.replayed and not run.repeatable), None)
+            if unlike is None:
+                break
+            for run in runs:
+                if run.started and self._reads_from(run, unlike):
+                    ended += [(run, running) for running in run.reset()]
+                    self.receipts.reset(run.stage.stage_id)
+                    self._void.get(run.stage.stage_id, set()).clear()
+        for run in runs:
+            # What was read before it was lost stays in the account; what is sent again is told again by every task.
+            void = self._void.get(run.stage.stage_id, set())
+            again = void & run.replayed
+            self.receipts.lose(run.stage.stage_id, again)
+            void -= again
+            self.queue(run)
+        return ended
+
+    def queue(self, run: StageRun) -> None:
+        """Line up anew the tasks of a stage that may run."""
+        missing = [self[stage_id].missing() for stage_id in inputs_of(run)]
+
+        def ready(split: Split) -> bool:
+            if not isinstance(split, PartitionSplit):
+                return True
+            return all(partitions is not None and split.partition not in partitions for partitions in missing)
+
+        run.queue(self._agent_of, ready)
+
+    def _lose(self, run: StageRun, partitions: frozenset[int]) -> None:
+        if run.shuffles:
+            count = self._num_partitions[run.stage.stage_id]
+            here = frozenset(partition for partition in partitions if partition < count)
+            run.lose(here)
+            self._void[run.stage.stage_id] |= here
+
+    def _needed_of(self, run: StageRun) -> frozenset[int] | None:
+        """The partitions of the stage's shuffle that are still to be read, None for all."""
+        readers = [reader for reader in self if run.stage.stage_id in inputs_of(reader)]
+        if not all(reader.started for reader in readers):
+            return None
+        return frozenset(task for reader in readers for task in reader.todo)
+
+    def _reads_from(self, run: StageRun, source: StageRun) -> bool:
+        return run is source or any(self._reads_from(self[stage_id], source) for stage_id in inputs_of(run))
+
+    def _partitions_read(self, source: object) -> int | None:
+        return self._num_partitions[source.stage_ids[0]] if isinstance(source, ShuffleInput) else None
+
+    def _agent_of(self, split: Split) -> int | None:
+        """Who must run it: a partition's owner, or the agent that was given a piece of an uploaded table."""
+        if isinstance(split, PartitionSplit):
+            return self.table.owners[split.partition]
+        if not isinstance(split, TableSplit):
+            return None
+        address = split.piece.flight_address
+        holder = next((index for index, agent in enumerate(self._agents) if agent.flight_address == address), None)
+        if holder is not None and holder not in self.table.lost:
+            return holder
+        name = "the agent" if holder is None else f"agent {self._agents[holder].agent_id}"
+        raise PeerLost(
+            f"{name} at {address}, which alone holds piece {split.piece.index} of an uploaded table, takes no part in "
+            "the job: it is gone or draining; run the job again",
+            address=address,
+        )
+
+
+def inputs_of(run: StageRun) -> tuple[int, ...]:
+    """The stages whose shuffles the stage reads."""
+    return run.stage.input.stage_ids if isinstance(run.stage.input, ShuffleInput) else ()
+
+
+def choose_partitions(plan: JobPlan, *, default: int) -> dict[int, int]:
+    """The number of partitions of each shuffle by its stage: the plan's, 1 without keys, else that of the other side of
+    its join, else `default`."""
+    chosen: dict[int, int] = {}
+    for stage in plan.stages:
+        match stage.output:
+            case HashShuffle(keys=()):
+                chosen[stage.stage_id] = 1
+            case HashShuffle(num_partitions=int(count)) | RoundRobinShuffle(num_partitions=int(count)):
+                chosen[stage.stage_id] = count
+    for stage in plan.stages:
+        sides = stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
+        fixed = {chosen[side] for side in sides if side in chosen}
+        if len(fixed) > 1:
+            raise InternalError(
+                f"the inputs of stage {stage.stage_id} have {sorted(fixed)} partitions; please report it"
+            )
+        chosen.update({side: min(fixed, default=default) for side in sides})
+    return chosen

@@ -1,0 +1,39 @@
+"""Which agent of a job owns which partition, in one epoch. Values only; agents are indices into the job's list.
+
+It is the same for all shuffles of the job, so that both sides of a join meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerTable:
+    """`owners` by partition, as many as the widest shuffle has; `lost` are the agents that the job has given up."""
+
+    epoch: int
+    agents: int
+    owners: tuple[int, ...]
+    lost: frozenset[int] = frozenset()
+
+    @classmethod
+    def first(cls, *, agents: int, partitions: int) -> OwnerTable:
+        """Epoch 0: partitions dealt out in turn."""
+        return cls(epoch=0, agents=agents, owners=tuple(partition % agents for partition in range(partitions)))
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        return tuple(agent for agent in range(self.agents) if agent not in self.lost)
+
+    def owned_by(self, agent: int) -> frozenset[int]:
+        return frozenset(partition for partition, owner in enumerate(self.owners) if owner == agent)
+
+    def without(self, agent: int) -> OwnerTable:
+        """The next epoch: what `agent` owned is dealt out in turn to those that are left, of whom there is one."""
+        lost = self.lost | {agent}
+        living = [other for other in self.living if other != agent]
+        owners = list(self.owners)
+        for turn, partition in enumerate(sorted(self.owned_by(agent))):
+            owners[partition] = living[turn % len(living)]
+        return OwnerTable(epoch=self.epoch + 1, agents=self.agents, owners=tuple(owners), lost=lost)

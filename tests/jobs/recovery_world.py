@@ -1,0 +1,219 @@
+"""A cluster for a coordinator, in which agents die, freeze and are given up wrongly, and every row is known by itself.
+
+Agents do what real ones do about epochs: they send only by the table that they know, refuse what is of another, and
+hold what was confirmed. A reader that is told to read what its agent does not hold fails the test.
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+
+from sabot.agent import job_events as ev
+from sabot.agent.coordinator import Coordinator
+from sabot.agent.owner_table import OwnerTable
+from sabot.dataflow.stage import (
+    FilesSplit,
+    JobPlan,
+    PartitionSplit,
+    ResultOutput,
+    RoundRobinShuffle,
+    Split,
+    Stage,
+    TableSplit,
+    WriteOutput,
+)
+from sabot.errors import PeerLost, PeerRefused
+from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
+from sabot.wire.failure import to_failure
+
+from .job_world import member
+
+Row = tuple[str, int]
+Sent = dict[int, list[Row]]
+
+
+class Refused(Exception):
+    """What a task of this world fails with."""
+
+    def __init__(self, error: PeerLost | PeerRefused) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass(slots=True)
+class Agents:
+    """`answer` does what a command says; what a dead agent is told is never answered."""
+
+    plan: JobPlan
+    coordinator: Coordinator
+    dead: set[int] = field(default_factory=set)
+    tables: dict[int, OwnerTable] = field(default_factory=dict)
+    held: dict[tuple[int, int, int, int], Sent] = field(default_factory=dict)  # by agent, stage, task, attempt
+    results: dict[tuple[int, int], list[Row]] = field(default_factory=dict)  # by agent and task
+    files: dict[str, list[Row]] = field(default_factory=dict)
+    sent_again: Counter[int] = field(default_factory=Counter)  # partitions sent by replays, by stage
+
+    def answer(self, command: ev.Command) -> list[ev.Event]:
+        if getattr(command, "agent", None) in self.dead:
+            return []
+        match command:
+            case ev.OpenFolder():
+                events: list[ev.Event] = [ev.FolderOpened()]
+            case ev.PublishFolder():
+                events = [ev.FolderPublished()]
+            case ev.CheckAgents():
+                events = [*(lost(agent) for agent in sorted(self.dead)), ev.AgentsChecked()]
+            case ev.Prepare(agent=agent, table=table):
+                self.tables[agent] = table
+                events = [ev.Prepared(agent=agent)]
+            case ev.Reown(agent=agent, table=table):
+                self.tables[agent] = max(table, self.tables[agent], key=lambda known: known.epoch)
+                events = [ev.Reowned(agent=agent, epoch=table.epoch)]
+            case ev.StartTask():
+                events = [self._run(command)]
+            case _:
+                events = []
+        return events
+
+    def _run(self, command: ev.StartTask) -> ev.Event:
+        which = {name: getattr(command, name) for name in ("agent", "stage_id", "task", "attempt")}
+        try:
+            return ev.TaskSucceeded(**which, reply=self._reply(command))
+        except Refused as refused:
+            return ev.TaskFailed(**which, failure=to_failure(refused.error))
+
+    def _reply(self, command: ev.StartTask) -> RunTaskReply:
+        stage, reply = self.plan.stages[command.stage_id], RunTaskReply()
+        rows = self._read(command, reply)
+        reply.rows_in = reply.rows_out = len(rows)
+        match stage.output:
+            case ResultOutput():
+                self.results[command.agent, command.task] = rows
+                name = member(command.agent).agent_id
+                reply.result.CopyFrom(ResultPartition(partition=command.task, rows=len(rows), agent_id=name))
+            case WriteOutput():
+                reply.written_file = f"{command.task}-{command.attempt}"
+                self.files[reply.written_file] = rows
+            case _:
+                self._send(stage, command, rows, reply)
+        return reply
+
+    def _read(self, command: ev.StartTask, reply: RunTaskReply) -> list[Row]:
+        if not isinstance(command.split, PartitionSplit):
+            return source_rows(command.split)
+        partition = command.split.partition
+        rows: list[Row] = []
+        for stage_id, attempts in command.inputs:
+            got: list[Row] = []
+            for task, attempt in enumerate(attempts):
+                sent = self.held.get((command.agent, stage_id, task, attempt))
+                assert sent is not None and partition in sent, f"{command} reads what {command.agent} does not hold"
+                got += sent[partition]
+            reply.released.append(ReleasedSum(stage_id=stage_id, sum=summed(partition, got)))
+            rows += got
+        return rows
+
+    def _send(self, stage: Stage, command: ev.StartTask, rows: list[Row], reply: RunTaskReply) -> None:
+        table, count = self.tables[command.agent], self.coordinator.num_partitions[stage.stage_id]
+        if table.epoch != command.epoch:
+            raise Refused(PeerRefused("another epoch here"))
+        wanted = range(count) if command.partitions is None else command.partitions
+        placed: Sent = {partition: [] for partition in wanted}
+        for row in rows:
+            partition = placement(stage, row, command.attempt, count)
+            if partition in placed:
+                placed[partition].append(row)
+        for owner in sorted({table.owners[partition] for partition in wanted}):
+            if owner in self.dead:
+                raise Refused(PeerLost("broken off", address=member(owner).flight_address))
+            if self.tables[owner].epoch != command.epoch:
+                raise Refused(PeerRefused("another epoch there"))
+            mine = {partition: placed[partition] for partition in wanted if table.owners[partition] == owner}
+            self.held[owner, stage.stage_id, command.task, command.attempt] = mine
+        reply.sent.extend(summed(partition, placed[partition]) for partition in wanted)
+        if command.partitions is not None:
+            self.sent_again[stage.stage_id] += len(command.partitions)
+
+
+def source_rows(split: Split) -> list[Row]:
+    if isinstance(split, FilesSplit):
+        return [(part.file.path, row) for part in split.parts for row in range(part.rows or 0)]
+    assert isinstance(split, TableSplit)
+    return [(f"piece {split.piece.index}", row) for row in range(split.piece.rows)]
+
+
+def placement(stage: Stage, row: Row, attempt: int, count: int) -> int:
+    """By hash always the same; dealt out in turn, it may be another one each time."""
+    salt = attempt if isinstance(stage.output, RoundRobinShuffle) else 0
+    return zlib.crc32(f"{row} {salt}".encode()) % count
+
+
+def summed(partition: int, rows: list[Row]) -> PartitionSum:
+    content_sum = sum(zlib.crc32(str(row).encode()) for row in rows) % 2**64
+    return PartitionSum(partition=partition, rows=len(rows), content_sum=content_sum)
+
+
+def lost(agent: int) -> ev.AgentLost:
+    error = PeerLost(f"agent agent-{agent} did not answer", agent=f"agent-{agent}")
+    return ev.AgentLost(agent=agent, failure=to_failure(error))
+
+
+@dataclass(slots=True, kw_only=True)
+class Walk:
+    """One life of a job in an order that `rng` chooses; agents from 1 on may die or be given up, `blows` of them."""
+
+    agents: Agents
+    rng: random.Random
+    blows: int
+    told: list[ev.Command] = field(default_factory=list)
+    waiting: list[ev.Command] = field(default_factory=list)
+    events: list[ev.Event] = field(default_factory=list)
+
+    def run(self, num_agents: int) -> list[ev.Command]:
+        """Every command until the job's end; fails where the job neither goes on nor ends."""
+        coordinator = self.agents.coordinator
+        self._tell(ev.JobStarted())
+        steps = 0
+        while not coordinator.ended:
+            steps += 1
+            assert steps < 20_000, "the job does not come to an end"
+            if self.blows and self.rng.random() < 0.05:
+                self._strike(self.rng.randrange(1, num_agents))
+            elif self.events and self.rng.random() < 0.5:
+                self._tell(self.events.pop(self.rng.randrange(len(self.events))))
+            elif self.waiting:
+                self.events += self.agents.answer(self.waiting.pop(self.rng.randrange(len(self.waiting))))
+            elif self.events:
+                self._tell(self.events.pop(0))
+            else:
+                quiet = sorted(self.agents.dead & set(coordinator.living))
+                assert quiet, "the job neither goes on nor ends"
+                self._tell(lost(quiet[0]))
+        return self.told
+
+    def _strike(self, agent: int) -> None:
+        """Kill it, or take it for dead, which may come to the coordinator's ears now or later."""
+        self.blows -= 1
+        if self.rng.random() < 0.7:
+            self.agents.dead.add(agent)
+        if agent not in self.agents.dead or self.rng.random() < 0.5:
+            self.events.append(lost(agent))
+
+    def _tell(self, event: ev.Event) -> None:
+        commands = self.agents.coordinator.handle(event)
+        self.told += commands
+        for command in commands:
+            if isinstance(command, ev.CancelTask) and self.rng.random() < 0.5:
+                self.waiting = [one for one in self.waiting if not _is_attempt(one, command)]
+        self.waiting += [command for command in commands if not isinstance(command, ev.CancelTask)]
+
+
+def _is_attempt(command: ev.Command, cancel: ev.CancelTask) -> bool:
+    return isinstance(command, ev.StartTask) and (command.stage_id, command.task, command.attempt) == (
+        cancel.stage_id,
+        cancel.task,
+        cancel.attempt,
+    )

@@ -1,0 +1,205 @@
+"""A whole cluster in one seed: agents, a network, faults, one job and, when all faults are over, another."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sabot.dataflow.stage import JobPlan
+from sabot.wire.member import Member
+
+from .agent import Agent, new_member
+from .checks import Checks, Violation
+from .client import Client
+from .clock import Clock
+from .faults import Fault, Kind, Odds, draw_faults, draw_odds
+from .jobs import make_plan
+from .network import Network
+
+LIVENESS_S = 45.0
+"""How long after the last fault a job may take to end: the deadline of a stream, and a ping's."""
+SHORT_S = 8.0
+"""An agent that is away for so long is not taken for lost: pings have 10 s."""
+_SETTLE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """What is always on, and can be switched off here to see it needed."""
+
+    dedupe: bool = True
+    check_manifests: bool = True
+    verify_checksums: bool = True
+    audit_readers: bool = True
+
+
+ALL_ON = Guards()
+
+
+class Cluster:
+    """`run` carries out the seed; raises Violation. `faults` and `odds` are drawn where they are not given."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        guards: Guards = ALL_ON,
+        odds: Odds | None = None,
+        faults: list[Fault] | None = None,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.clock = Clock()
+        self.guards = guards
+        self.fired: set[str] = set()
+        self._trace = trace
+        count = self.rng.randint(2, 5)
+        self.odds = draw_odds(self.rng) if odds is None else odds
+        self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
+        self._faults_end_s = 0.0
+        self._over = False
+        self._happened: Counter[str] = Counter()
+        self.network = Network(self.clock, self.rng, self.odds, self.fault)
+        self.checks = Checks(self)
+        self.agents: list[Agent] = []
+        self.clients: list[Client] = []
+        for place in range(count):
+            self._start(place)
+
+    def run(self) -> str:
+        """How the first job ended, for statistics."""
+        first = self._job("j1")
+        if self.fired & {"crash", "freeze", "long freeze", "cut", "long cut"}:
+            self._calm()
+            living = [agent for agent in self.agents if not agent.process.dead]
+            if living:
+                self.fired = set()
+                self._job("j2", self.rng.choice(living))
+        self._run_until(lambda: False, self.clock.now_s + _SETTLE_S)
+        self.checks.nothing_left([client.plan.job_id for client in self.clients])
+        if first.coordinator_lost:
+            return "coordinator lost"
+        return "answer" if first.error is None else type(first.error).__name__
+
+    # What agents call
+
+    def say(self, what: str, text: str, *values: object) -> None:
+        if self._trace is not None:
+            self._trace(f"{self.clock.now_s:10.4f}  {what:20s} {text % values}")
+
+    def happen(self, happening: str, place: int, text: str, *values: object) -> None:
+        """Something that faults may wait for has happened at the agent in `place`."""
+        self._happened[happening] += 1
+        self.say(happening, f"agent-{place} {text}", *values)
+        for fault in [f for f in self._faults if f.happening == happening and f.count == self._happened[happening]]:
+            self._faults.remove(fault)
+            self.clock.after(fault.later_s, None, partial(self._strike, fault, place))
+
+    def fault(self, name: str, text: str, *values: object) -> None:
+        """A fault has struck."""
+        self.fired.add(name)
+        self.say("FAULT " + name, text, *values)
+
+    def living(self, member: Member) -> Agent | None:
+        """The agent that is `member`, if it has not died."""
+        for agent in self.agents:
+            if agent.member.identity == member.identity and not agent.process.dead:
+                return agent
+        return None
+
+    # One run
+
+    def _job(self, job_id: str, agent: Agent | None = None) -> Client:
+        agent = agent or self.rng.choice(self.agents)
+        members = [other.member for other in self.agents if not other.process.dead]
+        plan: JobPlan = make_plan(self.rng, job_id, members)
+        self.checks.expect(plan)
+        self.say("client", "job %s on agent-%s: %s", job_id, agent.place, _sketch(plan))
+        client = Client(self, agent, plan)
+        self.clients.append(client)
+        begun_s = self.clock.now_s
+        while not client.ended:
+            if self.clock.now_s > max(begun_s, self._faults_end_s) + LIVENESS_S or not self.clock.step():
+                raise Violation(f"job {job_id} has not ended by {self.clock.now_s:.1f} s")
+        self.checks.outcome(client)
+        return client
+
+    def _calm(self) -> None:
+        """No more faults, and those that last are over."""
+        self._over = True
+        self._faults.clear()
+        for name in Odds.__slots__:
+            setattr(self.odds, name, 0.0)
+        self._run_until(lambda: False, max(self.clock.now_s, self._faults_end_s) + _SETTLE_S)
+
+    def _run_until(self, done: Callable[[], bool], end_s: float) -> None:
+        while not done() and (due_s := self.clock.next_due_s()) is not None and due_s <= end_s:
+            self.clock.step()
+
+    def _start(self, place: int) -> None:
+        agent = Agent(self, place, new_member(place, self.rng))
+        self.agents[place : place + 1] = [agent]
+        self.network.nodes[agent.address] = agent
+        self.network.silent.discard(agent.address)
+
+    # Faults
+
+    def _strike(self, fault: Fault, where: int) -> None:
+        if self._over:
+            return
+        place = where if fault.place is None else fault.place % len(self.agents)
+        agent = self.agents[place]
+        if agent.process.dead:
+            return
+        end_s = self.clock.now_s + fault.lasts_s
+        length = "long " if fault.lasts_s > SHORT_S or {"freeze", "cut"} & self.fired else ""
+        match fault.kind:
+            case Kind.CRASH:
+                self.fault("crash", "agent-%s%s", place, ", silently" if fault.silent else "")
+                self._crash(agent, fault)
+            case Kind.FREEZE:
+                self.fault(length + "freeze", "agent-%s for %.3f s", place, fault.lasts_s)
+                agent.process.frozen = True
+                self.clock.after(fault.lasts_s, None, partial(self._thaw, agent))
+            case Kind.CUT:
+                other = self.agents[fault.other % len(self.agents)]
+                self.fault(length + "cut", "agent-%s from agent-%s for %.3f s", place, other.place, fault.lasts_s)
+                self.network.cut(agent.address, other.address, end_s)
+            case Kind.JUMP:
+                self.fault("jump", "the clock of agent-%s by %.3f s", place, fault.lasts_s)
+                self.clock.jump(agent.process, fault.lasts_s)
+                return
+            case Kind.CANCEL:
+                self.fault("cancel", "by the client")
+                self.clients[-1].driver.cancel()
+                return
+        self._faults_end_s = max(self._faults_end_s, end_s)
+
+    def _crash(self, agent: Agent, fault: Fault) -> None:
+        agent.process.dead = True
+        self.network.process_died(agent.address, agent.process, silent=fault.silent)
+        for client in self.clients:
+            if client.driver.agent is agent:
+                client.coordinator_died()
+        if fault.lasts_s:
+            self.clock.after(fault.lasts_s, None, partial(self._restart, agent.place))
+
+    def _restart(self, place: int) -> None:
+        self._start(place)
+        self.say("restart", "agent-%s is back at its address as another", place)
+
+    def _thaw(self, agent: Agent) -> None:
+        if not agent.process.dead:
+            self.say("thaw", "agent-%s", agent.place)
+            self.clock.thaw(agent.process)
+
+
+def _sketch(plan: JobPlan) -> str:
+    def of(value: Any) -> str:
+        return type(value).__name__
+
+    return ", ".join(f"{stage.stage_id}: {of(stage.input)} -> {of(stage.output)}" for stage in plan.stages)

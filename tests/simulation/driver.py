@@ -1,0 +1,151 @@
+"""Carries out the commands of a real Coordinator, as sabot.agent.job_run does, on the agent that accepted the job."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sabot.agent import job_events as ev
+from sabot.agent.coordinator import Coordinator
+from sabot.dataflow.stage import JobPlan
+from sabot.errors import PeerLost, SabotError
+from sabot.wire.agent_pb2 import JobFinished, RunTaskReply
+from sabot.wire.failure import to_failure
+from sabot.wire.member import Member
+
+from .network import Call
+from .watch import PEER_DEADLINE_S, Watch
+
+if TYPE_CHECKING:
+    from .agent import Agent
+    from .client import Client
+
+PREPARE_DEADLINE_S = 60.0
+FIRST_PING_S = 1.0
+
+
+class Driver:
+    """One job from its submission to its end."""
+
+    def __init__(self, agent: Agent, plan: JobPlan, client: Client) -> None:
+        self.agent, self.plan, self._client = agent, plan, client
+        self.world = agent.world
+        self.agents: list[Member] = []
+        self.coordinator: Coordinator | None = None
+        self._calls: set[Call] = set()
+        self._watches: list[Watch] = []
+        self._pings: dict[int, Any] = {}
+        candidates = client.members
+        for place, member in enumerate(candidates):
+            if member.identity == agent.member.identity:
+                self._pinged(place, member.incarnation)
+            else:
+                self._call(member, "ping", None, partial(self._pinged, place), FIRST_PING_S)
+
+    def cancel(self) -> None:
+        self.post(ev.Cancelled(reason="its client went away or cancelled it"))
+
+    def post(self, event: ev.Event) -> None:
+        if self.coordinator is None or self.coordinator.ended:
+            return
+        commands = self.coordinator.handle(event)
+        if isinstance(event, ev.TaskSucceeded):
+            self.world.checks.committed(self.plan.job_id, event)
+            self.world.happen("committed", event.agent, "task %s.%s#%s", event.stage_id, event.task, event.attempt)
+        for command in commands:
+            self.world.say("command", "%s", _sketch(command))
+            self._carry_out(command)
+
+    def _pinged(self, place: int, answer: Any) -> None:
+        self._pings[place] = answer
+        if len(self._pings) < len(self._client.members) or self.coordinator is not None:
+            return
+        members = self._client.members
+        self.agents = [member for place, member in enumerate(members) if self._pings[place] == member.incarnation]
+        holders = {piece.flight_address for pieces in self.plan.uploads.values() for piece in pieces}
+        missing = holders - {member.flight_address for member in self.agents}
+        if missing:
+            self._client.failed(to_failure(PeerLost(f"{missing} with rows of the job did not answer")))
+            return
+        self.coordinator = Coordinator(plan=self.plan, agents=self.agents, partitions_per_slot=2, split_bytes=1)
+        for number, member in enumerate(self.agents):
+            if member.identity != self.agent.member.identity:
+                self._watches.append(Watch(self.agent, member, partial(self._lost, number)))
+        self.post(ev.JobStarted())
+
+    def _lost(self, place: int, error: PeerLost) -> None:
+        self.post(ev.AgentLost(agent=place, failure=to_failure(error)))
+
+    def _carry_out(self, command: ev.Command) -> None:
+        assert self.coordinator is not None
+        match command:
+            case ev.Prepare(agent=place):
+                argument = (self.plan, self.coordinator.num_partitions, self.agents, self.agent.member)
+                self._call(self.agents[place], "prepare", argument, partial(self._prepared, place), PREPARE_DEADLINE_S)
+            case ev.StartTask(agent=place):
+                self.world.checks.task_started(self.plan.job_id, command)
+                self._call(
+                    self.agents[place], "run_task", (self.plan.job_id, command), partial(self._task_ended, command)
+                )
+            case ev.EndJob(agent=place, keep_result=keep_result):
+                argument = (self.plan.job_id, keep_result)
+                self._send(self.agents[place], "end_job", argument, partial(self._told, place), PEER_DEADLINE_S)
+            case ev.Finish(finished=finished):
+                self._end()
+                self._client.finished(finished)
+            case ev.Fail(failure=failure):
+                self._end()
+                self._client.failed(failure)
+
+    def _prepared(self, place: int, answer: Any) -> None:
+        if isinstance(answer, SabotError):
+            self.post(ev.PrepareFailed(agent=place, failure=to_failure(answer)))
+        else:
+            self.post(ev.Prepared(agent=place))
+
+    def _task_ended(self, command: ev.StartTask, answer: Any) -> None:
+        which = {name: getattr(command, name) for name in ("agent", "stage_id", "task", "attempt")}
+        if isinstance(answer, SabotError):
+            self.post(ev.TaskFailed(**which, failure=to_failure(answer)))
+        elif isinstance(answer, RunTaskReply) and answer.HasField("failure"):
+            self.post(ev.TaskFailed(**which, failure=answer.failure))
+        else:
+            self.post(ev.TaskSucceeded(**which, reply=answer))
+
+    def _told(self, place: int, answer: Any) -> None:
+        if isinstance(answer, SabotError):
+            self.world.checks.not_told(self.plan.job_id, self.agents[place])
+
+    def _end(self) -> None:
+        for call in sorted(self._calls, key=lambda call: call.number):
+            call.cancel()
+        for watch in self._watches:
+            watch.stop()
+
+    def _call(self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None = None) -> None:
+        """A call that the job's end cancels."""
+        call = self._send(member, method, argument, answer, timeout_s)
+        if call is not None:
+            self._calls.add(call)
+
+    def _send(self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None) -> Call | None:
+        if member.identity == self.agent.member.identity:
+            self.agent.later(0.0, lambda: self.agent.on_call(method, argument, answer))
+            return None
+        return self.world.network.call(
+            self.agent, member.flight_address, method, argument, answer=answer, timeout_s=timeout_s
+        )
+
+
+def answer_of(finished: JobFinished) -> list[tuple[int, str]]:
+    """Where the parts of the answer are: (partition, address)."""
+    return [(part.partition, part.flight_address) for part in finished.partitions]
+
+
+def _sketch(command: ev.Command) -> str:
+    """One line for a trace."""
+    if isinstance(command, ev.StartTask):
+        inputs = ", ".join(f"{stage_id}: {list(attempts)}" for stage_id, attempts in command.inputs)
+        task = f"{command.stage_id}.{command.task}#{command.attempt}"
+        return f"StartTask {task} on agent {command.agent}" + (f" reading {inputs}" if inputs else "")
+    return type(command).__name__ + (f" {command.agent}" if hasattr(command, "agent") else "")

@@ -1,0 +1,103 @@
+"""What goes wrong in one run: the odds of every message, and what happens to agents when.
+
+A fault strikes when something has happened so many times, which meets the moments that matter more often than a time
+would. Each run draws a few kinds of faults and leaves out the others, for many at once hide each other.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+HAPPENINGS = (
+    "prepared",
+    "task begun",
+    "chunk stored",
+    "chunk acknowledged",
+    "manifest confirmed",
+    "task done",
+    "committed",
+    "partition read",
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Odds:
+    """The chance of each trouble, per message."""
+
+    slow_message: float = 0.0
+    lost_call: float = 0.0
+    doubled_call: float = 0.0
+    broken_stream: float = 0.0
+    dropped_chunk: float = 0.0  # by a bug of ours: TCP does not do it
+    corrupt_chunk: float = 0.0  # on its way
+    rotten_chunk: float = 0.0  # in the owner's memory, after its checksum was verified
+
+
+class Kind(Enum):
+    CRASH = "crash"
+    FREEZE = "freeze"
+    CUT = "cut"
+    JUMP = "jump"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Strikes when `happening` has come about `count` times, at the agent in `place`, or at the one where it was."""
+
+    kind: Kind
+    happening: str
+    count: int
+    place: int | None = None
+    other: int = 0  # the other end of a cut
+    lasts_s: float = 0.0  # until a thaw, a restart (0: never) or the healing of a cut; how far a clock jumps
+    silent: bool = False  # a crash of the machine: connections do not break, they go quiet
+    later_s: float = 0.0
+
+
+def draw_odds(rng: random.Random) -> Odds:
+    odds = Odds()
+    chances = {
+        "slow_message": (0.5, 0.1),
+        "lost_call": (0.12, 0.1),
+        "doubled_call": (0.3, 0.2),
+        "broken_stream": (0.4, 0.15),
+        "dropped_chunk": (0.05, 0.1),
+        "corrupt_chunk": (0.05, 0.1),
+        "rotten_chunk": (0.05, 0.1),
+    }
+    for name, (share_of_runs, most) in chances.items():
+        if rng.random() < share_of_runs:
+            setattr(odds, name, rng.random() * most)
+    return odds
+
+
+def draw_faults(rng: random.Random, agents: int) -> list[Fault]:
+    """None in a third of the runs, else one to three."""
+    if rng.random() < 0.33:
+        return []
+    return [_draw_fault(rng, agents) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+
+
+def _draw_fault(rng: random.Random, agents: int) -> Fault:
+    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1))[0]
+    lasts_s = {
+        Kind.CRASH: rng.choice((0.0, 0.0, rng.uniform(0.01, 3.0))),
+        Kind.FREEZE: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),
+        Kind.CUT: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),
+        Kind.JUMP: rng.uniform(1.0, 120.0),
+        Kind.CANCEL: 0.0,
+    }[kind]
+    place = rng.randrange(agents)
+    return Fault(
+        kind=kind,
+        happening=rng.choice(HAPPENINGS),
+        count=rng.choice((1, 1, 2, 3, 5, 8, 13)),
+        place=None if rng.random() < 0.4 else place,
+        other=(place + rng.randint(1, max(1, agents - 1))) % agents,
+        lasts_s=lasts_s,
+        silent=rng.random() < 0.3,
+        later_s=rng.choice((0.0, 0.0, rng.uniform(0.0, 0.02))),
+    )

@@ -1,0 +1,132 @@
+"""Jobs small enough to be known whole: rows are numbers, each of which is in every stage once.
+
+A stage passes on what it reads under other keys, and a join of two inputs is both of them, so that what every partition
+of every shuffle must hold is known before anything runs.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+
+import pyarrow as pa
+
+from sabot.dataflow.stage import (
+    FilesSplit,
+    HashShuffle,
+    JobPlan,
+    Output,
+    ResultOutput,
+    ScanInput,
+    ShuffleInput,
+    SourceFile,
+    Split,
+    Stage,
+    TableInput,
+    TablePiece,
+    TableSplit,
+)
+from sabot.native._native import mix
+from sabot.wire.member import Member
+
+SCHEMA = pa.schema([("row", pa.int64())])
+ROWS_PER_SPLIT = 100  # a split's rows are numbered from its number times this
+Rows = tuple[int, ...]
+
+
+@lru_cache(maxsize=1 << 18)
+def content(stage_id: int, row: int) -> tuple[int, int]:
+    """The key hash of a row in a stage's shuffle, and its part of the content sum."""
+    key_hash = mix(stage_id + 1, row // 2)
+    return key_hash, mix(key_hash, row)
+
+
+def partition_of(stage_id: int, row: int, num_partitions: int) -> int:
+    return (content(stage_id, row)[0] * num_partitions) >> 64
+
+
+def rows_of_split(split: Split) -> Rows:
+    """The rows of a file or of a piece of a table; files are named by their first row."""
+    match split:
+        case FilesSplit(parts=parts):
+            return tuple(int(part.file.path) + row for part in parts for row in range(part.rows or 0))
+        case TableSplit(table_id=table_id, piece=piece):
+            first = int(table_id) + piece.index * ROWS_PER_SPLIT
+            return tuple(range(first, first + piece.rows))
+    raise AssertionError(split)
+
+
+class Expected:
+    """What a job must come to."""
+
+    def __init__(self, plan: JobPlan) -> None:
+        self._rows: dict[int, frozenset[int]] = {}
+        for stage in plan.stages:
+            match stage.input:
+                case ScanInput(files=files):
+                    rows = {int(file.path) + row for file in files for row in range(sum(file.row_group_rows))}
+                case TableInput(table_id=table_id):
+                    pieces = plan.uploads[table_id]
+                    rows = {row for p in pieces for row in rows_of_split(TableSplit(table_id=table_id, piece=p))}
+                case ShuffleInput(stage_ids=stage_ids):
+                    rows = {row for stage_id in stage_ids for row in self._rows[stage_id]}
+            self._rows[stage.stage_id] = frozenset(rows)
+        self._parts: dict[tuple[int, int], dict[int, list[int]]] = {}
+
+    def rows(self, stage_id: int) -> list[int]:
+        return sorted(self._rows[stage_id])
+
+    def partition(self, stage_id: int, partition: int, num_partitions: int) -> list[int]:
+        """The rows of a partition of a stage's shuffle, in order."""
+        parts = self._parts.get((stage_id, num_partitions))
+        if parts is None:
+            parts = self._parts[stage_id, num_partitions] = {}
+            for row in self.rows(stage_id):
+                parts.setdefault(partition_of(stage_id, row, num_partitions), []).append(row)
+        return parts.get(partition, [])
+
+
+def make_plan(rng: random.Random, job_id: str, agents: list[Member]) -> JobPlan:
+    """One to two sources, a shuffle of each, perhaps a join, perhaps another shuffle, and the answer."""
+    sides = rng.choice((1, 1, 2))
+    count = rng.randint(2, 12) if rng.random() < 0.7 else None
+    uploads: dict[str, tuple[TablePiece, ...]] = {}
+    stages: list[Stage] = []
+    for side in range(sides):
+        source: ScanInput | TableInput
+        first = side * 10_000
+        if rng.random() < 0.2:
+            uploads[str(first)] = tuple(
+                TablePiece(index=i, flight_address=rng.choice(agents).flight_address, rows=rng.randint(0, 10))
+                for i in range(rng.randint(1, 3))
+            )
+            source = TableInput(table_id=str(first), schema=SCHEMA)
+        else:
+            source = _files(rng, first)
+        stages.append(_stage(side, source, HashShuffle(keys=("row",), num_partitions=count)))
+    reads = ShuffleInput(stage_ids=tuple(range(sides)))
+    if rng.random() < 0.4:
+        stages.append(_stage(sides, reads, HashShuffle(keys=("row",) if rng.random() < 0.7 else ())))
+        reads = ShuffleInput(stage_ids=(sides,))
+    stages.append(_stage(len(stages), reads, ResultOutput()))
+    return JobPlan(job_id=job_id, stages=tuple(stages), uploads=uploads)
+
+
+def _files(rng: random.Random, first: int) -> ScanInput:
+    """Files of one row group, so that each is a task of its own."""
+    counts = [rng.choice((0, 1, 5, 9, 20)) for _ in range(rng.randint(1, 5))]
+    files = tuple(
+        SourceFile(
+            path=str(first + i * ROWS_PER_SPLIT),
+            size_bytes=1,
+            modified_ns=1,
+            row_group_rows=(rows,),
+            row_group_bytes=(1,),
+        )
+        for i, rows in enumerate(counts)
+    )
+    return ScanInput(format="parquet", files=files, columns=None, schema=SCHEMA)
+
+
+def _stage(stage_id: int, source: ScanInput | TableInput | ShuffleInput, output: Output) -> Stage:
+    return Stage(stage_id=stage_id, label=f"stage {stage_id}", input=source, steps=(), output=output, schema=SCHEMA)

@@ -1,0 +1,225 @@
+"""One attempt of a task, as sabot.agent.task_runner and the native AttemptSender carry it out: it reads, sends what it
+has read chunk by chunk, ends with a manifest to every owner and waits until all have confirmed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sabot.agent import job_events as ev
+from sabot.dataflow.stage import HashShuffle, PartitionSplit, ShuffleInput, shuffle_id
+from sabot.errors import JobCancelled, PeerLost, SabotError
+from sabot.native._native import HeaderFields, chunk_mark, decode_header, encode_header
+from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
+from sabot.wire.failure import to_failure
+
+from .jobs import Rows, content, partition_of, rows_of_split
+
+if TYPE_CHECKING:
+    from .agent import Agent, HeldJob
+
+WAIT_S_MAX = 300.0
+ROWS_AT_ONCE = 7  # gathered for one scatter
+SUM_MASK = (1 << 64) - 1
+
+
+class _Owner:
+    """What was sent to one owner."""
+
+    def __init__(self) -> None:
+        self.chunks = 0
+        self.marks = 0
+        self.sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+        self.confirmed = False
+
+
+class Task:
+    """`answer` gets the RunTaskReply, once; none after a cancel."""
+
+    def __init__(
+        self, agent: Agent, held: HeldJob, command: ev.StartTask, answer: Callable[[RunTaskReply], None]
+    ) -> None:
+        self.agent, self.held, self.command = agent, held, command
+        self.stage = held.plan.stages[command.stage_id]
+        self._answer = answer
+        self._reply = RunTaskReply()
+        self._ended = False
+        self.number = agent.world.network.next_number()
+        self._owners = [_Owner() for _ in held.owners]
+        self._sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+        self._manifests_sent = False
+        self._name = f"{command.stage_id}.{command.task}#{command.attempt}"
+        held.tasks.add(self)
+        agent.world.happen("task begun", agent.place, "task %s", self._name)
+        agent.later(agent.world.rng.uniform(0.001, 0.02), self._read)
+
+    def cancel(self) -> None:
+        self.end(JobCancelled(f"job {self.held.plan.job_id} was cancelled"))
+
+    def end(self, error: SabotError | None = None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        self.held.tasks.discard(self)
+        reply = self._reply if error is None else RunTaskReply(failure=to_failure(error))
+        if error is None:
+            self.agent.world.checks.task_done(self)
+            self.agent.world.happen("task done", self.agent.place, "task %s", self._name)
+        else:
+            self.agent.world.say("task", "%s on %s fails: %s", self._name, self.agent.member.agent_id, error)
+        self._answer(reply)
+
+    @property
+    def sums(self) -> dict[int, list[int]]:
+        """Rows and content sum that were sent, by partition."""
+        return self._sums
+
+    # What the sender hears of its messages.
+
+    def acknowledged(self, address: str, header: bytes, error: SabotError | None) -> None:
+        if error is not None:
+            self.end(error)
+            return
+        self.agent.world.happen("chunk acknowledged", self.agent.place, "by %s", address)
+        if decode_header(header).manifest:
+            for owner, member in zip(self._owners, self.held.owners, strict=True):
+                owner.confirmed = owner.confirmed or member.flight_address == address
+            self._settle()
+
+    def undelivered(self, error: SabotError) -> None:
+        self.end(error)
+
+    def _read(self) -> None:
+        if self._ended:
+            return
+        try:
+            rows = self._rows()
+        except SabotError as error:
+            self.end(error)
+            return
+        self._reply.rows_in = self._reply.rows_out = len(rows)
+        if isinstance(self.stage.output, HashShuffle):
+            self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
+            self._send(rows, 0)
+        else:
+            self._publish(rows)
+
+    def _rows(self) -> Rows:
+        split = self.command.split
+        if not isinstance(split, PartitionSplit):
+            return rows_of_split(split)
+        assert isinstance(self.stage.input, ShuffleInput)
+        gathered: list[int] = []
+        for stage_id, attempts in self.command.inputs:
+            rows, content_sum = self.agent.take(self.held, stage_id, split.partition, attempts)
+            part = PartitionSum(partition=split.partition, rows=len(rows), content_sum=content_sum)
+            self._reply.released.append(ReleasedSum(stage_id=stage_id, sum=part))
+            gathered += rows
+        return tuple(gathered)
+
+    def _publish(self, rows: Rows) -> None:
+        self.agent.publish(self.held, self.command.task, rows)
+        self._reply.result.CopyFrom(
+            ResultPartition(
+                partition=self.command.task,
+                flight_address=self.agent.member.flight_address,
+                rows=len(rows),
+                agent_id=self.agent.member.agent_id,
+            )
+        )
+        self.end()
+
+    def _send(self, rows: Rows, start: int) -> None:
+        """One scatter, then the next a little later, then the manifests."""
+        if self._ended:
+            return
+        if start >= len(rows):
+            self._send_manifests()
+            return
+        stage_id, count = self.stage.stage_id, self.held.num_partitions[self.stage.stage_id]
+        parts: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows[start : start + ROWS_AT_ONCE]:
+            partition = partition_of(stage_id, row, count)
+            parts[self.held.owner_of(partition)][partition].append(row)
+        for owner, by_partition in sorted(parts.items()):
+            self._send_chunk(owner, by_partition)
+        self.agent.later(self.agent.world.rng.uniform(0.0, 0.005), lambda: self._send(rows, start + ROWS_AT_ONCE))
+
+    def _send_chunk(self, place: int, by_partition: dict[int, list[int]]) -> None:
+        owner, stage_id = self._owners[place], self.stage.stage_id
+        extents = []
+        for partition, rows in sorted(by_partition.items()):
+            content_sum = sum(content(stage_id, row)[1] for row in rows) & SUM_MASK
+            extents.append((partition, len(rows), content_sum))
+            for sums in (owner.sums[partition], self._sums[partition]):
+                sums[0] += len(rows)
+                sums[1] = (sums[1] + content_sum) & SUM_MASK
+        chunk = tuple(row for _, rows in sorted(by_partition.items()) for row in rows)
+        checksum = checksum_of(chunk)
+        header = self._header(False, owner.chunks, checksum, tuple(extents))
+        owner.marks = (owner.marks + chunk_mark(owner.chunks, checksum)) & SUM_MASK
+        owner.chunks += 1
+        self._hand_over(place, header, chunk)
+
+    def _send_manifests(self) -> None:
+        self._manifests_sent = True
+        for place, owner in enumerate(self._owners):
+            extents = tuple((partition, rows, total) for partition, (rows, total) in sorted(owner.sums.items()))
+            self._hand_over(place, self._header(True, owner.chunks, owner.marks, extents), ())
+            if self._ended:
+                return
+        self._settle()
+
+    def _hand_over(self, place: int, header: bytes, rows: Rows) -> None:
+        member = self.held.owners[place]
+        if member.identity != self.agent.member.identity:
+            self.agent.outbox(self._shuffle, member.flight_address).add(header, rows, self)
+            return
+        try:
+            self.agent.store(header, rows)
+        except SabotError as error:
+            self.end(error)
+            return
+        if decode_header(header).manifest:
+            self._owners[place].confirmed = True
+
+    def _header(self, manifest: bool, sequence: int, checksum: int, extents: tuple[tuple[int, int, int], ...]) -> bytes:
+        return encode_header(
+            HeaderFields(
+                manifest=manifest,
+                shuffle_id=self._shuffle,
+                incarnation=self.agent.member.incarnation,
+                epoch=0,
+                task=self.command.task,
+                attempt=self.command.attempt,
+                sequence=sequence,
+                checksum=checksum,
+                extents=extents,
+            )
+        )
+
+    @property
+    def _shuffle(self) -> str:
+        return shuffle_id(self.held.plan.job_id, self.stage.stage_id)
+
+    def _settle(self) -> None:
+        if self._ended or not self._manifests_sent or not all(owner.confirmed for owner in self._owners):
+            return
+        for partition, (rows, content_sum) in sorted(self._sums.items()):
+            self._reply.sent.append(PartitionSum(partition=partition, rows=rows, content_sum=content_sum))
+        self.end()
+
+    def _waited_too_long(self) -> None:
+        if not self._ended:
+            waited_for = [
+                member.flight_address
+                for owner, member in zip(self._owners, self.held.owners, strict=True)
+                if not owner.confirmed
+            ]
+            self.end(PeerLost(f"Shuffle {self._shuffle} was not confirmed within {WAIT_S_MAX:g} s by {waited_for}."))
+
+
+def checksum_of(rows: Rows) -> int:
+    return hash(rows) & SUM_MASK
