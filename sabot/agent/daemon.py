@@ -161,6 +161,8 @@ class Daemon:
             stream_idle_s=shuffle.stream_idle_s,
             streams_max=shuffle.streams_max,
             chunk_bytes_max=shuffle.chunk_bytes_max,
+            spill_dirs=self.config.spill.dirs or [str(self._state_dir.folder / "spill")],
+            spill_bytes_max=self.config.spill.bytes_max,
         )
         opened.push_async_callback(self._close_context, context)
         opened.callback(pa.set_memory_pool, pa.default_memory_pool())

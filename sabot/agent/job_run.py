@@ -247,7 +247,9 @@ class JobRun:
 
     def _lost(self, index: int, error: PeerLost) -> None:
         if index in self._coordinator.living and not self.ended:
-            log.warning("agent given up job=%s agent=%s error=%s", self.job_id, self.agents[index].agent_id, error)
+            log.warning(
+                "agent given up job=%s agent=%s error=%s", self.job_id, self.agents[index].agent_id, error.message
+            )
         self.post(ev.AgentLost(agent=index, failure=to_failure(error)))
 
     async def _end_job(self, agent: int, keep_result: bool) -> None:

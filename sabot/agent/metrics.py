@@ -28,6 +28,8 @@ SHOWN = {
     "shuffle_stored_bytes": Shown("shuffle_stored_bytes", "Bytes of chunks in the store."),
     "shuffle_stored_chunks": Shown("shuffle_stored_chunks", "Chunks in the store."),
     "shuffle_published_bytes": Shown("shuffle_published_bytes", "Bytes published for pull: uploads and results."),
+    "shuffle_spill_bytes": Shown("spill_bytes", "Bytes of spilled rows on disk."),
+    "shuffle_spilled_bytes_total": Shown("spilled_bytes", "Bytes of rows written to disk.", is_counter=True),
     "shuffle_streams_open": Shown("shuffle_streams_open", "Flight streams that are open."),
     "shuffle_chunks_received": Shown("shuffle_chunks_received", "Chunks received.", is_counter=True),
     "shuffle_chunks_repeated": Shown("shuffle_chunks_repeated", "Chunks received again and dropped.", is_counter=True),

@@ -5,6 +5,7 @@ A call ends with its reply or with one of sabot.errors that names the agent; wha
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 import grpc
@@ -47,6 +48,7 @@ class PeerCalls:
         self._local = local
         self._identity = identity
         self._channels: dict[tuple[str, int], grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Future[None]] = set()
 
     async def prepare(self, member: Member, request: PrepareJobRequest, *, timeout_s: float) -> None:
         if member.identity == self._identity:
@@ -81,7 +83,8 @@ class PeerCalls:
     async def close(self) -> None:
         channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
-            await channel.close()
+            self._close_soon(channel)
+        await asyncio.gather(*self._closing)
 
     async def _call(self, member: Member, method: str, request: Any, timeout_s: float | None) -> Any:
         channel = self._channels.get(member.identity)
@@ -93,9 +96,16 @@ class PeerCalls:
             return await getattr(AgentControlStub(channel), method)(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raised = _error_of(error, member, method, timeout_s)
-            if isinstance(raised, PeerLost) and self._channels.pop(member.identity, None) is not None:
-                await channel.close()
+            if isinstance(raised, PeerLost) and self._channels.get(member.identity) is channel:
+                del self._channels[member.identity]
+                self._close_soon(channel)
             raise raised from error
+
+    def _close_soon(self, channel: grpc.aio.Channel) -> None:
+        """By a task of its own: the call that found the channel broken may be cancelled."""
+        closing = asyncio.ensure_future(channel.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
 
 def _error_of(error: grpc.aio.AioRpcError, member: Member, method: str, timeout_s: float | None) -> Exception:

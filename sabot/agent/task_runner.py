@@ -15,8 +15,10 @@ import pyarrow as pa
 
 from sabot.agent.memory_limit import typed
 from sabot.agent.slot_calls import SlotCalls
+from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
 from sabot.agent.task_output import FileWriter, ResultPublisher, ShuffleOutput, TaskOutput, conform
+from sabot.agent.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
@@ -91,6 +93,7 @@ class TaskRunner:
         self._slots = slots
         self._transport = transport
         self._limits = limits
+        self._gate = SourceGate(transport.ledger)
         self._sizers = Sizers()
 
     def workers_for(self, plan: JobPlan) -> WorkerPool | None:
@@ -103,6 +106,16 @@ class TaskRunner:
             py_modules=plan.py_modules,
             open_failure=CarriedFailure,
             printed=log_printed(plan.job_id),
+        )
+
+    def working_bytes(self, task: Task) -> int:
+        """What is to be reserved before the task starts."""
+        job_id = task.plan.job_id
+        return working_bytes(
+            task.stage,
+            task.split,
+            stored_bytes=lambda stage_id, part: self._transport.stored_bytes_of(shuffle_id(job_id, stage_id), part),
+            scatter_bytes_max=self._limits.scatter_bytes_max,
         )
 
     def run(self, task: Task) -> RunTaskReply:
@@ -125,6 +138,7 @@ class TaskRunner:
             morsel_bytes=self._limits.morsel_bytes,
             job_id=task.plan.job_id,
             weight=task.plan.weight,
+            gate=self._gate,
         )
         given = TaskInput(
             task.plan,
@@ -145,6 +159,8 @@ class TaskRunner:
         except BaseException:
             output.abort()
             raise
+        finally:
+            calls.close()
         given.account(reply)
         return reply
 

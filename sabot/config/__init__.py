@@ -26,6 +26,7 @@ from sabot.config.keys import (
     integer,
     name,
     path,
+    paths,
     seconds,
     span,
     text,
@@ -88,6 +89,14 @@ class ShuffleSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpillSection:
+    """Where rows go that do not fit into memory."""
+
+    dirs: tuple[str, ...] = paths(())
+    bytes_max: int = byte_size(0, 0, 1024**6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsSection:
     """How jobs are cut and how long their leftovers are kept."""
 
@@ -114,6 +123,7 @@ class Config:
     slots: SlotsSection = field(default_factory=SlotsSection)
     memory: MemorySection = field(default_factory=MemorySection)
     shuffle: ShuffleSection = field(default_factory=ShuffleSection)
+    spill: SpillSection = field(default_factory=SpillSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     log: LogSection = field(default_factory=LogSection)
 
@@ -123,6 +133,7 @@ SECTIONS: dict[str, type[Any]] = {
     "slots": SlotsSection,
     "memory": MemorySection,
     "shuffle": ShuffleSection,
+    "spill": SpillSection,
     "jobs": JobsSection,
     "log": LogSection,
 }

@@ -72,6 +72,8 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "shuffle.streams_max": (64, "64", 64),
     "shuffle.chunk_bytes_max": ("1.5 MiB", "1572864", 1572864),
     "shuffle.scatter_bytes_max": (1 << 20, "1MiB", 1 << 20),
+    "spill.dirs": (["/a", "/b"], "/a, /b", ("/a", "/b")),
+    "spill.bytes_max": ("1 GiB", "1 GiB", 1 << 30),
     "jobs.partitions_per_slot": (4, "4", 4),
     "jobs.split_bytes": ("1 GiB", "1 GiB", 1 << 30),
     "jobs.upload_lease_s": (5, "5e0", 5.0),

@@ -35,8 +35,8 @@ flight::FlightCallOptions WithDeadline(double timeout_s) {
 }
 
 /// Reads a DoGet to its end mark, checking rows and content sum on the way.
-arrow::Result<std::shared_ptr<Published>> ReadMarked(flight::FlightStreamReader* reader, const std::string& address) {
-  auto part = std::make_shared<Published>();
+arrow::Result<std::shared_ptr<Pulled>> ReadMarked(flight::FlightStreamReader* reader, const std::string& address) {
+  auto part = std::make_shared<Pulled>();
   ARROW_ASSIGN_OR_RAISE(part->schema, reader->GetSchema());
   ReadMark mark;
   while (true) {
@@ -180,10 +180,10 @@ void DataClient::EndPrefix(const std::string& prefix) {
   ending_.insert(ending_.end(), ending.begin(), ending.end());
 }
 
-arrow::Result<std::shared_ptr<Published>> DataClient::Fetch(const std::string& address, const std::string& ticket,
-                                                            double timeout_s) {
+arrow::Result<std::shared_ptr<Pulled>> DataClient::Fetch(const std::string& address, const std::string& ticket,
+                                                         double timeout_s) {
   ARROW_ASSIGN_OR_RAISE(auto client, Connect(address, 0));
-  const auto read = [&]() -> arrow::Result<std::shared_ptr<Published>> {
+  const auto read = [&]() -> arrow::Result<std::shared_ptr<Pulled>> {
     ARROW_ASSIGN_OR_RAISE(auto reader, client->DoGet(WithDeadline(timeout_s), flight::Ticket{ticket}));
     return ReadMarked(reader.get(), address);
   };

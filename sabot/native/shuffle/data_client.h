@@ -13,9 +13,16 @@
 
 #include "sabot/native/shuffle/ended_names.h"
 #include "sabot/native/shuffle/peer_link.h"
-#include "sabot/native/shuffle/published_store.h"
 
 namespace sabot::shuffle {
+
+/// What a pull has given, whole and audited.
+struct Pulled {
+  std::shared_ptr<arrow::Schema> schema;
+  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
+  int64_t rows = 0;
+  uint64_t content_sum = 0;  // key hash 0, column 0
+};
 
 class DataClient {
  public:
@@ -40,8 +47,7 @@ class DataClient {
   void Close();
 
   /// Pulls what `ticket` names, whole and audited, or fails: kPeerLost naming the address at the deadline.
-  arrow::Result<std::shared_ptr<Published>> Fetch(const std::string& address, const std::string& ticket,
-                                                  double timeout_s);
+  arrow::Result<std::shared_ptr<Pulled>> Fetch(const std::string& address, const std::string& ticket, double timeout_s);
   /// The peer's incarnation.
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 

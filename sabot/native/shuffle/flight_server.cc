@@ -9,6 +9,7 @@
 #include "sabot/native/shuffle/partition_audit.h"
 #include "sabot/native/shuffle/ping.h"
 #include "sabot/native/shuffle/received_batch.h"
+#include "sabot/native/shuffle/row_readers.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -34,14 +35,15 @@ arrow::Status WriteAck(flight::FlightMetadataWriter* writer, const Ack& ack) {
 }
 
 /// Rows of a plain writer, whose last message must say how many there were.
-arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(flight::FlightMessageReader* reader) {
+arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(flight::FlightMessageReader* reader,
+                                                                                const spill::BlockSource& blocks) {
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
   uint64_t row_count = 0;
   while (true) {
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
     const bool ended = message.data == nullptr && message.app_metadata == nullptr;
     if (message.data != nullptr) {
-      ARROW_ASSIGN_OR_RAISE(auto batch, AlignAndValidate(std::move(message.data)));
+      ARROW_ASSIGN_OR_RAISE(auto batch, CopyAndValidate(*message.data, blocks));
       row_count += static_cast<uint64_t>(batch->num_rows());
       batches.push_back(std::move(batch));
     }
@@ -196,7 +198,7 @@ arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const fl
   }
   ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
-  ARROW_ASSIGN_OR_RAISE(const auto batch, AlignAndValidate(message.data));
+  ARROW_ASSIGN_OR_RAISE(const auto batch, CopyAndValidate(*message.data, store_->blocks()));
   if (options_.verify_checksums) {
     ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*batch));
     if (checksum != header.checksum) {
@@ -211,7 +213,7 @@ arrow::Status FlightServer::ReceiveUpload(const std::string& name, const std::st
                                           flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(index, "index"));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
-  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
+  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, published_->blocks()));
   ARROW_ASSIGN_OR_RAISE(const auto part, published_->Publish(name, number, schema, batches, options_.batch_bytes_max));
   const ReadMark stored{
       .last = true, .sequence = 0, .rows = static_cast<uint64_t>(part->rows), .content_sum = part->content_sum};
@@ -224,7 +226,7 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(partition, "partition"));
   ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, DeadlineIn(options_.open_wait_s)));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
-  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
+  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, store_->blocks()));
   ChunkHeader header;
   header.shuffle_id = shuffle_id;
   header.incarnation = options_.incarnation;
@@ -254,37 +256,34 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeReadMark(stored)));
 }
 
-arrow::Result<std::shared_ptr<const Published>> FlightServer::ReadShuffle(const std::string& shuffle_id,
-                                                                          int32_t partition) {
+arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FlightServer::ReadShuffle(const std::string& shuffle_id,
+                                                                                   int32_t partition) {
   ARROW_ASSIGN_OR_RAISE(const bool finished, store_->WaitSenders(shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (!finished) {
     return MakeStatus(Code::kPeerLost, "Partition " + std::to_string(partition) + " of shuffle " + shuffle_id +
                                            " is not complete: not every sender has finished. Ask again later.");
   }
   ARROW_ASSIGN_OR_RAISE(const auto attempts, store_->ConfirmedAttempts(shuffle_id));
-  ARROW_ASSIGN_OR_RAISE(const PartitionContents contents, store_->Take(shuffle_id, partition, attempts));
-  ARROW_RETURN_NOT_OK(AuditPartition(contents, {shuffle_id, options_.agent, partition, INT32_MAX}, SlotUse{}).status());
-  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
-  for (const Piece& piece : contents.pieces) batches.push_back(piece.rows);
-  PublishedStore once;
-  const auto schema = contents.schema != nullptr ? contents.schema : arrow::schema({});
-  return once.Publish(shuffle_id, partition, schema, batches, options_.batch_bytes_max);
+  ARROW_ASSIGN_OR_RAISE(PartitionContents contents, store_->Take(shuffle_id, partition, attempts));
+  const PartitionReader::Options reading{.names = {shuffle_id, options_.agent, partition, INT32_MAX},
+                                         .pool = store_->blocks().pool};
+  return std::make_shared<PartitionStream>(PartitionReader(std::move(contents), reading), options_.batch_bytes_max);
 }
 
-arrow::Result<std::shared_ptr<const Published>> FlightServer::FindTicket(const std::string& ticket) {
+arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FlightServer::FindTicket(const std::string& ticket) {
   ARROW_ASSIGN_OR_RAISE(const TicketParts parts, DecodeTicket(ticket));
   if (parts.kind == TicketKind::kShuffle) return ReadShuffle(parts.name, static_cast<int32_t>(parts.index));
-  return published_->Find(parts.name, parts.index);
+  ARROW_ASSIGN_OR_RAISE(auto part, published_->Find(parts.name, parts.index));
+  return std::make_shared<PublishedReader>(std::move(part), published_->pool());
 }
 
 arrow::Status FlightServer::DoGet(const flight::ServerCallContext&, const flight::Ticket& request,
                                   std::unique_ptr<flight::FlightDataStream>* stream) {
   auto open = watch_.Enter();
   if (!open.ok()) return ForWire(open.status());
-  auto part = FindTicket(request.ticket);
-  if (!part.ok()) return ForWire(part.status());
-  ARROW_ASSIGN_OR_RAISE(*stream, MarkedStream::Make(*std::move(part), *std::move(open)));
-  return arrow::Status::OK();
+  auto rows = FindTicket(request.ticket);
+  if (!rows.ok()) return ForWire(rows.status());
+  return ForWire(MarkedStream::Make(*std::move(rows), *std::move(open)).Value(stream));
 }
 
 arrow::Status FlightServer::DoAction(const flight::ServerCallContext&, const flight::Action& action,

@@ -67,8 +67,9 @@ class FlightServer : public arrow::flight::FlightServerBase {
   arrow::Status ReceivePlainRows(const std::string& shuffle_id, const std::string& partition,
                                  arrow::flight::FlightMessageReader* reader,
                                  arrow::flight::FlightMetadataWriter* writer);
-  arrow::Result<std::shared_ptr<const Published>> FindTicket(const std::string& ticket);
-  arrow::Result<std::shared_ptr<const Published>> ReadShuffle(const std::string& shuffle_id, int32_t partition);
+  arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FindTicket(const std::string& ticket);
+  arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> ReadShuffle(const std::string& shuffle_id,
+                                                                       int32_t partition);
 
   const Options options_;
   const std::shared_ptr<ChunkStore> store_;          // shared with the transport that reads it
