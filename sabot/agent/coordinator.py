@@ -121,20 +121,18 @@ class Coordinator:
             case ev.FolderPublished():
                 commands = self._finish()
             case ev.PrepareFailed(agent=agent, failure=failure):
-                commands = self._on_refusal(agent, failure)
+                lost = is_lost(failure) or is_ended(failure)
+                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
             case ev.ReownFailed(agent=agent, epoch=epoch, failure=failure) if epoch == self._stages.table.epoch:
-                commands = self._on_refusal(agent, failure)
+                lost = is_retried(failure) or is_ended(failure)  # one that knows no such job was started anew
+                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
             case _:
                 commands = []  # an answer that was overtaken
         return commands
 
     def _on_refusal(self, agent: int, failure: Failure) -> list[ev.Command]:
-        """The agent did not do what every agent of the job must do."""
-        if agent in self._stages.table.lost:
-            return []
-        if is_lost(failure) or is_ended(failure):
-            return self._on_agent_lost(agent, failure)
-        return self._fail(failure)
+        """The agent did not do what every agent of the job must do, and says why."""
+        return [] if agent in self._stages.table.lost else self._fail(failure)
 
     def _prepare(self) -> list[ev.Command]:
         self._phase = _Phase.PREPARING
@@ -165,7 +163,7 @@ class Coordinator:
             return self._fail(as_lost(failure, self._agents[agent]))
         commands = self._cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
-            commands += self._cancel(self._stages.find_work())
+            self._stages.find_work()
         self._asked.remove(agent)
         commands.append(ev.EndJob(agent=agent, keep_result=False))
         if self._phase is _Phase.PREPARING:
@@ -187,8 +185,8 @@ class Coordinator:
         if running is None:
             return []
         self._running[event.agent] -= 1
-        self._stages.commit(run, running, event.reply)
-        return self._advance()
+        ended = self._stages.commit(run, running, event.reply)
+        return self._cancel(ended) + self._advance()
 
     def _on_task_failed(self, event: ev.TaskFailed) -> list[ev.Command]:
         """Try again what may be the cluster's fault, once it is known who is lost; else the job fails."""
@@ -204,10 +202,11 @@ class Coordinator:
             return self._fail(failure)
         self._running[event.agent] -= 1
         run.hold(running, failure)
-        commands = self._cancel(self._stages.spoil_input(run, event.task, shuffle_of(failure)))
+        self._stages.spoil_input(run, event.task, shuffle_of(failure))
+        commands: list[ev.Command] = []
         if not self._checking:
             self._checking = True
-            commands.append(ev.CheckAgents())
+            commands.append(ev.CheckAgents(table=self._stages.table))
         return commands + self._hand_out()
 
     def _on_agents_checked(self) -> list[ev.Command]:
