@@ -61,6 +61,7 @@ class Coordinator:
         self._awaited: set[int] = set()  # agents that have not confirmed Prepare, or the table of the epoch
         self._folder_awaited = False
         self._checking = False
+        self._last_check = False
         self._asked: list[int] = []  # agents that must get EndJob
 
     @property
@@ -203,15 +204,20 @@ class Coordinator:
         self._running[event.agent] -= 1
         run.hold(running, failure)
         self._stages.spoil_input(run, event.task, shuffle_of(failure))
-        commands: list[ev.Command] = []
-        if not self._checking:
-            self._checking = True
-            commands.append(ev.CheckAgents(table=self._stages.table))
-        return commands + self._hand_out()
+        return self._check_agents() + self._hand_out()
+
+    def _check_agents(self, *, last: bool = False) -> list[ev.Command]:
+        """One check at a time; `last`: nothing but its outcome keeps the job from its end."""
+        if self._checking:
+            return []
+        self._checking, self._last_check = True, last
+        return [ev.CheckAgents(table=self._stages.table)]
 
     def _on_agents_checked(self) -> list[ev.Command]:
         """All who were lost have been given up: what failed without one of them may have failed by itself."""
         self._checking = False
+        if self._last_check and self._stages.last.done:
+            return self._finish()
         for run in self._stages:
             for failures in run.held_failures():
                 if len(failures) >= self._attempts_max:
@@ -228,7 +234,8 @@ class Coordinator:
         if not self._stages.last.done:
             return self._hand_out()
         if not isinstance(self._output, WriteOutput):
-            return self._finish()
+            # The answer lies on the agents: one that has died with a part of it may not have been missed yet.
+            return self._check_agents(last=True) if len(self.living) > 1 else self._finish()
         self._phase = _Phase.PUBLISHING
         return [ev.PublishFolder(files=self._stages.last.files())]
 

@@ -186,6 +186,16 @@ def test_result_partitions_of_a_lost_agent_are_made_again_and_the_others_kept() 
     assert again and again <= {1, 4}
 
 
+def test_agent_that_dies_with_a_part_of_the_answer_is_missed_before_the_job_ends() -> None:
+    job = Job(group_plan(5, 6, 7), 3)
+    while not any(isinstance(one, ev.CheckAgents) for one in job.waiting):
+        for event in job.agents.answer(job.waiting.pop(0)):
+            job.tell(event)
+    job.agents.dead.add(1)
+    job.check()
+    assert {one.task for one in job.started(1) if one.attempt > 0} == {1, 4}
+
+
 def test_no_task_starts_before_all_who_are_left_know_the_new_epoch() -> None:
     job = Job(group_plan(*[5] * 8), 3)
     job.go_on(ev.StartTask, stage_id=0)

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ import sabot
 from sabot.client.result import Result
 from sabot.dataflow.dataset import Dataset
 from sabot.wire import agent_pb2
-from tests.agent.processes import AgentProcess, Agents
+from tests.agent.processes import FREE_PORTS, AgentProcess, Agents
 
 Moment = Literal["send", "transfer", "barrier", "take", "end"]
 Blow = Literal["killed", "frozen", "restarted", "cut"]
@@ -42,15 +42,21 @@ def until(fact: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
 
 
 class Trio:
-    """A coordinator, the victim and a third agent. The victim is started anew when it is gone."""
+    """A coordinator and a third agent for all tests, and for each test a victim."""
+
+    victim: AgentProcess
 
     def __init__(self, folder: Path) -> None:
-        self.agents = Agents(folder)
+        self._agents = Agents(folder)
         self.coordinator = self._start("coordinator")
         self.third = self._start("third", "--join", self.coordinator.control)
-        self.victim = self._start(VICTIM, "--join", self.coordinator.control)
-        self._wait_until_joined()
         self.session = sabot.connect(self.coordinator.control, progress=False)
+
+    def start_victim(self, ports: Sequence[str] = FREE_PORTS) -> None:
+        self.victim = self._start(VICTIM, "--join", self.coordinator.control, ports=ports)
+        mine = self.victim.facts["incarnation"]
+        until(lambda: all(mine in {one.incarnation for one in agent.members()} for agent in self._standing()))
+        until(lambda: all(len(agent.members()) == 3 for agent in self._standing()))
 
     def strike(self, blow: Blow) -> None:
         match blow:
@@ -61,14 +67,16 @@ class Trio:
             case "cut":
                 self.victim.signal(signal.SIGUSR1)
             case "restarted":
-                self._restart()
+                self.victim.close()
+                self.start_victim(self.victim.ports())
 
-    def heal(self) -> None:
-        """As many agents as before, and nothing left of the last job on any."""
+    def thaw(self) -> None:
         self.victim.signal(signal.SIGCONT)
-        if self.victim.process.poll() is not None:
-            self._restart()
-        until(lambda: all(self._is_free(agent) for agent in (self.coordinator, self.third, self.victim)))
+
+    def all_free(self) -> bool:
+        """Whether nothing is left of the last job on any agent that runs."""
+        running = [agent for agent in self._standing() if agent.process.poll() is None]
+        return all(self._is_free(agent) for agent in running)
 
     def status(self, agent: AgentProcess) -> agent_pb2.StatusReply:
         reply: agent_pb2.StatusReply = agent.call("GetStatus", agent_pb2.StatusRequest())
@@ -76,20 +84,10 @@ class Trio:
 
     def close(self) -> None:
         self.session.close()
-        self.agents.close()
+        self._agents.close()
 
     def _start(self, agent_id: str, *flags: str, **more: object) -> AgentProcess:
-        return self.agents.start(agent_id, *flags, module="tests.jobs.cuttable_agent", **more)
-
-    def _restart(self) -> None:
-        self.victim.close()
-        self.victim = self._start(VICTIM, "--join", self.coordinator.control, ports=self.victim.ports())
-        self._wait_until_joined()
-
-    def _wait_until_joined(self) -> None:
-        mine = self.victim.facts["incarnation"]
-        until(lambda: all(mine in {one.incarnation for one in agent.members()} for agent in self._standing()))
-        until(lambda: all(len(agent.members()) == 3 for agent in self._standing()))
+        return self._agents.start(agent_id, *flags, module="tests.jobs.cuttable_agent", **more)
 
     def _standing(self) -> tuple[AgentProcess, ...]:
         return self.coordinator, self.third, self.victim
@@ -100,13 +98,21 @@ class Trio:
 
 
 @pytest.fixture(scope="module")
-def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SABOT_JOBS_PEER_DEADLINE_S", "1")
         environment.setenv("SABOT_JOBS_SPLIT_BYTES", str(16 * 1024))  # a task for each row group
-        running = Trio(tmp_path_factory.mktemp("trio"))
-        yield running
-        running.close()
+        agents = Trio(tmp_path_factory.mktemp("trio"))
+        yield agents
+        agents.close()
+
+
+@pytest.fixture
+def trio(cluster: Trio) -> Iterator[Trio]:
+    """The cluster with a victim, which the end of the test ends."""
+    cluster.start_victim()
+    yield cluster
+    cluster.victim.close()
 
 
 def holding(folder: Path, pids: set[int], *, from_call: int) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
@@ -187,7 +193,41 @@ def test_agent_struck_at_any_moment_leaves_the_answer_exact(
             check(result)
             assert set(result.stats.agents_lost) <= {VICTIM}
             assert blow == "cut" or result.stats.agents_lost == (VICTIM,)
-    trio.heal()
+    trio.thaw()
+    until(trio.all_free)
+
+
+@pytest.mark.parametrize("fickle", [False, True])
+def test_replay_of_a_function_stands_where_its_rows_are_the_same_and_else_all_begins_anew(
+    trio: Trio, tmp_path: Path, fickle: bool
+) -> None:
+    """The readers hold when the victim dies: what was sent to it is sent again by a stage that calls a function."""
+
+    def labelled(batch: pa.RecordBatch) -> pa.RecordBatch:
+        import secrets
+
+        labels = [secrets.token_hex(4) if fickle else str(number) for number in batch["v"].to_pylist()]
+        return batch.set_column(0, "k", pa.array(labels))
+
+    schema = pa.schema([("k", pa.string()), ("v", pa.int64())])
+    gate = tmp_path / "gate"
+    gate.mkdir()
+    hold = holding(gate, {trio.victim.process.pid}, from_call=1)
+    source = trio.session.read_parquet(_files(tmp_path)).map_batches(labelled, schema=schema, processes=False)
+    data = _held(source.repartition("k"), hold)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(data.run)
+        until(lambda: len(list(gate.glob("held by *"))) == 1)
+        trio.strike("killed")
+        (gate / "go on").touch()
+        with running.result(ANSWERED_S) as result:
+            assert sorted(result.to_table()["v"].to_pylist()) == list(range(ROWS))
+            assert result.receipt.exact and result.stats.agents_lost == (VICTIM,)
+            senders, readers = result.stats.stages
+            # Replays alone, or replays and then all again, readers that were done included.
+            assert (senders.tasks_redone > senders.tasks_total) == fickle
+            assert readers.tasks_redone >= 1
+    until(trio.all_free)
 
 
 def check(result: Result) -> None:
