@@ -19,7 +19,9 @@ def python_of(document: str) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL))
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/tutorial/first-cluster.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/tutorial/first-cluster.md", "docs/how-to/shuffle-your-own-rows.md"]
+)
 def test_python_of_the_document_runs_as_it_stands(document: str, tmp_path: Path) -> None:
     script = tmp_path / "document.py"
     script.write_text(python_of(document))

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from sabot.agent.process import resident_bytes
 from sabot.errors import UsageError
+from sabot.native._native import Ledger
 from sabot.shuffle.transport import ShuffleTransport, TransportLimits
 from sabot.slots import TaskSlotManager
 from sabot.slots.manager import TIMELINE_MORSELS, TIMELINE_MORSELS_MAX, TIMELINE_ROWS_MAX
@@ -33,6 +34,7 @@ class _Agent:
     insecure: bool
     task_slot_manager: TaskSlotManager
     shuffle_transport: ShuffleTransport
+    ledger: Ledger
     started_s: float
 
 
@@ -69,18 +71,22 @@ class AgentContext:
         advertise_host: str | None = None,
         insecure: bool = False,
         timeline_morsels: int = TIMELINE_MORSELS,
+        memory_bytes_max: int = 0,
         **shuffle_limits: Unpack[TransportLimits],
     ) -> AgentContext:
         """Starts the slots (0: one per core) and opens the Flight port (0: any free one), nothing else.
 
         `advertise_host` is what others are told in place of `host`. A host that is not loopback needs `insecure`: jobs
-        carry Python code. `shuffle_limits` are those of ShuffleTransport. UsageError when already initialised, and for
-        arguments that cannot be.
+        carry Python code. `memory_bytes_max` (0: none) bounds what the agent holds and promises; what pyarrow allocates
+        in this process counts once the caller says `pyarrow.set_memory_pool(context.ledger.pool)`, as the daemon does:
+        a library does not change it unasked. `shuffle_limits` are those of ShuffleTransport. UsageError when already
+        initialised, and for arguments that cannot be.
         """
         _check_agent_id(agent_id)
         _check_number("num_slots", num_slots, 0, SLOTS_MAX)
         _check_number("port", port, 0, 65535)
         _check_number("timeline_morsels", timeline_morsels, 0, TIMELINE_MORSELS_MAX)
+        _check_number("memory_bytes_max", memory_bytes_max, 0, 2**62)
         _check_host(host, advertise_host, insecure)
         with self._lock:
             if self._agent is not None:
@@ -89,6 +95,7 @@ class AgentContext:
                 )
             incarnation = secrets.randbelow(2**64 - 1) + 1
             manager = TaskSlotManager(num_slots, timeline_morsels=timeline_morsels)
+            ledger = Ledger(memory_bytes_max)
             try:
                 transport = ShuffleTransport(
                     host=host,
@@ -96,17 +103,20 @@ class AgentContext:
                     advertise_host=advertise_host,
                     incarnation=incarnation,
                     slot_pool=manager.native_pool,
+                    ledger=ledger,
                     **shuffle_limits,
                 )
             except BaseException:
                 manager.shutdown()
                 raise
+            ledger.start_watch()
             self._agent = _Agent(
                 agent_id=agent_id,
                 incarnation=incarnation,
                 insecure=insecure,
                 task_slot_manager=manager,
                 shuffle_transport=transport,
+                ledger=ledger,
                 started_s=time.monotonic(),
             )
         return self
@@ -140,6 +150,11 @@ class AgentContext:
     def shuffle_transport(self) -> ShuffleTransport:
         """The agent's end of the shuffle."""
         return self._required().shuffle_transport
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the agent holds and has promised."""
+        return self._required().ledger
 
     def scale_slots(self, num_slots: int) -> None:
         """Makes it `num_slots` slots, 1 to 1024; a slot that goes finishes its morsel first."""
@@ -178,6 +193,7 @@ class AgentContext:
             "incarnation": agent.incarnation,
             "uptime_s": time.monotonic() - agent.started_s,
             "resident_bytes": resident_bytes(),
+            "memory_bytes": agent.ledger.snapshot(),
             "num_slots": manager.get_num_slots(),
             "available_slots": manager.get_available_slots(),
             "queue_depth": manager.get_queue_depth(),
@@ -192,6 +208,7 @@ class AgentContext:
             if agent is not None:
                 agent.shuffle_transport.close()
                 agent.task_slot_manager.shutdown()
+                agent.ledger.stop_watch()
 
     def __enter__(self) -> AgentContext:
         return self

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pyarrow as pa
+
 from sabot.agent.autoscaling import autoscale
 from sabot.agent.context import AgentContext
 from sabot.agent.control import ControlServer, ControlService, Jobs
@@ -27,6 +29,7 @@ from sabot.agent.peers import GOODBYE_DEADLINE_S, Peers
 from sabot.agent.ports import check_port
 from sabot.agent.state_dir import StateDir
 from sabot.config import Config, default_state_dir
+from sabot.config.machine import default_memory_bytes_max
 from sabot.errors import PeerError
 from sabot.slots.autoscale import Autoscaler
 from sabot.wire.addresses import format_address
@@ -145,6 +148,7 @@ class Daemon:
             agent_id=self.agent_id,
             num_slots=self.config.slots.count,
             timeline_morsels=self.config.slots.timeline_morsels,
+            memory_bytes_max=self._memory_bytes_max(),
             host=agent.host,
             port=agent.port,
             advertise_host=agent.advertise_host,
@@ -157,9 +161,17 @@ class Daemon:
             stream_idle_s=shuffle.stream_idle_s,
             streams_max=shuffle.streams_max,
             chunk_bytes_max=shuffle.chunk_bytes_max,
+            spill_dirs=self.config.spill.dirs or [str(self._state_dir.folder / "spill")],
+            spill_bytes_max=self.config.spill.bytes_max,
         )
         opened.push_async_callback(self._close_context, context)
+        opened.callback(pa.set_memory_pool, pa.default_memory_pool())
+        pa.set_memory_pool(context.ledger.pool)
         return context
+
+    def _memory_bytes_max(self) -> int:
+        configured = self.config.memory.bytes_max
+        return default_memory_bytes_max() if configured == "auto" else configured
 
     async def _close_context(self, context: AgentContext) -> None:
         """A user's function that does not end would hold its slot, and so the process, for ever: hence the deadline."""

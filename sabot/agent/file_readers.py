@@ -44,6 +44,8 @@ def _read(
                 agent=agent_id,
             )
         table = read(file, scan)
+    except pa.ArrowMemoryError:  # no fault of the file
+        raise
     except FileNotFoundError as error:
         raise UsageError(
             f"agent {agent_id} does not see {file.path}, which another agent listed "

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from sabot.agent.leases import Leases
 from sabot.agent.task_input import InputAttempts
+from sabot.agent.task_room import TaskRoom
 from sabot.agent.task_runner import Task, TaskRunner
 from sabot.dataflow.execution import wire_schema
 from sabot.dataflow.repeatable import repeatable_stages
@@ -67,6 +68,7 @@ class JobState:
         self._jobs: dict[str, HeldJob] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._kept = Leases(self._drop_soon)
+        self._room = TaskRoom(transport.ledger)
         self._running: set[asyncio.Future[RunTaskReply]] = set()
         self._tasks = ThreadPoolExecutor(TASK_THREADS_MAX, thread_name_prefix="sabot-task")
         self._work = ThreadPoolExecutor(4, thread_name_prefix="sabot-jobs")
@@ -120,13 +122,21 @@ class JobState:
         cancelled = threading.Event()
         held.flags.add(cancelled)
         task = _task_of(request, held, cancelled)
-        future = asyncio.get_running_loop().run_in_executor(self._tasks, self._runner.run, task)
+        future = asyncio.ensure_future(self._run_when_there_is_room(task))
         self._running.add(future)
         future.add_done_callback(lambda _: self._task_ended(request.job_id, held, cancelled, future))
         try:
             return await asyncio.shield(future)
         finally:
             cancelled.set()
+            self._room.look_again()
+
+    async def _run_when_there_is_room(self, task: Task) -> RunTaskReply:
+        async with self._room.reserved(self._runner.working_bytes(task), task.cancelled):
+            if task.cancelled.is_set():
+                job_id = task.plan.job_id
+                raise JobCancelled(f"job {job_id} was cancelled", job=job_id, agent=self._agent_id)
+            return await asyncio.get_running_loop().run_in_executor(self._tasks, self._runner.run, task)
 
     async def end(self, job_id: str, *, keep_result: bool) -> None:
         """Cancels the job's tasks and frees what it has here, but the result where that is kept, for its lease."""
@@ -137,6 +147,7 @@ class JobState:
                 held.watch.cancel()
             for flag in held.flags:
                 flag.set()
+            self._room.look_again()
             if held.workers is not None:
                 held.workers.close()
         if keep_result and held is not None:

@@ -28,6 +28,8 @@ SHOWN = {
     "shuffle_stored_bytes": Shown("shuffle_stored_bytes", "Bytes of chunks in the store."),
     "shuffle_stored_chunks": Shown("shuffle_stored_chunks", "Chunks in the store."),
     "shuffle_published_bytes": Shown("shuffle_published_bytes", "Bytes published for pull: uploads and results."),
+    "shuffle_spill_bytes": Shown("spill_bytes", "Bytes of spilled rows on disk."),
+    "shuffle_spilled_bytes_total": Shown("spilled_bytes", "Bytes of rows written to disk.", is_counter=True),
     "shuffle_streams_open": Shown("shuffle_streams_open", "Flight streams that are open."),
     "shuffle_chunks_received": Shown("shuffle_chunks_received", "Chunks received.", is_counter=True),
     "shuffle_chunks_repeated": Shown("shuffle_chunks_repeated", "Chunks received again and dropped.", is_counter=True),
@@ -74,6 +76,8 @@ class MetricsPage:
                 family = kind(f"sabot_{shown.name}", shown.about, labels=["agent_id"])
                 family.add_metric([agent_id], numbers[key])
                 yield family
+        if "memory_bytes" in numbers:
+            yield _memory_family(agent_id, numbers["memory_bytes"])
         yield from self._slot_families(agent_id)
         yield from self._operator_families(agent_id)
 
@@ -104,6 +108,18 @@ class MetricsPage:
                 family.add_metric([agent_id, stats["operator"]], buckets, stats[f"{what}_us"] / 1e6)
         yield queue
         yield run
+
+
+def _memory_family(agent_id: str, accounts: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(
+        "sabot_memory_bytes",
+        "The ledger: store, outbox and results lie in allocated; credits and tasks are promised; committed is compared "
+        "with bytes_max (0: no limit); idle waits for its next use.",
+        labels=["agent_id", "account"],
+    )
+    for account, count in accounts.items():
+        family.add_metric([agent_id, account], count)
+    return family
 
 
 def cumulative(bounds_us: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import pyarrow as pa
 from pyarrow import acero
 
+from sabot.agent.source_gate import SourceGate
 from sabot.errors import JobCancelled
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
@@ -36,12 +37,14 @@ class SlotCalls:
         morsel_bytes: MorselBytes,
         job_id: str,
         weight: float = 1.0,
+        gate: SourceGate | None = None,
     ) -> None:
         self._manager = manager
         self._cancelled = cancelled
         self._morsel_bytes = morsel_bytes
         self._job_id = job_id
         self._weight = weight
+        self._gate = gate
 
     @property
     def job_id(self) -> str:
@@ -52,6 +55,16 @@ class SlotCalls:
         """JobCancelled where the job has ended meanwhile."""
         if self._cancelled.is_set():
             raise JobCancelled(f"job {self._job_id} was cancelled", job=self._job_id)
+
+    def wait_for_memory(self, timeout_s: float) -> None:
+        """Before a source is read on: returns when the agent has memory for that; LimitReached at the deadline."""
+        if self._gate is not None:
+            self._gate.wait(self, check=self.check_cancelled, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """The task reads no more."""
+        if self._gate is not None:
+            self._gate.leave(self)
 
     def call(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> T:
         """What `function` gives, run in a slot; its exception is raised as it is."""

@@ -118,7 +118,7 @@ class StageRun:
         state.running, state.done_by, state.failures = None, running.agent, ()
         self._rows_out += reply.rows_out - (state.reply.rows_out if state.reply is not None else 0)
         self._wire_bytes += reply.wire_bytes
-        state.reply = reply
+        state.reply = _kept(reply)
         if self.shuffles:
             kept = () if running.partitions is None else state.commits
             state.commits = (*kept, (running.attempt, running.partitions))
@@ -246,3 +246,9 @@ class StageRun:
 
 def _visible(commits: tuple[tuple[int, Partitions], ...], partition: int) -> int:
     return next(attempt for attempt, partitions in reversed(commits) if partitions is None or partition in partitions)
+
+
+def _kept(reply: RunTaskReply) -> RunTaskReply:
+    """What is asked for later. Sums per partition are not: thousands of tasks have thousands of them."""
+    result = reply.result if reply.HasField("result") else None
+    return RunTaskReply(rows_out=reply.rows_out, written_file=reply.written_file, result=result)

@@ -5,7 +5,7 @@ Every row is counted as it is released. Whoever stops reading before the end has
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -83,7 +83,7 @@ class TaskInput:
             case FilesSplit():
                 assert isinstance(self._stage.input, ScanInput)
                 pieces = file_pieces(self._split, self._stage.input, agent_id=self._agent_id)
-                for table in calls.call_ahead(pieces):
+                for table in calls.call_ahead(self._when_there_is_memory(pieces, calls)):
                     self._rows += table.num_rows
                     yield table
             case TableSplit():
@@ -91,6 +91,13 @@ class TaskInput:
             case PartitionSplit():
                 yield from self.tables(transport, calls)
         self._ended = True
+
+    def _when_there_is_memory(
+        self, pieces: Iterator[Callable[[], pa.Table]], calls: SlotCalls
+    ) -> Iterator[Callable[[], pa.Table]]:
+        for piece in pieces:
+            calls.wait_for_memory(self._timeout_s)
+            yield piece
 
     def tables(self, transport: ShuffleTransport, calls: SlotCalls) -> list[pa.Table]:
         """The partition, audited, as each input stage sent it: one table, or for a join two."""

@@ -172,6 +172,8 @@ class FileWriter:
         table = pa.Table.from_batches([conform(batch, self._schema) for batch in batches], self._schema)
         try:
             self._calls.call_to_end(lambda: self._writer.write_table(table))
+        except pa.ArrowMemoryError:  # no fault of the rows
+            raise
         except pa.ArrowException as error:
             raise self._named(error) from error
 

@@ -13,9 +13,12 @@ from functools import partial
 
 import pyarrow as pa
 
+from sabot.agent.memory_limit import typed
 from sabot.agent.slot_calls import SlotCalls
+from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
 from sabot.agent.task_output import FileWriter, ResultPublisher, ShuffleOutput, TaskOutput, conform
+from sabot.agent.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
@@ -91,12 +94,14 @@ class TaskRunner:
         self._slots = slots
         self._transport = transport
         self._limits = limits
+        self._gate = SourceGate(transport.ledger)
         self._sizers = Sizers()
 
     def workers_for(self, plan: JobPlan) -> WorkerPool | None:
         """Workers for the job's functions, where it has any; they are to be closed with the job."""
         if not plan.needs_workers:
             return None
+        self._transport.ledger.measure(self._slots.nursery_pid)
         return self._slots.worker_pool(
             limits=WorkerLimits(memory_bytes_max=self._limits.worker_memory_bytes),
             py_modules=plan.py_modules,
@@ -104,12 +109,22 @@ class TaskRunner:
             printed=log_printed(plan.job_id),
         )
 
+    def working_bytes(self, task: Task) -> int:
+        """What is to be reserved before the task starts."""
+        job_id = task.plan.job_id
+        return working_bytes(
+            task.stage,
+            task.split,
+            stored_bytes=lambda stage_id, part: self._transport.stored_bytes_of(shuffle_id(job_id, stage_id), part),
+            scatter_bytes_max=self._limits.scatter_bytes_max,
+        )
+
     def run(self, task: Task) -> RunTaskReply:
         """Blocks until the attempt has ended; never raises, for a SystemExit of a user's function is not ours."""
         try:
             return self._run(task)
         except BaseException as error:
-            told: BaseException = error
+            told = typed(error)
             if task.cancelled.is_set():
                 told = JobCancelled(f"job {task.plan.job_id} was cancelled", job=task.plan.job_id)
             told.add_note(f"agent={self._agent_id} stage={task.stage.stage_id} ({task.stage.label}) task={task.task}")
@@ -124,6 +139,7 @@ class TaskRunner:
             morsel_bytes=self._limits.morsel_bytes,
             job_id=task.plan.job_id,
             weight=task.plan.weight,
+            gate=self._gate,
         )
         given = TaskInput(
             task.plan,
@@ -144,6 +160,8 @@ class TaskRunner:
         except BaseException:
             output.abort()
             raise
+        finally:
+            calls.close()
         given.account(reply)
         return reply
 

@@ -38,6 +38,12 @@ from sabot.config import load_config
 @click.option("--join", "agent__join", multiple=True, metavar="HOST:PORT", help="Control port of a member; repeatable.")
 @click.option("--slots", "slots__count", type=int, metavar="N", help="Task slots.  [default: one per core]")
 @click.option(
+    "--memory",
+    "memory__bytes_max",
+    metavar="SIZE",
+    help="What the agent may hold, as 4GiB.  [default: 60% of the machine's]",
+)
+@click.option(
     "--state-dir",
     "agent__state_dir",
     metavar="DIR",

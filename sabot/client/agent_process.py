@@ -25,20 +25,25 @@ _KILL_WAIT_S = 5.0
 class LocalAgent:
     """An agent on this machine. `address` is its control port; addresses are empty until it is ready."""
 
-    def __init__(self, agent_id: str, folder: Path, *, slots: int, join: str | None) -> None:
+    def __init__(
+        self, agent_id: str, folder: Path, *, slots: int, memory_bytes_max: int | None, join: str | None
+    ) -> None:
         self.agent_id = agent_id
         self.address = ""
         self.flight_address = ""
         self.http_address = ""
         self._state_dir = folder / "state"
         self._stderr = folder / "stderr"
-        self._process = self._spawn(folder, slots, join)
+        self._process = self._spawn(folder, slots, memory_bytes_max, join)
         self.pid: int = self._process.pid
 
-    def _spawn(self, folder: Path, slots: int, join: str | None) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, folder: Path, slots: int, memory_bytes_max: int | None, join: str | None
+    ) -> subprocess.Popen[bytes]:
         flags: Sequence[str] = (
             *("--agent-id", self.agent_id, "--state-dir", str(self._state_dir), "--slots", str(slots)),
             *("--port", "0", "--control-port", "0", "--http-port", "0"),
+            *(("--memory", str(memory_bytes_max)) if memory_bytes_max is not None else ()),
             *(("--join", join) if join else ()),
         )
         with (folder / "stdout").open("wb") as out, self._stderr.open("wb") as err:

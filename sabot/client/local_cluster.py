@@ -17,7 +17,9 @@ from sabot.client.agent_process import LocalAgent
 from sabot.client.connect import Modules, connect
 from sabot.client.control import ControlClient
 from sabot.client.session import Session
-from sabot.errors import PeerLost, UsageError
+from sabot.config import load_config
+from sabot.config.machine import default_memory_bytes_max
+from sabot.errors import ConfigError, PeerLost, UsageError
 
 _POLL_S = 0.02
 _CALL_TIMEOUT_S = 5.0
@@ -26,15 +28,20 @@ _CALL_TIMEOUT_S = 5.0
 class LocalCluster:
     """`agents` agent processes with `slots` slots each (0: one per core), all members of one cluster.
 
+    Each agent may hold `memory_bytes_max`, by default its part of what one agent alone would take of this machine.
+
     Use it in a with block. Leaving it stops what is left at once, without a drain, and closes the sessions it gave.
     """
 
-    def __init__(self, agents: int = 2, slots: int = 1, *, startup_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self, agents: int = 2, slots: int = 1, *, memory_bytes_max: int | None = None, startup_timeout_s: float = 30.0
+    ) -> None:
         if agents < 1 or slots < 0:
             raise UsageError(f"LocalCluster(agents={agents}, slots={slots}): give agents >= 1 and slots >= 0")
         self.agents: list[LocalAgent] = []
         self._num_agents = agents
         self._slots = slots
+        self._memory_bytes_max = _memory_of_each(agents) if memory_bytes_max is None else memory_bytes_max
         self._startup_timeout_s = startup_timeout_s
         self._folder: Path | None = None
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -71,7 +78,7 @@ class LocalCluster:
         agent_id = f"local-{index}"
         folder = self._folder / agent_id
         folder.mkdir()
-        agent = LocalAgent(agent_id, folder, slots=self._slots, join=join)
+        agent = LocalAgent(agent_id, folder, slots=self._slots, memory_bytes_max=self._memory_bytes_max, join=join)
         self.agents.append(agent)
         return agent
 
@@ -119,3 +126,12 @@ class LocalCluster:
             shutil.rmtree(self._folder, ignore_errors=True)
         self.agents = []
         self._folder = None
+
+
+def _memory_of_each(agents: int) -> int | None:
+    """None where the environment says it, or is at fault, as the agents will report."""
+    try:
+        configured = load_config().memory.bytes_max
+    except ConfigError:
+        return None
+    return default_memory_bytes_max(agents) if configured == "auto" else None

@@ -26,6 +26,7 @@ from sabot.config.keys import (
     integer,
     name,
     path,
+    paths,
     seconds,
     span,
     text,
@@ -66,6 +67,13 @@ class SlotsSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySection:
+    """What the agent may hold."""
+
+    bytes_max: int | Literal["auto"] = byte_size_or_auto("auto", 64 * MiB, 1024 * 1024 * 1024 * MiB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleSection:
     """How rows cross the network."""
 
@@ -78,6 +86,14 @@ class ShuffleSection:
     streams_max: int = integer(1024, 8, 65_536)
     chunk_bytes_max: int = byte_size(4 * MiB, 64 * 1024, 64 * MiB)
     scatter_bytes_max: int = byte_size(32 * MiB, 64 * 1024, 1024 * MiB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpillSection:
+    """Where rows go that do not fit into memory."""
+
+    dirs: tuple[str, ...] = paths(())
+    bytes_max: int = byte_size(0, 0, 1024**6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +121,9 @@ class Config:
 
     agent: AgentSection = field(default_factory=AgentSection)
     slots: SlotsSection = field(default_factory=SlotsSection)
+    memory: MemorySection = field(default_factory=MemorySection)
     shuffle: ShuffleSection = field(default_factory=ShuffleSection)
+    spill: SpillSection = field(default_factory=SpillSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     log: LogSection = field(default_factory=LogSection)
 
@@ -113,7 +131,9 @@ class Config:
 SECTIONS: dict[str, type[Any]] = {
     "agent": AgentSection,
     "slots": SlotsSection,
+    "memory": MemorySection,
     "shuffle": ShuffleSection,
+    "spill": SpillSection,
     "jobs": JobsSection,
     "log": LogSection,
 }
@@ -122,7 +142,7 @@ KEYS: dict[str, Key] = {
     for section, kind in SECTIONS.items()
     for item in dataclasses.fields(kind)
 }
-FLAGS = {"agent.id": "agent-id", "slots.count": "slots"}
+FLAGS = {"agent.id": "agent-id", "slots.count": "slots", "memory.bytes_max": "memory"}
 """Flags that are not named as their key without `agent.`."""
 
 

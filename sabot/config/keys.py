@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sabot.errors import UsageError
 from sabot.wire.addresses import parse_address
 
-Kind = Literal["integer", "seconds", "bytes", "boolean", "text", "name", "path", "addresses", "choice", "span"]
+Kind = Literal["integer", "seconds", "bytes", "boolean", "text", "name", "path", "paths", "addresses", "choice", "span"]
 Reading = tuple[Any, str | None]
 
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -57,6 +57,8 @@ class Key:
                 reading = self._read_boolean(value, is_text)
             case "addresses":
                 reading = self._read_addresses(value, is_text)
+            case "paths":
+                reading = self._read_paths(value, is_text)
             case "span":
                 reading = self._read_span(value)
             case _:
@@ -74,6 +76,7 @@ class Key:
             "text": "a text",
             "name": "a name: a letter or digit, then at most 62 letters, digits, dots, dashes or underscores",
             "path": "a path",
+            "paths": "a list of paths",
             "addresses": "a list of HOST:PORT",
             "choice": f"one of {', '.join(self.choices)}",
             "span": f"{{min: A, max: B}} or A-B, with {self.low:g} <= A <= B <= {self.high:g}",
@@ -110,6 +113,12 @@ class Key:
                 parse_address(item)
             except UsageError as error:
                 return None, error.message
+        return tuple(items), None
+
+    def _read_paths(self, value: Any, is_text: bool) -> Reading:
+        items = [item.strip() for item in value.split(",") if item.strip()] if is_text else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) and item for item in items):
+            return None, f"must be {self.wanted}, not {value!r}"
         return tuple(items), None
 
     def _read_span(self, value: Any) -> Reading:
@@ -163,6 +172,10 @@ def name(default: str | None) -> Any:
 
 def path(default: str | None) -> Any:
     return _field(Key(kind="path", default=default))
+
+
+def paths(default: tuple[str, ...]) -> Any:
+    return _field(Key(kind="paths", default=default))
 
 
 def addresses(default: tuple[str, ...]) -> Any:

@@ -14,6 +14,7 @@ from sabot.errors import LimitReached, UsageError
 from sabot.native._native import Ledger, NativeServer, SlotAccount, SlotPool
 from sabot.shuffle.processor import KeptProcessor, Processor
 from sabot.shuffle.receipts import PartitionRead, Published
+from sabot.shuffle.stored_partition import StoredPartition
 
 CHUNK_BYTES_MAX = 4 << 20
 STREAM_IDLE_S = 120.0
@@ -30,7 +31,8 @@ class ShuffleServer:
     """Listens from construction to `close()`; port 0 means any free one.
 
     A connection over which nothing has gone for `stream_idle_s` is cut; with `streams_max` streams open another one is
-    refused: LimitReached.
+    refused: LimitReached. What does not fit into the `ledger`'s limit goes to files in `spill_dirs`, where there are
+    any, of at most `spill_bytes_max` bytes in all (0: what the disks have).
     """
 
     def __init__(
@@ -46,7 +48,11 @@ class ShuffleServer:
         stream_idle_s: float = STREAM_IDLE_S,
         streams_max: int = STREAMS_MAX,
         ledger: Ledger | None = None,
+        spill_dirs: Sequence[str] = (),
+        spill_bytes_max: int = 0,
         verify_checksums: bool = True,
+        verify_loads: bool = True,
+        check_credits: bool = True,
         dedupe: bool = True,
         check_manifests: bool = True,
         check_epochs: bool = True,
@@ -71,7 +77,11 @@ class ShuffleServer:
             stream_idle_s=stream_idle_s,
             streams_max=streams_max,
             ledger=ledger,
+            spill_dirs=list(spill_dirs),
+            spill_bytes_max=spill_bytes_max,
             verify_checksums=verify_checksums,
+            verify_loads=verify_loads,
+            check_credits=check_credits,
         )
 
     @property
@@ -145,7 +155,9 @@ class ShuffleServer:
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
 
-        With a processor these are its results. A partition that nobody sent to is empty, with the senders' schema.
+        Rows that are on disk are loaded as they are read; what is wrong with them is raised then, before the last of
+        them are given. With a processor these are its results. A partition that nobody sent to is empty, with the
+        senders' schema.
         """
         deadline = time.monotonic() + timeout_s
         self._check_ours(shuffle_id, partition_id)
@@ -157,8 +169,7 @@ class ShuffleServer:
             )
         attempts = self.native.confirmed_attempts(shuffle_id)
         left_s = max(0.0, deadline - time.monotonic())
-        table_schema, batches, *_ = self._take(shuffle_id, partition_id, attempts, left_s)
-        return pa.RecordBatchReader.from_batches(table_schema, batches)
+        return self.open_partition(shuffle_id, partition_id, attempts=attempts).stream(left_s)
 
     def read_partition(
         self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0
@@ -167,9 +178,26 @@ class ShuffleServer:
         check_partition(shuffle_id, partition, self.num_partitions(shuffle_id))
         if not self.native.holds(shuffle_id, partition):
             raise self._not_ours(shuffle_id, partition)
-        schema, batches, rows, content_sum, network_rows = self._take(shuffle_id, partition, attempts, timeout_s)
-        table = pa.Table.from_batches(batches, schema=schema)
-        return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=network_rows)
+        opened = self.open_partition(shuffle_id, partition, attempts=attempts)
+        table = opened.stream(timeout_s).read_all()
+        return PartitionRead(
+            table=table, rows=opened.rows, content_sum=opened.content_sum, network_rows=opened.network_rows
+        )
+
+    def open_partition(
+        self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], loaded_bytes_max: int = 32 << 20
+    ) -> StoredPartition:
+        """As `read_partition`, but piece by piece: of what is on disk about `loaded_bytes_max` are loaded at a time."""
+        num_partitions = self.num_partitions(shuffle_id)
+        native = self.native.open_partition(
+            shuffle_id,
+            partition,
+            attempts,
+            num_partitions=num_partitions,
+            slots=self.slots(shuffle_id),
+            loaded_bytes_max=loaded_bytes_max,
+        )
+        return StoredPartition(native)
 
     def register_partition(self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch) -> None:
         """Publishes a batch for pull by `fetch_partition` or any Flight client."""
@@ -184,8 +212,8 @@ class ShuffleServer:
 
     def find(self, name: str, index: int) -> pa.RecordBatchReader:
         """What is published here under a name and an index."""
-        schema, batches = self.native.find(name, index)
-        return pa.RecordBatchReader.from_batches(schema, batches)
+        found = self.native.find(name, index)
+        return pa.RecordBatchReader.from_batches(found.schema, iter(found.next, None))
 
     def end_shuffle(self, shuffle_id: str) -> None:
         """Drops what is stored and published under the id and below it ("id/..."); later chunks for it are refused."""
@@ -226,20 +254,6 @@ class ShuffleServer:
     def close(self) -> None:
         """Ends every wait, closes the port and frees what is held; may be called again."""
         self.native.stop()
-
-    def _take(
-        self, shuffle_id: str, partition: int, attempts: Sequence[tuple[int, int]], timeout_s: float
-    ) -> tuple[pa.Schema, list[pa.RecordBatch], int, int, int]:
-        num_partitions = self.num_partitions(shuffle_id)
-        schema, batches, rows, content_sum, network_rows = self.native.take(
-            shuffle_id,
-            partition,
-            attempts,
-            num_partitions=num_partitions,
-            slots=self.slots(shuffle_id),
-            timeout_s=timeout_s,
-        )
-        return schema if schema is not None else pa.schema([]), batches, rows, content_sum, network_rows
 
     def _check_same(self, shuffle_id: str, agents: Sequence[str], schema: pa.Schema | None) -> None:
         if shuffle_id not in self._owners_of:

@@ -30,6 +30,8 @@ class TransportLimits(TypedDict, total=False):
     chunk_bytes_max: int
     stream_idle_s: float
     streams_max: int
+    spill_dirs: Sequence[str]
+    spill_bytes_max: int
 
 
 class ShuffleTransport:
@@ -52,6 +54,8 @@ class ShuffleTransport:
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
         stream_idle_s: float = STREAM_IDLE_S,
         streams_max: int = STREAMS_MAX,
+        spill_dirs: Sequence[str] = (),
+        spill_bytes_max: int = 0,
     ) -> None:
         self._stream_timeout_s = stream_timeout_s
         self._chunk_bytes_max = chunk_bytes_max
@@ -66,6 +70,8 @@ class ShuffleTransport:
             chunk_bytes_max=chunk_bytes_max,
             stream_idle_s=stream_idle_s,
             streams_max=streams_max,
+            spill_dirs=spill_dirs,
+            spill_bytes_max=spill_bytes_max,
         )
         self.client = ShuffleClient(
             stream_timeout_s=stream_timeout_s,
@@ -74,6 +80,7 @@ class ShuffleTransport:
             compression=compression,
             ledger=ledger,
         )
+        self.ledger = self.server.native.ledger
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock, as the next two; by shuffle id
         self._partitionings: dict[str, Partitioning] = {}
@@ -306,6 +313,10 @@ class ShuffleTransport:
     def ping(self, address: str, *, timeout_s: float = 1.0) -> PingReply:
         """Asks an agent's native code whether it lives; PeerLost at the deadline."""
         return self.client.ping(address, timeout_s=timeout_s)
+
+    def stored_bytes_of(self, shuffle_id: str, partition: int) -> int:
+        """About how many bytes of `partition` this agent holds, whoever sent them; 0 where it knows no such shuffle."""
+        return self.server.native.stored_bytes_of(shuffle_id, partition)
 
     def stats(self) -> dict[str, Any]:
         """Counters and bytes held, by name."""

@@ -12,7 +12,7 @@ from importlib import metadata
 from sabot.errors import PeerRefused
 from sabot.wire.agent_pb2 import Versions
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Counted up by every change that an older agent or client would misread."""
 
 

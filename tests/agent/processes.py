@@ -34,6 +34,7 @@ class AgentProcess:
         module: str = "sabot.cli.main",
         environment: dict[str, str] | None = None,
         state_dir: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.state_dir = state_dir or folder / "state"
@@ -41,7 +42,7 @@ class AgentProcess:
         arguments = ("start", *ports, "--state-dir", str(self.state_dir), "--slots", "1", *flags)
         with self._stderr.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*prefix, sys.executable, "-m", module, *arguments],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

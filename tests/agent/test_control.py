@@ -132,7 +132,7 @@ def test_other_versions_are_refused_with_both_named(config: Config, method: str)
     _, (code, error) = live(config, use)
     assert code == grpc.StatusCode.FAILED_PRECONDITION
     assert isinstance(error, PeerRefused)
-    assert "protocol 1 here, 99 there" in error.message
+    assert "protocol 2 here, 99 there" in error.message
 
 
 @pytest.mark.parametrize(

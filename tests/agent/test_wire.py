@@ -87,7 +87,7 @@ def test_equal_versions_fit() -> None:
         ({"sabot": "9.9.9"}, "sabot {mine.sabot} here, 9.9.9 there"),
         ({"pyarrow_major": 1}, "pyarrow {mine.pyarrow_major} here, 1 there"),
         ({"python": "2.7"}, "Python {mine.python} here, 2.7 there"),
-        ({"protocol": 99}, "protocol 1 here, 99 there"),
+        ({"protocol": 99}, "protocol 2 here, 99 there"),
     ],
 )
 def test_each_version_that_differs_is_refused_and_both_are_named(change: dict[str, object], said: str) -> None:

@@ -55,7 +55,7 @@ def test_status_is_json_for_programs(run: Run, agent: AgentProcess) -> None:
     assert (status["agent_id"], status["control_address"], status["insecure"]) == ("a", agent.control, False)
     assert int(status["incarnation"], 16) == agent.facts["incarnation"]
     assert status["resident_bytes"] > 0
-    assert status["versions"]["protocol"] == 1
+    assert status["versions"]["protocol"] == 2
 
 
 def test_status_is_a_table_for_people(run: Run, agent: AgentProcess) -> None:

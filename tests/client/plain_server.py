@@ -50,7 +50,7 @@ class PlainServer(fl.FlightServerBase):
 
     def do_action(self, context: Any, action: Any) -> list[bytes]:
         assert action.type == "ping"
-        return [struct.pack("<4sHQ", b"SBTP", 1, self.incarnation)]
+        return [struct.pack("<4sHQ", b"SBTP", 2, self.incarnation)]
 
     def do_get(self, context: Any, ticket: Any) -> fl.GeneratorStream:
         if ticket.ticket.decode() not in self.parts:

@@ -36,6 +36,7 @@ class PatientServer(flight.FlightServerBase):
         with self._lock:
             number = self._streams
             self._streams += 1
+        writer.write(pa.py_buffer(wire.encode_ack(wire.Header(shuffle_id="", kind=wire.CREDIT))))
         pending: queue.Queue[wire.Header | None] = queue.Queue()
         done: queue.Queue[None] = queue.Queue()
         # Not joined, and its kind said: else Python would keep an entry for this thread, which is gRPC's.

@@ -58,7 +58,9 @@ def broken_batches() -> Iterator[pa.RecordBatch]:
 def test_invalid_rows_under_a_right_checksum_are_refused(make_server: MakeServer, batch: pa.RecordBatch) -> None:
     server = make_server()
     server.start_shuffle("s", 1, [server.address], senders=0, schema=batch.schema)
-    header = wire.Header(shuffle_id="s", checksum=_native.checksum_batch(batch), extents=((0, 3, 0),))
+    header = wire.Header(
+        shuffle_id="s", checksum=_native.checksum_batch(batch), extents=((0, 3, 0),), bytes_held=1 << 10
+    )
     (ack,) = wire.put(server.address, [(header, batch)], batch.schema)
     assert ack.code == wire.INTEGRITY
 
@@ -138,7 +140,8 @@ class WronglyAcknowledging(flight.FlightServerBase):
 
     def __init__(self, kind: int, code: int, task: int) -> None:
         super().__init__("grpc://127.0.0.1:0")
-        self.ack = struct.pack("<4sHBBiIIIH", b"SBTA", 1, kind, 0, code, task, 0, 0, 0)
+        self.credit = wire.encode_ack(wire.Header(shuffle_id="", kind=wire.CREDIT))
+        self.ack = wire.ACK.pack(b"SBTA", wire.VERSION, kind, 0, code, task, 0, 0, 0, 0)
 
     def do_put(
         self,
@@ -147,6 +150,7 @@ class WronglyAcknowledging(flight.FlightServerBase):
         reader: flight.MetadataRecordBatchReader,
         writer: flight.FlightMetadataWriter,
     ) -> None:
+        writer.write(self.credit)
         for _ in reader:
             writer.write(self.ack)
 
@@ -183,7 +187,7 @@ def test_two_writers_of_one_attempt_are_told_apart(make_transport: MakeTransport
 
 def test_idle_writers_do_not_hold_up_the_end(make_server: MakeServer, slots: TaskSlotManager) -> None:
     server = make_server()
-    descriptor = flight.FlightDescriptor.for_path("sabot", "chunks")
+    descriptor = flight.FlightDescriptor.for_path("sabot", "chunks", "idle")
     with flight.connect(f"grpc://{server.address}") as client:
         streams = [client.do_put(descriptor, ROWS.schema) for _ in range(90)]
         assert ShuffleClient().ping(server.address).incarnation == server.incarnation

@@ -10,9 +10,12 @@ from pyarrow import flight
 
 from sabot.native import _native
 
-CHUNK, MANIFEST = 1, 2
-USAGE, PEER_LOST, PEER_REFUSED, INTEGRITY = 1, 2, 3, 4
-FIXED = struct.Struct("<4sHBBQQIIIIIHH")
+CHUNK, MANIFEST, CREDIT = 1, 2, 3
+VERSION = 2
+USAGE, PEER_LOST, PEER_REFUSED, INTEGRITY, LIMIT = 1, 2, 3, 4, 5
+ACK = struct.Struct("<4sHBBiIIIQH")
+REQUEST = struct.Struct("<4sHQ")
+FIXED = struct.Struct("<4sHBBQQIIIIIHHQ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,23 +32,24 @@ class Header:
     keys: tuple[int, ...] = ()
     by_hash: bool = False
     by_column: bool = False
+    bytes_held: int = 0
 
     def encode(self) -> bytes:
         name = self.shuffle_id.encode()
         flags = 1 | self.by_hash << 1 | self.by_column << 2
         fixed = FIXED.pack(
-            b"SBTC", 1, self.kind, flags, self.incarnation, self.checksum, self.epoch, self.task, self.attempt,
-            self.sequence, len(self.extents), len(self.keys), len(name),
+            b"SBTC", VERSION, self.kind, flags, self.incarnation, self.checksum, self.epoch, self.task, self.attempt,
+            self.sequence, len(self.extents), len(self.keys), len(name), self.bytes_held,
         )  # fmt: skip
         extents = b"".join(struct.pack("<IQQ", *extent) for extent in self.extents)
         return fixed + extents + struct.pack(f"<{len(self.keys)}H", *self.keys) + name
 
 
 def decode_header(metadata: bytes) -> Header:
-    magic, version, kind, flags, incarnation, checksum, epoch, task, attempt, sequence, extents, keys, name = (
+    magic, version, kind, flags, incarnation, checksum, epoch, task, attempt, sequence, extents, keys, name, held = (
         FIXED.unpack_from(metadata)
     )
-    assert (magic, version) == (b"SBTC", 1)
+    assert (magic, version) == (b"SBTC", VERSION)
     start = FIXED.size
     pieces = tuple(struct.unpack_from("<IQQ", metadata, start + 20 * i) for i in range(extents))
     start += 20 * extents
@@ -53,12 +57,14 @@ def decode_header(metadata: bytes) -> Header:
         shuffle_id=metadata[start + 2 * keys : start + 2 * keys + name].decode(),
         kind=kind, by_hash=bool(flags & 2), incarnation=incarnation, checksum=checksum, epoch=epoch, task=task,
         attempt=attempt, sequence=sequence, extents=pieces, keys=struct.unpack_from(f"<{keys}H", metadata, start),
+        bytes_held=held,
     )  # fmt: skip
 
 
 def encode_ack(header: Header, code: int = 0) -> bytes:
-    """The acknowledgement of the message with this header."""
-    return struct.pack("<4sHBBiIIIH", b"SBTA", 1, header.kind, 0, code, header.task, header.attempt, header.sequence, 0)
+    """The acknowledgement of the message with this header, with credit for whatever comes."""
+    place = (header.task, header.attempt, header.sequence)
+    return ACK.pack(b"SBTA", VERSION, header.kind, 0, code, *place, 1 << 40, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +75,29 @@ class Ack:
     task: int
     attempt: int
     sequence: int
+    granted: int
     message: str
 
 
 def decode_ack(metadata: bytes) -> Ack:
-    magic, version, kind, repeated, code, task, attempt, sequence, length = struct.unpack_from("<4sHBBiIIIH", metadata)
-    assert (magic, version) == (b"SBTA", 1)
-    message = metadata[26 : 26 + length].decode()
+    magic, version, kind, repeated, code, task, attempt, sequence, granted, length = ACK.unpack_from(metadata)
+    assert (magic, version) == (b"SBTA", VERSION)
+    message = metadata[ACK.size : ACK.size + length].decode()
     return Ack(
-        kind=kind, repeated=bool(repeated), code=code, task=task, attempt=attempt, sequence=sequence, message=message
+        kind=kind,
+        repeated=bool(repeated),
+        code=code,
+        task=task,
+        attempt=attempt,
+        sequence=sequence,
+        granted=granted,
+        message=message,
     )
+
+
+def request_credit(total: int) -> bytes:
+    """What a sender says that cannot go on with less than `total` granted."""
+    return REQUEST.pack(b"SBTW", VERSION, total)
 
 
 def chunk(shuffle_id: str, batch: pa.RecordBatch, partition: int = 0, **changes: object) -> Header:
@@ -86,9 +105,16 @@ def chunk(shuffle_id: str, batch: pa.RecordBatch, partition: int = 0, **changes:
     task = int(changes.get("task", 0))  # type: ignore[call-overload]
     right = {
         "checksum": _native.checksum_batch(batch),
+        "bytes_held": bytes_held(batch),
         "extents": ((partition, batch.num_rows, _native.content_sum(batch, [], task % max(1, batch.num_columns))),),
     }
     return Header(shuffle_id=shuffle_id, **{**right, **changes})  # type: ignore[arg-type]
+
+
+def bytes_held(batch: pa.RecordBatch) -> int:
+    """At least what a receiver holds of it: its buffers, each rounded up to 64 bytes."""
+    size: int = pa.ipc.get_record_batch_size(batch)
+    return size + 64 * 3 * len(batch.schema)
 
 
 def mark(sequence: int, checksum: int) -> int:
@@ -116,17 +142,24 @@ def manifest(chunks: list[Header], **changes: object) -> Header:
 
 def put(address: str, messages: list[tuple[Header | bytes, pa.RecordBatch | None]], schema: pa.Schema) -> list[Ack]:
     """Sends messages one after the other over one stream, and gives the acknowledgement of each."""
+    return put_heedless(address, messages, schema)[1:]
+
+
+def put_heedless(
+    address: str, messages: list[tuple[Header | bytes, pa.RecordBatch | None]], schema: pa.Schema
+) -> list[Ack]:
+    """As `put`, with the credit that the receiver begins with in front; the sender does not care for credit."""
     with flight.connect(f"grpc://{address}") as client:
         options = flight.FlightCallOptions(timeout=20)
-        descriptor = flight.FlightDescriptor.for_path("sabot", "chunks")
+        descriptor = flight.FlightDescriptor.for_path("sabot", "chunks", "stranger")
         writer, reader = client.do_put(descriptor, schema, options)
         acks = []
-        for header, batch in messages:
+        for header, batch in [(None, None), *messages]:
             metadata = header.encode() if isinstance(header, Header) else header
-            if batch is None:
-                writer.write_metadata(metadata)
-            else:
+            if batch is not None:
                 writer.write_with_metadata(batch, metadata)
+            elif metadata is not None:
+                writer.write_metadata(metadata)
             answer = reader.read()
             if answer is None:
                 break

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
+from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.stage import HashShuffle, JobPlan, shuffle_id
 from sabot.errors import JobCancelled, PeerRefused, SabotError, ShuffleIntegrityError
 from sabot.native._native import BookkeepingMachine, decode_header, encode_ack
@@ -19,10 +20,11 @@ from .jobs import Rows, content, partition_of
 from .network import Stream
 from .outbox import Outbox
 from .task import SUM_MASK, Task, checksum_of
-from .watch import Watch
+from .watch import PEER_DEADLINE_S, Watch
 
 if TYPE_CHECKING:
     from .cluster import Cluster
+    from .driver import Driver
 
 OPEN_WAIT_S = 10.0
 
@@ -36,17 +38,23 @@ class HeldShuffle:
 
 
 class HeldJob:
-    """A prepared job."""
+    """A prepared job, and the newest owner table that is known here."""
 
-    def __init__(self, plan: JobPlan, num_partitions: dict[int, int], owners: list[Member]) -> None:
+    def __init__(
+        self,
+        plan: JobPlan,
+        num_partitions: dict[int, int],
+        agents: list[Member],
+        coordinator: Member,
+        table: OwnerTable,
+    ) -> None:
         self.plan = plan
         self.num_partitions = num_partitions
-        self.owners = owners
+        self.agents = agents
+        self.coordinator = coordinator
+        self.table = table
         self.tasks: set[Task] = set()
         self.watch: Watch | None = None
-
-    def owner_of(self, partition: int) -> int:
-        return partition % len(self.owners)
 
 
 class Agent:
@@ -63,6 +71,8 @@ class Agent:
         self.shuffles: dict[str, HeldShuffle] = {}
         self.outboxes: dict[tuple[str, str], Outbox] = {}
         self.results: dict[tuple[str, int], Rows] = {}
+        self.drivers: dict[str, Driver] = {}  # of the jobs that it coordinates, until all have been told of the end
+        self.keepers: dict[str, set[tuple[str, int]]] = {}  # of their results
         self._waiting: dict[str, list[tuple[Stream, Timer]]] = {}  # streams whose shuffle is not open yet
 
     def later(self, delay_s: float, act: Callable[[], None], *, deadline: bool = False) -> Timer:
@@ -76,9 +86,16 @@ class Agent:
             case "ping":
                 answer(self.member.incarnation)
             case "prepare":
-                self._prepare(*argument, answer=answer)
+                self._prepare(HeldJob(*argument), answer)
             case "run_task":
                 return self._run_task(*argument, answer=answer)
+            case "reown":
+                self._reown(*argument, answer=answer)
+            case "check_job":
+                job_id, identity = argument
+                driver = self.drivers.get(job_id)
+                takes_part = driver is not None and identity in driver.identities
+                answer((takes_part, identity in self.keepers.get(job_id, set())))
             case "end_job":
                 self.end_job(*argument)
                 answer(None)
@@ -87,28 +104,63 @@ class Agent:
                 answer(PeerRefused(f"{self.address} has nothing published as {argument}") if rows is None else rows)
         return None
 
-    def _prepare(
-        self,
-        plan: JobPlan,
-        num_partitions: dict[int, int],
-        owners: list[Member],
-        coordinator: Member,
-        answer: Callable[[Any], None],
-    ) -> None:
-        if plan.job_id in self.ended:
-            answer(JobCancelled(f"job {plan.job_id} has ended on agent {self.member.agent_id}"))
+    def _prepare(self, held: HeldJob, answer: Callable[[Any], None]) -> None:
+        job_id = held.plan.job_id
+        if job_id in self.ended:
+            answer(self._not_held(job_id))
             return
-        held = self.jobs.get(plan.job_id)
-        if held is None:
-            held = self.jobs[plan.job_id] = HeldJob(plan, num_partitions, owners)
+        if job_id not in self.jobs:
+            self.jobs[job_id] = held
             self._open_shuffles(held)
-            if coordinator.identity != self.member.identity:
-                held.watch = Watch(self, coordinator, lambda _: self._end_without(plan.job_id))
-        self.world.happen("prepared", self.place, "job %s", plan.job_id)
+            if held.coordinator.identity != self.member.identity:
+                held.watch = Watch(self, held.coordinator, lambda _: self._end_without(job_id))
+                self.later(PEER_DEADLINE_S, lambda: self._check(held))
+        self.world.happen("prepared", self.place, "job %s", job_id)
         answer(None)
 
+    def _not_held(self, job_id: str) -> SabotError:
+        if job_id in self.ended:
+            return JobCancelled(f"job {job_id} has ended on agent {self.member.agent_id}")
+        return PeerRefused(f"agent {self.member.agent_id} knows no job {job_id}: it was not prepared here")
+
+    def _reown(self, job_id: str, table: OwnerTable, answer: Callable[[Any], None]) -> None:
+        held = self.jobs.get(job_id)
+        if held is None:
+            answer(self._not_held(job_id))
+            return
+        given_up = [held.agents[agent].incarnation for agent in table.lost]
+        try:
+            for name, shuffle in self.shuffles.items():
+                if name.startswith(f"{job_id}/"):
+                    shuffle.book.reown(table.epoch, table.owners, given_up)
+        except SabotError as error:
+            answer(error)
+            return
+        held.table = table
+        self.world.happen("reowned", self.place, "job %s epoch %s", job_id, table.epoch)
+        answer(None)
+
+    def _check(self, held: HeldJob) -> None:
+        """Asks the coordinator now and then whether this agent still takes part."""
+        job_id = held.plan.job_id
+        if self.jobs.get(job_id) is not held:
+            return
+
+        def answered(answer: Any) -> None:
+            if self.jobs.get(job_id) is not held:
+                return
+            if isinstance(answer, SabotError) or answer[0]:
+                self.later(0.0 if isinstance(answer, SabotError) else PEER_DEADLINE_S, lambda: self._check(held))
+                return
+            self.world.say("task", "agent-%s takes no part in job %s any more", self.place, job_id)
+            self.end_job(job_id, keep_result=answer[1])
+
+        argument = (job_id, self.member.identity)
+        address = held.coordinator.flight_address
+        self.world.network.call(self, address, "check_job", argument, answer=answered, timeout_s=PEER_DEADLINE_S)
+
     def _open_shuffles(self, held: HeldJob) -> None:
-        me = next(i for i, owner in enumerate(held.owners) if owner.flight_address == self.address)
+        me = next(i for i, agent in enumerate(held.agents) if agent.flight_address == self.address)
         for stage in held.plan.stages:
             if isinstance(stage.output, HashShuffle):
                 name = shuffle_id(held.plan.job_id, stage.stage_id)
@@ -116,10 +168,12 @@ class Agent:
                     shuffle_id=name,
                     agent=self.address,
                     num_partitions=held.num_partitions[stage.stage_id],
-                    owner_count=len(held.owners),
+                    owner_count=len(held.agents),
                     my_owner=me,
+                    owner_of=held.table.owners,
                     dedupe=self.world.guards.dedupe,
                     check_manifests=self.world.guards.check_manifests,
+                    check_epochs=self.world.guards.check_epochs,
                 )
                 self.shuffles[name] = HeldShuffle(book)
                 for stream, deadline in self._waiting.pop(name, []):
@@ -129,14 +183,13 @@ class Agent:
     def _run_task(self, job_id: str, command: ev.StartTask, answer: Callable[[Any], None]) -> Callable[[], None] | None:
         held = self.jobs.get(job_id)
         if held is None:
-            kind = JobCancelled if job_id in self.ended else PeerRefused
-            answer(kind(f"agent {self.member.agent_id} knows no job {job_id}"))
+            answer(self._not_held(job_id))
             return None
         return Task(self, held, command, answer).cancel
 
     def _end_without(self, job_id: str) -> None:
-        """The job's coordinator is lost."""
-        self.world.checks.ended_without_coordinator(job_id)
+        self.world.checks.ended_alone(job_id)
+        self.world.say("task", "agent-%s takes the coordinator of job %s for lost", self.place, job_id)
         self.end_job(job_id, keep_result=False)
 
     def end_job(self, job_id: str, keep_result: bool) -> None:
@@ -163,7 +216,11 @@ class Agent:
     # Rows
 
     def outbox(self, shuffle: str, address: str) -> Outbox:
-        return self.outboxes.setdefault((shuffle, address), Outbox(self, address))
+        """One that has failed stays so for its attempts; others may find the peer again."""
+        outbox = self.outboxes.get((shuffle, address))
+        if outbox is None or outbox.failed:
+            outbox = self.outboxes[shuffle, address] = Outbox(self, address, self.world.streams_per_peer)
+        return outbox
 
     def publish(self, held: HeldJob, partition: int, rows: Rows) -> None:
         self.results[held.plan.job_id, partition] = rows
@@ -183,6 +240,7 @@ class Agent:
                 self.world.fault("rotten chunk", "in the memory of %s", self.member.agent_id)
                 rows = (*rows[:-1], rows[-1] ^ (1 << self.world.rng.randrange(20)))
             shuffle.chunks.append((fields, rows))
+            self.world.checks.stored(self.jobs[fields.shuffle_id.partition("/")[0]], fields)
             self.world.happen("chunk stored", self.place, what, fields.task, fields.attempt, fields.sequence)
         return repeated
 
@@ -205,7 +263,9 @@ class Agent:
         strays = any(partition_of(stage_id, row, held.num_partitions[stage_id]) != partition for row in rows)
         if (found != promised or strays) and self.world.guards.audit_readers:
             raise ShuffleIntegrityError(
-                f"partition {partition} of shuffle {name} has {found} where {promised} were sent"
+                f"partition {partition} of shuffle {name} has {found} where {promised} were sent",
+                shuffle=name,
+                partition=partition,
             )
         self.world.checks.partition_read(held, stage_id, partition, attempts, rows)
         self.world.happen("partition read", self.place, "partition %s of %s", partition, name)
@@ -238,7 +298,11 @@ class Agent:
                 raise ShuffleIntegrityError(
                     f"Chunk {fields.sequence} was changed on its way: its checksum does not fit"
                 )
-            ack = encode_ack(header, repeated=self.store(header, rows))
+            if rows and self.world.rng.random() < self.world.odds.forgotten_chunk:
+                self.world.fault("forgotten chunk", "by agent-%s", self.place)
+                ack = encode_ack(header)
+            else:
+                ack = encode_ack(header, repeated=self.store(header, rows))
         except SabotError as error:
             ack = encode_ack(header, error=error)
         stream.acknowledge(ack)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from sabot.agent import job_events as ev
 from sabot.dataflow.stage import HashShuffle, JobPlan, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
+from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
-from sabot.wire.member import Member
 
-from .jobs import Expected
+from .jobs import MARK, Expected
 
 if TYPE_CHECKING:
     from .agent import HeldJob
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LOSING = {"crash", "long freeze", "long cut", "jump", "lost call", "dropped chunk"}
 """Faults after which an agent may be taken for lost."""
+TRYING = {"lost call", "dropped chunk", "forgotten chunk", "corrupt chunk", "rotten chunk", "broken stream"}
+"""Faults of which each may cost a task an attempt."""
+ATTEMPTS_MAX = 4
 
 
 class Violation(AssertionError):
@@ -36,8 +39,9 @@ class Checks:
         self._expected: dict[str, Expected] = {}
         self._started: set[tuple[str, int, int, int]] = set()
         self._committed: dict[tuple[str, int, int], set[int]] = {}
-        self._untold: set[tuple[str, tuple[str, int]]] = set()
-        self._ended_without: set[str] = set()
+        self._void: set[tuple[str, int, int, int]] = set()  # attempts that were cancelled
+        self._ended_alone: set[str] = set()
+        self._sends: dict[tuple[str, int, int, int], frozenset[int] | None] = {}
 
     def expect(self, plan: JobPlan) -> None:
         self._expected[plan.job_id] = Expected(plan)
@@ -52,13 +56,30 @@ class Checks:
         if attempt in self._started:
             raise Violation(f"attempt {attempt} is started a second time")
         self._started.add(attempt)
+        self._sends[attempt] = command.partitions
         for stage_id, attempts in command.inputs:
             for task, read in enumerate(attempts):
                 if read not in self._committed.get((job_id, stage_id, task), set()):
                     raise Violation(f"{attempt} reads attempt {read} of task {task} of stage {stage_id}: not committed")
+                sent = self._sends[job_id, stage_id, task, read]
+                if sent is not None and command.task not in sent:
+                    raise Violation(
+                        f"{attempt} reads attempt {read} of task {task} of stage {stage_id}, a replay of {sent}"
+                    )
+
+    def task_cancelled(self, job_id: str, command: ev.CancelTask) -> None:
+        self._void.add((job_id, command.stage_id, command.task, command.attempt))
 
     def committed(self, job_id: str, event: ev.TaskSucceeded) -> None:
-        self._committed.setdefault((job_id, event.stage_id, event.task), set()).add(event.attempt)
+        """Told before the coordinator is: what it has cancelled counts no more."""
+        if (job_id, event.stage_id, event.task, event.attempt) not in self._void:
+            self._committed.setdefault((job_id, event.stage_id, event.task), set()).add(event.attempt)
+
+    def stored(self, held: HeldJob, fields: HeaderFields) -> None:
+        """An owner stores nothing of another epoch than its own, nor of an incarnation that it knows is given up."""
+        given_up = {held.agents[place].incarnation for place in held.table.lost}
+        if fields.epoch != held.table.epoch or fields.incarnation in given_up:
+            raise Violation(f"{fields} is stored, and the epoch is {held.table.epoch}; given up are {given_up}")
 
     def task_done(self, task: Task) -> None:
         """What all owners have confirmed lies with those that live, every row of it."""
@@ -67,8 +88,9 @@ class Checks:
             return
         name = shuffle_id(held.plan.job_id, command.stage_id)
         for partition, (rows, _) in task.sums.items():
-            owner = held.owners[held.owner_of(partition)]
-            agent = self._world.living(owner)
+            address = task.owner_of(partition)
+            member = next(agent for agent in held.agents if agent.flight_address == address)
+            agent = self._world.living(member)
             shuffle = agent.shuffles.get(name) if agent is not None else None
             if shuffle is None:
                 continue
@@ -89,7 +111,12 @@ class Checks:
     ) -> None:
         """What the audit lets pass is exactly what the partition should be."""
         count = held.num_partitions[stage_id]
-        wanted = self._expected[held.plan.job_id].partition(stage_id, partition, count)
+        expected = self._expected[held.plan.job_id]
+        if not expected.knows(stage_id):
+            if len({row % MARK for row in rows}) < len(rows):
+                raise Violation(f"partition {partition} of stage {stage_id} has a row twice: {sorted(rows)}")
+            return
+        wanted = expected.partition(stage_id, partition, count)
         if sorted(rows) != wanted:
             raise Violation(
                 f"partition {partition} of stage {stage_id} was read from attempts {attempts} as {sorted(rows)}, "
@@ -102,39 +129,47 @@ class Checks:
             if not receipt.rows_in == receipt.rows_out == wanted or receipt.sum_in != receipt.sum_out:
                 raise Violation(f"the receipt of {receipt.shuffle_id} says {receipt}, and {wanted} rows went into it")
 
-    def not_told(self, job_id: str, member: Member) -> None:
-        """The coordinator could not tell `member` that the job has ended."""
-        self._untold.add((job_id, member.identity))
-
-    def ended_without_coordinator(self, job_id: str) -> None:
-        """An agent has taken the job's coordinator for lost."""
-        self._ended_without.add(job_id)
+    def ended_alone(self, job_id: str) -> None:
+        """An agent has taken the coordinator for lost."""
+        self._ended_alone.add(job_id)
 
     def outcome(self, client: Client) -> None:
         """An exact answer, or a failure that the faults explain."""
-        fired, error = self._world.fired, client.error
+        error = client.error
         if error is None and client.got_answer:
             wanted = self._expected[client.plan.job_id].rows(client.plan.stages[-1].stage_id)
             if client.rows != wanted:
                 raise Violation(f"the answer is {client.rows}, and should be {wanted}")
             return
-        match error:
-            case None:
-                allowed = client.coordinator_lost
-            case PeerLost() | PeerRefused():
-                # Who was away himself for longer than a broken stream is resumed gives the peer up.
-                paused = bool(fired & {"freeze", "cut"}) and "broken stream" in fired
-                allowed = bool(fired & LOSING) or paused
-            case ShuffleIntegrityError():
-                allowed = bool(fired & {"corrupt chunk", "rotten chunk"})
-            case JobCancelled():
-                allowed = "cancel" in fired or client.plan.job_id in self._ended_without
-            case _:
-                allowed = False
-        if not allowed:
+        if not self._explained(client):
+            struck = ", ".join(f"{count} {name}" for name, count in sorted(self._world.fired.items()))
             raise Violation(
-                f"the job failed with {type(error).__name__}: {error}; all that had struck is {sorted(fired)}"
+                f"the job failed with {type(error).__name__}: {error}; what had struck: {struck or 'nothing'}"
             )
+
+    def _explained(self, client: Client) -> bool:
+        fired = self._world.fired
+        match client.error:
+            case None:
+                explained = client.coordinator_lost
+            case JobCancelled():
+                explained = "cancel" in fired
+            case ShuffleIntegrityError():
+                explained = fired["corrupt chunk"] + fired["rotten chunk"] > 1  # one is sent again
+            case PeerLost() | PeerRefused() if client.got_answer:  # who kept a part of it is lost
+                explained = not LOSING.isdisjoint(fired)
+            case PeerRefused() if client.plan.job_id in self._ended_alone:
+                explained = True  # pings do not tell whether an agent has dropped the job
+            case PeerLost() | PeerRefused():
+                explained = sum(fired[name] for name in TRYING) >= ATTEMPTS_MAX or self._upload_lost(client)
+            case _:
+                explained = False
+        return explained
+
+    def _upload_lost(self, client: Client) -> bool:
+        """An agent that alone held rows of the job has been given up."""
+        living = {member.flight_address for member in client.driver.living}
+        return any(piece.flight_address not in living for pieces in client.plan.uploads.values() for piece in pieces)
 
     def nothing_left(self, job_ids: list[str]) -> None:
         """Nothing outlives its job on an agent that lives."""
@@ -142,8 +177,6 @@ class Checks:
             if agent.process.dead:
                 continue
             for job_id in job_ids:
-                if (job_id, agent.member.identity) in self._untold:
-                    continue
                 left = [name for name in agent.shuffles if name.startswith(f"{job_id}/")]
                 left += [str(key) for key in agent.outboxes if key[0].startswith(f"{job_id}/")]
                 if job_id in agent.jobs or left:

@@ -12,6 +12,7 @@ from sabot.wire.failure import from_failure
 
 from .clock import Process
 from .driver import Driver, answer_of
+from .jobs import MARK
 from .network import Answer, Stream
 
 if TYPE_CHECKING:
@@ -44,13 +45,20 @@ class Client:
 
     @property
     def rows(self) -> list[int]:
-        return sorted(row for rows in self.finished_rows.values() for row in rows)
+        """Without their marks."""
+        return sorted(row % MARK for rows in self.finished_rows.values() for row in rows)
 
     def on_call(self, method: str, argument: Any, answer: Answer) -> None:
         raise AssertionError("nobody calls a client")
 
     def on_message(self, stream: Stream) -> None:
         raise AssertionError("nobody sends to a client")
+
+    @property
+    def epoch(self) -> int:
+        """How often its owner table was changed."""
+        coordinator = self.driver.coordinator
+        return 0 if coordinator is None else len(self.driver.agents) - len(coordinator.living)
 
     def coordinator_died(self) -> None:
         """Its stream of events broke."""

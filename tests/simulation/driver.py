@@ -14,7 +14,7 @@ from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 
 from .network import Call
-from .watch import PEER_DEADLINE_S, Watch
+from .watch import PEER_DEADLINE_S, Ping, Watch
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -32,9 +32,12 @@ class Driver:
         self.world = agent.world
         self.agents: list[Member] = []
         self.coordinator: Coordinator | None = None
-        self._calls: set[Call] = set()
+        self._calls: list[Call | Ping] = []
         self._watches: list[Watch] = []
         self._pings: dict[int, Any] = {}
+        self._attempts: dict[tuple[int, int, int], Call] = {}
+        self._untold = 0  # of the job's end, or of their own
+        agent.drivers[plan.job_id] = self
         candidates = client.members
         for place, member in enumerate(candidates):
             if member.identity == agent.member.identity:
@@ -42,15 +45,25 @@ class Driver:
             else:
                 self._call(member, "ping", None, partial(self._pinged, place), FIRST_PING_S)
 
+    @property
+    def living(self) -> list[Member]:
+        """Those that take part."""
+        return [self.agents[place] for place in self.coordinator.living] if self.coordinator is not None else []
+
+    @property
+    def identities(self) -> set[tuple[str, int]]:
+        return {member.identity for member in self.living}
+
     def cancel(self) -> None:
         self.post(ev.Cancelled(reason="its client went away or cancelled it"))
 
     def post(self, event: ev.Event) -> None:
         if self.coordinator is None or self.coordinator.ended:
             return
-        commands = self.coordinator.handle(event)
         if isinstance(event, ev.TaskSucceeded):
             self.world.checks.committed(self.plan.job_id, event)
+        commands = self.coordinator.handle(event)
+        if isinstance(event, ev.TaskSucceeded):
             self.world.happen("committed", event.agent, "task %s.%s#%s", event.stage_id, event.task, event.attempt)
         for command in commands:
             self.world.say("command", "%s", _sketch(command))
@@ -79,18 +92,31 @@ class Driver:
     def _carry_out(self, command: ev.Command) -> None:
         assert self.coordinator is not None
         match command:
-            case ev.Prepare(agent=place):
-                argument = (self.plan, self.coordinator.num_partitions, self.agents, self.agent.member)
+            case ev.Prepare(agent=place, table=table):
+                argument = (self.plan, self.coordinator.num_partitions, self.agents, self.agent.member, table)
                 self._call(self.agents[place], "prepare", argument, partial(self._prepared, place), PREPARE_DEADLINE_S)
+            case ev.Reown(agent=place, table=table):
+                answer = partial(self._reowned, place, table.epoch)
+                self._call(self.agents[place], "reown", (self.plan.job_id, table), answer, PEER_DEADLINE_S)
+            case ev.CheckAgents():
+                self._check_agents()
+            case ev.CancelTask(stage_id=stage_id, task=task, attempt=attempt):
+                self.world.checks.task_cancelled(self.plan.job_id, command)
+                call = self._attempts.pop((stage_id, task, attempt), None)
+                if call is not None:
+                    call.cancel()
             case ev.StartTask(agent=place):
                 self.world.checks.task_started(self.plan.job_id, command)
-                self._call(
-                    self.agents[place], "run_task", (self.plan.job_id, command), partial(self._task_ended, command)
-                )
+                answer = partial(self._task_ended, command)
+                call = self._call(self.agents[place], "run_task", (self.plan.job_id, command), answer)
+                if call is not None:
+                    self._attempts[command.stage_id, command.task, command.attempt] = call
             case ev.EndJob(agent=place, keep_result=keep_result):
+                self._untold += 1
                 argument = (self.plan.job_id, keep_result)
-                self._send(self.agents[place], "end_job", argument, partial(self._told, place), PEER_DEADLINE_S)
+                self._send(self.agents[place], "end_job", argument, self._told, PEER_DEADLINE_S)
             case ev.Finish(finished=finished):
+                self.agent.keepers[self.plan.job_id] = self.identities
                 self._end()
                 self._client.finished(finished)
             case ev.Fail(failure=failure):
@@ -105,28 +131,57 @@ class Driver:
 
     def _task_ended(self, command: ev.StartTask, answer: Any) -> None:
         which = {name: getattr(command, name) for name in ("agent", "stage_id", "task", "attempt")}
-        if isinstance(answer, SabotError):
+        if isinstance(answer, PeerLost):  # it takes no commands, whatever it says to pings
+            self._lost(command.agent, answer)
+        elif isinstance(answer, SabotError):
             self.post(ev.TaskFailed(**which, failure=to_failure(answer)))
         elif isinstance(answer, RunTaskReply) and answer.HasField("failure"):
             self.post(ev.TaskFailed(**which, failure=answer.failure))
         else:
             self.post(ev.TaskSucceeded(**which, reply=answer))
 
-    def _told(self, place: int, answer: Any) -> None:
+    def _reowned(self, place: int, epoch: int, answer: Any) -> None:
         if isinstance(answer, SabotError):
-            self.world.checks.not_told(self.plan.job_id, self.agents[place])
+            self.post(ev.ReownFailed(agent=place, epoch=epoch, failure=to_failure(answer)))
+        else:
+            self.post(ev.Reowned(agent=place, epoch=epoch))
+
+    def _check_agents(self) -> None:
+        assert self.coordinator is not None
+        asked = [p for p in self.coordinator.living if self.agents[p].identity != self.agent.member.identity]
+        waited_for = set(asked)
+
+        def heard(place: int, error: PeerLost | None) -> None:
+            if error is not None:
+                self._lost(place, error)
+            waited_for.discard(place)
+            if not waited_for:
+                self.post(ev.AgentsChecked())
+
+        for place in asked:
+            self._calls.append(Ping(self.agent, self.agents[place], partial(heard, place)))
+        if not asked:
+            self.post(ev.AgentsChecked())
+
+    def _told(self, answer: Any) -> None:
+        self._untold -= 1
+        if not self._untold and self.coordinator is not None and self.coordinator.ended:
+            self.agent.drivers.pop(self.plan.job_id, None)
 
     def _end(self) -> None:
-        for call in sorted(self._calls, key=lambda call: call.number):
+        for call in self._calls:
             call.cancel()
         for watch in self._watches:
             watch.stop()
 
-    def _call(self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None = None) -> None:
+    def _call(
+        self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None = None
+    ) -> Call | None:
         """A call that the job's end cancels."""
         call = self._send(member, method, argument, answer, timeout_s)
         if call is not None:
-            self._calls.add(call)
+            self._calls.append(call)
+        return call
 
     def _send(self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None) -> Call | None:
         if member.identity == self.agent.member.identity:
@@ -144,8 +199,13 @@ def answer_of(finished: JobFinished) -> list[tuple[int, str]]:
 
 def _sketch(command: ev.Command) -> str:
     """One line for a trace."""
+    if isinstance(command, ev.Reown):
+        return f"Reown {command.agent} epoch {command.table.epoch} owners {command.table.owners}"
+    if isinstance(command, ev.CancelTask):
+        return f"CancelTask {command.stage_id}.{command.task}#{command.attempt} on agent {command.agent}"
     if isinstance(command, ev.StartTask):
         inputs = ", ".join(f"{stage_id}: {list(attempts)}" for stage_id, attempts in command.inputs)
         task = f"{command.stage_id}.{command.task}#{command.attempt}"
-        return f"StartTask {task} on agent {command.agent}" + (f" reading {inputs}" if inputs else "")
+        parts = "" if command.partitions is None else f" sending {sorted(command.partitions)}"
+        return f"StartTask {task} on agent {command.agent}{parts}" + (f" reading {inputs}" if inputs else "")
     return type(command).__name__ + (f" {command.agent}" if hasattr(command, "agent") else "")

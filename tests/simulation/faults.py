@@ -16,6 +16,7 @@ HAPPENINGS = (
     "chunk stored",
     "chunk acknowledged",
     "manifest confirmed",
+    "reowned",
     "task done",
     "committed",
     "partition read",
@@ -31,6 +32,7 @@ class Odds:
     doubled_call: float = 0.0
     broken_stream: float = 0.0
     dropped_chunk: float = 0.0  # by a bug of ours: TCP does not do it
+    forgotten_chunk: float = 0.0  # likewise: acknowledged and not stored
     corrupt_chunk: float = 0.0  # on its way
     rotten_chunk: float = 0.0  # in the owner's memory, after its checksum was verified
 
@@ -54,6 +56,7 @@ class Fault:
     other: int = 0  # the other end of a cut
     lasts_s: float = 0.0  # until a thaw, a restart (0: never) or the healing of a cut; how far a clock jumps
     silent: bool = False  # a crash of the machine: connections do not break, they go quiet
+    spares_coordinator: bool = False  # strikes its neighbour instead
     later_s: float = 0.0
 
 
@@ -65,6 +68,7 @@ def draw_odds(rng: random.Random) -> Odds:
         "doubled_call": (0.3, 0.2),
         "broken_stream": (0.4, 0.15),
         "dropped_chunk": (0.05, 0.1),
+        "forgotten_chunk": (0.05, 0.1),
         "corrupt_chunk": (0.05, 0.1),
         "rotten_chunk": (0.05, 0.1),
     }
@@ -99,5 +103,6 @@ def _draw_fault(rng: random.Random, agents: int) -> Fault:
         other=(place + rng.randint(1, max(1, agents - 1))) % agents,
         lasts_s=lasts_s,
         silent=rng.random() < 0.3,
+        spares_coordinator=rng.random() < 0.5,
         later_s=rng.choice((0.0, 0.0, rng.uniform(0.0, 0.02))),
     )

@@ -1,7 +1,8 @@
 """Jobs small enough to be known whole: rows are numbers, each of which is in every stage once.
 
 A stage passes on what it reads under other keys, and a join of two inputs is both of them, so that what every partition
-of every shuffle must hold is known before anything runs.
+of every shuffle must hold is known before anything runs. A stage with a user's function marks its rows, otherwise in
+every attempt, so that it places them otherwise, too: of its rows it is known that each is somewhere once.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sabot.dataflow.stage import (
     FilesSplit,
     HashShuffle,
     JobPlan,
+    MapBatches,
     Output,
     ResultOutput,
     ScanInput,
@@ -31,6 +33,7 @@ from sabot.wire.member import Member
 
 SCHEMA = pa.schema([("row", pa.int64())])
 ROWS_PER_SPLIT = 100  # a split's rows are numbered from its number times this
+MARK = 1_000_000  # what a function has made of a row is the row plus a multiple of this
 Rows = tuple[int, ...]
 
 
@@ -56,11 +59,16 @@ def rows_of_split(split: Split) -> Rows:
     raise AssertionError(split)
 
 
+def calls_function(stage: Stage) -> bool:
+    return any(isinstance(step, MapBatches) for step in stage.steps)
+
+
 class Expected:
     """What a job must come to."""
 
     def __init__(self, plan: JobPlan) -> None:
         self._rows: dict[int, frozenset[int]] = {}
+        self._marked: set[int] = set()  # stages of whose rows the marks are not known
         for stage in plan.stages:
             match stage.input:
                 case ScanInput(files=files):
@@ -71,10 +79,18 @@ class Expected:
                 case ShuffleInput(stage_ids=stage_ids):
                     rows = {row for stage_id in stage_ids for row in self._rows[stage_id]}
             self._rows[stage.stage_id] = frozenset(rows)
+            reads = stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
+            if calls_function(stage) or not self._marked.isdisjoint(reads):
+                self._marked.add(stage.stage_id)
         self._parts: dict[tuple[int, int], dict[int, list[int]]] = {}
 
     def rows(self, stage_id: int) -> list[int]:
+        """Without their marks."""
         return sorted(self._rows[stage_id])
+
+    def knows(self, stage_id: int) -> bool:
+        """Whether it is known which rows a partition of the stage's shuffle should hold."""
+        return stage_id not in self._marked
 
     def partition(self, stage_id: int, partition: int, num_partitions: int) -> list[int]:
         """The rows of a partition of a stage's shuffle, in order."""
@@ -103,10 +119,13 @@ def make_plan(rng: random.Random, job_id: str, agents: list[Member]) -> JobPlan:
             source = TableInput(table_id=str(first), schema=SCHEMA)
         else:
             source = _files(rng, first)
-        stages.append(_stage(side, source, HashShuffle(keys=("row",), num_partitions=count)))
+        stages.append(
+            _stage(side, source, HashShuffle(keys=("row",), num_partitions=count), function=rng.random() < 0.2)
+        )
     reads = ShuffleInput(stage_ids=tuple(range(sides)))
     if rng.random() < 0.4:
-        stages.append(_stage(sides, reads, HashShuffle(keys=("row",) if rng.random() < 0.7 else ())))
+        keys = ("row",) if rng.random() < 0.7 else ()
+        stages.append(_stage(sides, reads, HashShuffle(keys=keys), function=rng.random() < 0.2))
         reads = ShuffleInput(stage_ids=(sides,))
     stages.append(_stage(len(stages), reads, ResultOutput()))
     return JobPlan(job_id=job_id, stages=tuple(stages), uploads=uploads)
@@ -128,5 +147,13 @@ def _files(rng: random.Random, first: int) -> ScanInput:
     return ScanInput(format="parquet", files=files, columns=None, schema=SCHEMA)
 
 
-def _stage(stage_id: int, source: ScanInput | TableInput | ShuffleInput, output: Output) -> Stage:
-    return Stage(stage_id=stage_id, label=f"stage {stage_id}", input=source, steps=(), output=output, schema=SCHEMA)
+def _stage(
+    stage_id: int, source: ScanInput | TableInput | ShuffleInput, output: Output, *, function: bool = False
+) -> Stage:
+    steps = (MapBatches(function=_mark, schema=SCHEMA, name="mark"),) if function else ()
+    return Stage(stage_id=stage_id, label=f"stage {stage_id}", input=source, steps=steps, output=output, schema=SCHEMA)
+
+
+def _mark(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Stands in the plan; what it does is done by the simulator's tasks, which have no batches."""
+    return batch

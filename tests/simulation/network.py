@@ -125,7 +125,9 @@ class Call:
             network.fault("lost call", "%s of %s", method, address)
             network.clock.after(network.delay_s(), caller.process, lambda: self._lost("the connection broke"))
             return
-        for _ in range(2 if rng.random() < odds.doubled_call else 1):
+        # A task is begun once: gRPC sends a call again only where nobody can have begun it.
+        doubled = rng.random() < odds.doubled_call and method != "run_task"
+        for _ in range(2 if doubled else 1):
             network.clock.after(network.delay_s(), None, self._arrive)
 
     def cancel(self) -> None:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from sabot.agent import job_events as ev
 from sabot.dataflow.stage import HashShuffle, PartitionSplit, ShuffleInput, shuffle_id
-from sabot.errors import JobCancelled, PeerLost, SabotError
+from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.native._native import HeaderFields, chunk_mark, decode_header, encode_header
+from sabot.shuffle.attempts import owners_of_replay
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
 from sabot.wire.failure import to_failure
 
-from .jobs import Rows, content, partition_of, rows_of_split
+from .jobs import MARK, Rows, calls_function, content, partition_of, rows_of_split
 
 if TYPE_CHECKING:
     from .agent import Agent, HeldJob
@@ -28,7 +29,8 @@ SUM_MASK = (1 << 64) - 1
 class _Owner:
     """What was sent to one owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.chunks = 0
         self.marks = 0
         self.sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
@@ -47,7 +49,8 @@ class Task:
         self._reply = RunTaskReply()
         self._ended = False
         self.number = agent.world.network.next_number()
-        self._owners = [_Owner() for _ in held.owners]
+        self._placed: list[int] = []  # the owner of each partition, as an index into those that must confirm
+        self._owners: list[_Owner] = []
         self._sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         self._manifests_sent = False
         self._name = f"{command.stage_id}.{command.task}#{command.attempt}"
@@ -71,6 +74,10 @@ class Task:
             self.agent.world.say("task", "%s on %s fails: %s", self._name, self.agent.member.agent_id, error)
         self._answer(reply)
 
+    def owner_of(self, partition: int) -> str:
+        """The address to which the partition was sent."""
+        return self._owners[self._placed[partition]].address
+
     @property
     def sums(self) -> dict[int, list[int]]:
         """Rows and content sum that were sent, by partition."""
@@ -84,8 +91,8 @@ class Task:
             return
         self.agent.world.happen("chunk acknowledged", self.agent.place, "by %s", address)
         if decode_header(header).manifest:
-            for owner, member in zip(self._owners, self.held.owners, strict=True):
-                owner.confirmed = owner.confirmed or member.flight_address == address
+            for owner in self._owners:
+                owner.confirmed = owner.confirmed or owner.address == address
             self._settle()
 
     def undelivered(self, error: SabotError) -> None:
@@ -95,16 +102,31 @@ class Task:
         if self._ended:
             return
         try:
+            if isinstance(self.stage.output, HashShuffle):
+                self._open()
             rows = self._rows()
         except SabotError as error:
             self.end(error)
             return
         self._reply.rows_in = self._reply.rows_out = len(rows)
+        if calls_function(self.stage):
+            mark = self.agent.world.rng.randrange(1000) * MARK
+            rows = tuple(row % MARK + mark for row in rows)
         if isinstance(self.stage.output, HashShuffle):
             self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
             self._send(rows, 0)
         else:
             self._publish(rows)
+
+    def _open(self) -> None:
+        """Finds who must confirm, as ShuffleTransport.attempt_writer does."""
+        held, table = self.held, self.held.table
+        if table.epoch != self.command.epoch and self.agent.world.guards.check_epochs:
+            raise PeerRefused(f"{self._name} is to send in epoch {self.command.epoch}, and {table.epoch} is known here")
+        owner_of = table.owners[: held.num_partitions[self.stage.stage_id]]
+        addresses = [agent.flight_address for agent in held.agents]
+        owners, self._placed = owners_of_replay(addresses, owner_of, self.command.partitions)
+        self._owners = [_Owner(address) for address in owners]
 
     def _rows(self) -> Rows:
         split = self.command.split
@@ -142,7 +164,8 @@ class Task:
         parts: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for row in rows[start : start + ROWS_AT_ONCE]:
             partition = partition_of(stage_id, row, count)
-            parts[self.held.owner_of(partition)][partition].append(row)
+            if self._placed[partition] < len(self._owners):  # else a replay leaves it out
+                parts[self._placed[partition]][partition].append(row)
         for owner, by_partition in sorted(parts.items()):
             self._send_chunk(owner, by_partition)
         self.agent.later(self.agent.world.rng.uniform(0.0, 0.005), lambda: self._send(rows, start + ROWS_AT_ONCE))
@@ -173,9 +196,9 @@ class Task:
         self._settle()
 
     def _hand_over(self, place: int, header: bytes, rows: Rows) -> None:
-        member = self.held.owners[place]
-        if member.identity != self.agent.member.identity:
-            self.agent.outbox(self._shuffle, member.flight_address).add(header, rows, self)
+        address = self._owners[place].address
+        if address != self.agent.address:
+            self.agent.outbox(self._shuffle, address).add(header, rows, self)
             return
         try:
             self.agent.store(header, rows)
@@ -191,7 +214,7 @@ class Task:
                 manifest=manifest,
                 shuffle_id=self._shuffle,
                 incarnation=self.agent.member.incarnation,
-                epoch=0,
+                epoch=self.command.epoch,
                 task=self.command.task,
                 attempt=self.command.attempt,
                 sequence=sequence,
@@ -213,12 +236,8 @@ class Task:
 
     def _waited_too_long(self) -> None:
         if not self._ended:
-            waited_for = [
-                member.flight_address
-                for owner, member in zip(self._owners, self.held.owners, strict=True)
-                if not owner.confirmed
-            ]
-            self.end(PeerLost(f"Shuffle {self._shuffle} was not confirmed within {WAIT_S_MAX:g} s by {waited_for}."))
+            waited_for = ", ".join(owner.address for owner in self._owners if not owner.confirmed)
+            self.end(PeerLost(f"Shuffle {self._shuffle} was not confirmed by {waited_for}.", address=waited_for))
 
 
 def checksum_of(rows: Rows) -> int:

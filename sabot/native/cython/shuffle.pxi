@@ -1,5 +1,5 @@
 # The native halves of the shuffle: NativeServer (store, published batches, Flight server) and NativeClient (outboxes,
-# pulls, pings); NativeSender is in shuffle_sender.pxi. Waits run in slices so that Ctrl-C is heard.
+# pulls, pings); NativeSender is in shuffle_sender.pxi, what reads rows in shuffle_readers.pxi. Waits run in slices so that Ctrl-C is heard.
 
 include "shuffle_types.pxi"
 
@@ -66,9 +66,13 @@ cdef void _release_processor(void* processor) noexcept with gil:
     Py_DECREF(<object>processor)
 
 
+include "shuffle_readers.pxi"
+
+
 cdef class NativeServer:
     """Stores chunks and published batches and serves them over Flight; listens from construction to stop()."""
 
+    cdef unique_ptr[CStores] stores
     cdef shared_ptr[CChunkStore] store
     cdef shared_ptr[CPublishedStore] published
     cdef unique_ptr[CFlightServer] server
@@ -79,8 +83,10 @@ cdef class NativeServer:
 
     def __init__(self, *, str host, int port, str advertise_host, uint64_t incarnation, double open_wait_s,
                  int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, Ledger ledger=None,
-                 bint verify_checksums=True):
+                 spill_dirs=(), int64_t spill_bytes_max=0, bint verify_checksums=True, bint verify_loads=True,
+                 bint check_credits=True):
         cdef CServerOptions options
+        cdef CStoresOptions keeping
         self.ledger = Ledger() if ledger is None else ledger
         self.processing_of = {}
         self.batch_bytes_max = batch_bytes_max
@@ -93,9 +99,24 @@ cdef class NativeServer:
         options.streams.idle_s = stream_idle_s
         options.streams.streams_max = streams_max
         options.verify_checksums = verify_checksums
-        self.store.reset(new CChunkStore())
-        self.published.reset(new CPublishedStore())
+        keeping.ledger = self.ledger.ledger
+        keeping.pool = self.ledger.ledger_pool.get()
+        keeping.agent = options.agent
+        for folder in spill_dirs:
+            keeping.spill_folders.push_back(_bytes(str(folder)))
+        keeping.spill_bytes_max = spill_bytes_max
+        keeping.incarnation = incarnation
+        keeping.verify_loads = verify_loads
+        options.check_credits = check_credits
+        options.ledger = self.ledger.ledger
+        cdef CResult[unique_ptr[CStores]] opened
         cdef CResult[unique_ptr[CFlightServer]] made
+        with nogil:
+            opened = CStores.Make(keeping)
+        check(opened.status())
+        self.stores = move(deref(opened))
+        self.store = self.stores.get().chunks()
+        self.published = self.stores.get().published()
         with nogil:
             made = CFlightServer.Make(options, self.store, self.published)
         check(made.status())
@@ -106,6 +127,7 @@ cdef class NativeServer:
         # Without the GIL: threads that end here, and rows that Python owns, may need it to go.
         with nogil:
             self.server.reset()
+            self.stores.reset()
             self.store.reset()
             self.published.reset()
 
@@ -118,6 +140,7 @@ cdef class NativeServer:
         if server != NULL:
             with nogil:
                 server.Stop()
+                self.stores.get().Stop()
 
     def open_shuffle(self, str shuffle_id, *, int num_partitions, int owner_count, int my_owner, int sender_count,
                      bint owners_fixed, owner_of=(), unsigned int epoch=0, schema=None, processor=None,
@@ -181,39 +204,31 @@ cdef class NativeServer:
         cdef vector[CAttemptKey] found = deref(keys)
         return [(found[i].task, found[i].attempt) for i in range(found.size())]
 
-    def take(self, str shuffle_id, int partition, attempts, *, int num_partitions, SlotAccount slots=None,
-             double timeout_s=30.0):
-        """The audited rows of a partition: (schema or None, batches, rows, content sum, rows from other agents)."""
+    def open_partition(self, str shuffle_id, int partition, attempts, *, int num_partitions, SlotAccount slots=None,
+                       int64_t loaded_bytes_max=32 << 20):
+        """The rows of a partition that exactly these (task, attempt) pairs sent, to be read piece by piece."""
         cdef vector[CAttemptKey] keys
         cdef CAttemptKey key
         for task, attempt in attempts:
             key.task = task
             key.attempt = attempt
             keys.push_back(key)
-        cdef CAuditNames names
-        names.shuffle_id = _bytes(shuffle_id)
-        names.agent = self.agent
-        names.partition = partition
-        names.num_partitions = num_partitions
-        cdef CSlotUse slot_use = _slot_use(slots, timeout_s)
+        cdef CReaderOptions options
+        options.names.shuffle_id = _bytes(shuffle_id)
+        options.names.agent = self.agent
+        options.names.partition = partition
+        options.names.num_partitions = num_partitions
+        options.pool = self.ledger.ledger_pool.get()
+        options.loaded_bytes_max = loaded_bytes_max
         cdef CResult[CContents] taken
-        cdef CResult[CPartitionSum] audited
-        cdef CContents contents
+        cdef NativePartition opened = NativePartition.__new__(NativePartition)
         with nogil:
-            taken = self.store.get().Take(names.shuffle_id, partition, keys)
+            taken = self.store.get().Take(options.names.shuffle_id, partition, keys)
             check(taken.status())
-            contents = deref(taken)
-            audited = AuditPartition(contents, names, slot_use)
-            check(audited.status())
-        cdef CPartitionSum released = deref(audited)
-        schema = None if contents.schema.get() == NULL else pyarrow_wrap_schema(contents.schema)
-        holder = self.processing_of.get(shuffle_id)
-        if holder is None:
-            batches = [pyarrow_wrap_batch(contents.pieces[i].rows) for i in range(contents.pieces.size())]
-        else:
-            batches = (<_Processing>holder).results(contents, timeout_s)
-            schema = batches[0].schema if batches else schema
-        return schema, batches, released.rows, released.content_sum, NetworkRows(contents)
+            opened.reader.reset(new CPartitionReader(deref(taken), options))
+        opened.slots = slots
+        opened.processing = self.processing_of.get(shuffle_id)
+        return opened
 
     def publish(self, str name, int64_t index, batches, schema):
         """Keeps batches for pull; (ticket, rows, content sum)."""
@@ -230,11 +245,12 @@ cdef class NativeServer:
         return ticket_of(name, index), kept.get().rows, kept.get().content_sum
 
     def find(self, str name, int64_t index):
-        """What is published so: (schema, batches)."""
+        """What is published so, as a RecordBatchReader that loads what is on disk."""
         cdef CResult[shared_ptr[const CPublished]] part = self.published.get().Find(_bytes(name), index)
         check(part.status())
-        cdef shared_ptr[const CPublished] kept = deref(part)
-        return pyarrow_wrap_schema(kept.get().schema), _wrap_batches(kept.get().batches)
+        reader = PublishedRows.__new__(PublishedRows)
+        (<PublishedRows>reader).reader.reset(new CPublishedReader(deref(part), self.ledger.ledger_pool.get()))
+        return reader
 
     def published_names(self):
         """The published names with their ages in seconds."""
@@ -250,8 +266,21 @@ cdef class NativeServer:
         for shuffle_id in [name for name in list(self.processing_of) if name == prefix or name.startswith(below)]:
             del self.processing_of[shuffle_id]
 
+    def stored_bytes_of(self, str shuffle_id, int32_t partition):
+        """About how many bytes of `partition` are stored here; 0 where the shuffle is not open."""
+        cdef CResult[int64_t] found = self.store.get().BytesOf(_bytes(shuffle_id), partition)
+        return deref(found) if found.ok() else 0
+
+    def wait_spilled(self, double timeout_s):
+        """False where rows were still being written to disk at the deadline."""
+        cdef cbool done
+        with nogil:
+            done = self.stores.get().WaitSpilled(timeout_s)
+        return done
+
     def stats(self):
         cdef CStoreStats stats = self.store.get().stats()
+        cdef CSpillStats spilled = self.stores.get().spill_stats()
         return {
             "shuffles": stats.shuffles,
             "stored_bytes": stats.stored_bytes,
@@ -260,23 +289,11 @@ cdef class NativeServer:
             "bytes_received": stats.bytes_received,
             "chunks_repeated": stats.chunks_repeated,
             "published_bytes": self.published.get().bytes(),
+            "chunks_spilled": stats.chunks_spilled,
+            "spill_bytes": spilled.bytes,
+            "spilled_bytes_total": spilled.bytes_written,
             "streams_open": self.server.get().open_streams() if self.server.get() != NULL else 0,
         }
-
-
-cdef class _Processing:
-    """A processor and what it has made so far."""
-
-    cdef object processor
-    cdef shared_ptr[CProcessing] processing
-
-    cdef list results(self, const CContents& contents, double timeout_s):
-        cdef CResult[vector[shared_ptr[CRecordBatch]]] made
-        with nogil:
-            made = ProcessedResults(self.processing, contents, timeout_s)
-        self.processor.raise_kept()
-        check(made.status())
-        return _wrap_batches(deref(made))
 
 
 cdef class NativeClient:
@@ -293,6 +310,7 @@ cdef class NativeClient:
         options.resume_s = resume_s
         options.streams_per_peer = streams_per_peer
         options.compression = _bytes("" if compression == "none" else compression)
+        options.ledger = self.ledger.ledger
         cdef CResult[unique_ptr[CDataClient]] made = CDataClient.Make(options)
         check(made.status())
         self.client = move(deref(made))
@@ -305,11 +323,11 @@ cdef class NativeClient:
         """What `ticket` names at `address`, audited: (schema, batches)."""
         cdef string address_bytes = _bytes(address)
         cdef string ticket_bytes = _bytes(ticket)
-        cdef CResult[shared_ptr[CPublished]] part
+        cdef CResult[shared_ptr[CPulled]] part
         with nogil:
             part = self.client.get().Fetch(address_bytes, ticket_bytes, timeout_s)
         check(part.status())
-        cdef shared_ptr[CPublished] pulled = deref(part)
+        cdef shared_ptr[CPulled] pulled = deref(part)
         return pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
 
     def ping(self, str address, double timeout_s):

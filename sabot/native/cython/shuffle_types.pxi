@@ -41,9 +41,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
         int source
 
     cdef cppclass CContents "sabot::shuffle::PartitionContents":
-        shared_ptr[CSchema] schema
-        vector[CPiece] pieces
-        CPartitionSum promised
+        pass
 
     cdef cppclass CStoreStats "sabot::shuffle::StoreStats":
         int64_t shuffles
@@ -52,6 +50,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
         int64_t chunks_received
         int64_t bytes_received
         int64_t chunks_repeated
+        int64_t chunks_spilled
 
     ctypedef struct CArrival "sabot::shuffle::ChunkStore::Arrival":
         pass
@@ -63,6 +62,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
 
     cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
         CStatus Open(CStoreSpec spec)
+        CResult[int64_t] BytesOf(const string& shuffle_id, int32_t partition)
         CStatus Reown(const string& shuffle_id, COwnerTable table)
         CResult[cbool] Holds(const string& shuffle_id, int32_t partition)
         CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id)
@@ -74,7 +74,6 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
 cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CPublished "sabot::shuffle::Published":
         shared_ptr[CSchema] schema
-        vector[shared_ptr[CRecordBatch]] batches
         int64_t rows
         uint64_t content_sum
 
@@ -86,6 +85,35 @@ cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuf
         void DropPrefix(const string& prefix)
         vector[pair[string, double]] NamesWithAge()
         int64_t bytes()
+
+cdef extern from "sabot/native/shuffle/stores.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CSpillStats "sabot::shuffle::SpillStats":
+        int64_t bytes
+        int64_t bytes_written
+
+    cdef cppclass CStoresOptions "sabot::shuffle::Stores::Options":
+        shared_ptr[CLedger] ledger
+        CMemoryPool* pool
+        string agent
+        vector[string] spill_folders
+        int64_t spill_bytes_max
+        uint64_t incarnation
+        cbool verify_loads
+
+    cdef cppclass CStores "sabot::shuffle::Stores":
+        @staticmethod
+        CResult[unique_ptr[CStores]] Make(CStoresOptions options)
+        void Stop()
+        const shared_ptr[CChunkStore]& chunks()
+        const shared_ptr[CPublishedStore]& published()
+        cbool WaitSpilled(double seconds)
+        CSpillStats spill_stats()
+
+cdef extern from "sabot/native/shuffle/row_readers.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CPublishedReader "sabot::shuffle::PublishedReader":
+        CPublishedReader(shared_ptr[const CPublished] part, CMemoryPool* pool)
+        shared_ptr[CSchema] schema()
+        CStatus ReadNext(shared_ptr[CRecordBatch]* batch)
 
 cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CStreamOptions "sabot::shuffle::StreamWatch::Options":
@@ -100,6 +128,8 @@ cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffl
         double open_wait_s
         int64_t batch_bytes_max
         CStreamOptions streams
+        shared_ptr[CLedger] ledger
+        cbool check_credits
         cbool verify_checksums
 
     cdef cppclass CFlightServer "sabot::shuffle::FlightServer":
@@ -123,18 +153,23 @@ cdef extern from "sabot/native/shuffle/ticket.h" namespace "sabot::shuffle" nogi
     string CEncodeTicket "sabot::shuffle::EncodeTicket"(const CTicketParts& parts)
 
 cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CPulled "sabot::shuffle::Pulled":
+        shared_ptr[CSchema] schema
+        vector[shared_ptr[CRecordBatch]] batches
+
     cdef cppclass CClientOptions "sabot::shuffle::DataClient::Options":
         double stream_timeout_s
         double resume_s
         int streams_per_peer
         string compression
+        shared_ptr[CLedger] ledger
 
     cdef cppclass CDataClient "sabot::shuffle::DataClient":
         @staticmethod
         CResult[unique_ptr[CDataClient]] Make(CClientOptions options)
         void EndPrefix(const string& prefix)
         void Close()
-        CResult[shared_ptr[CPublished]] Fetch(const string& address, const string& ticket, double timeout_s)
+        CResult[shared_ptr[CPulled]] Fetch(const string& address, const string& ticket, double timeout_s)
         CResult[uint64_t] Ping(const string& address, double timeout_s)
 
 cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuffle" nogil:
@@ -180,7 +215,17 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
         int32_t partition
         int32_t num_partitions
 
-    CResult[CPartitionSum] AuditPartition(const CContents& contents, const CAuditNames& names, const CSlotUse& slots)
+    cdef cppclass CReaderOptions "sabot::shuffle::PartitionReader::Options":
+        CAuditNames names
+        CMemoryPool* pool
+        int64_t loaded_bytes_max
+
+    cdef cppclass CPartitionReader "sabot::shuffle::PartitionReader":
+        CPartitionReader(CContents contents, CReaderOptions options)
+        CResult[vector[CPiece]] Next(const CSlotUse& slots)
+        const shared_ptr[CSchema]& schema()
+        const CPartitionSum& released()
+        int64_t network_rows()
 
 cdef extern from "sabot/native/shuffle/processing.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CProcessing "sabot::shuffle::Processing":
@@ -196,7 +241,6 @@ cdef extern from "sabot/native/shuffle/python_bridge.h" namespace "sabot::shuffl
     CSlotUse SlotUseFor(CSlotPool* pool, CJobShare share, double timeout_s)
     CArrival ArrivalOf(const shared_ptr[CProcessing]& processing)
     CResult[vector[shared_ptr[CRecordBatch]]] ProcessedResults(
-        const shared_ptr[CProcessing]& processing, const CContents& contents, double timeout_s)
+        const shared_ptr[CProcessing]& processing, const vector[CPiece]& pieces, double timeout_s)
     CResult[cbool] WaitConfirmedFor(CAttemptSender* sender, double timeout_s)
     CResult[cbool] WaitSendersFor(CChunkStore* store, const string& shuffle_id, double timeout_s)
-    int64_t NetworkRows(const CContents& contents)

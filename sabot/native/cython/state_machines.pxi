@@ -41,6 +41,7 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
 
     cdef cppclass CBookkeeping "sabot::shuffle::Bookkeeping":
         CBookkeeping(CBookOptions options)
+        CStatus Reown(COwnerTable table)
         CJudgement OfferChunk(const CChunkHeader& header, int64_t batch_rows)
         CJudgement OfferManifest(const CChunkHeader& header)
         CResult[CPartitionSum] Promised(int32_t partition, const vector[CAttemptKey]& attempts)
@@ -125,8 +126,8 @@ cdef class BookkeepingMachine:
 
     cdef unique_ptr[CBookkeeping] book
 
-    def __init__(self, *, str shuffle_id, str agent, int num_partitions, int owner_count, int my_owner,
-                 bint dedupe=True, bint check_manifests=True):
+    def __init__(self, *, str shuffle_id, str agent, int num_partitions, int owner_count, int my_owner, owner_of,
+                 bint dedupe=True, bint check_manifests=True, bint check_epochs=True):
         cdef CBookOptions options
         options.shuffle_id = _bytes(shuffle_id)
         options.agent = _bytes(agent)
@@ -136,7 +137,13 @@ cdef class BookkeepingMachine:
         options.owners_fixed = True
         options.dedupe = dedupe
         options.check_manifests = check_manifests
+        options.check_epochs = check_epochs
+        options.table = _owner_table(0, owner_of, ())
         self.book.reset(new CBookkeeping(options))
+
+    def reown(self, unsigned int epoch, owner_of, given_up):
+        """The owner table of `epoch`, and the incarnations that were given up."""
+        check(self.book.get().Reown(_owner_table(epoch, owner_of, given_up)))
 
     def offer(self, bytes data, int64_t rows):
         """Whether the chunk of so many rows, or the manifest, was there already; raises what it is refused with."""

@@ -14,7 +14,7 @@
 namespace sabot::memory {
 namespace {
 
-constexpr auto kRelaxed = std::memory_order_relaxed;  // statistics only, see the header
+constexpr auto kRelaxed = std::memory_order_relaxed;  // see the header
 
 arrow::Status Full(const Ledger& ledger, int64_t bytes) {
   const Snapshot now = ledger.snapshot();
@@ -85,7 +85,7 @@ void LedgerPool::Free(uint8_t* buffer, int64_t size, int64_t alignment) {
   }
   const int64_t bytes = BlockArena::BlockBytes(size);
   // Still counted here: idle, it takes exactly that place.
-  if (options_.recycles && Excess() <= 0) {
+  if (options_.recycles && watched_.load(kRelaxed) && Excess() <= 0) {
     arena_.Keep(buffer, bytes);
   } else {
     BlockArena::Unmap(buffer, bytes);
@@ -124,6 +124,11 @@ arrow::Status LedgerPool::Copied(int64_t old_size, int64_t new_size, int64_t ali
   Free(*ptr, old_size, alignment);
   *ptr = moved;
   return arrow::Status::OK();
+}
+
+void LedgerPool::SetWatched(bool watched) {
+  watched_.store(watched, kRelaxed);
+  if (!watched) ReleaseUnused();
 }
 
 void LedgerPool::ReleaseUnused() {

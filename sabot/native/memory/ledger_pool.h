@@ -34,6 +34,8 @@ class LedgerPool final : public arrow::MemoryPool {
 
   /// Returns idle memory to the system: all of it, or what has been idle for so long or passes the limit by now.
   void ReleaseUnused() override;
+  /// Whether somebody calls GiveBackIdle now and then; without it, blocks that are freed go back at once.
+  void SetWatched(bool watched);
   void GiveBackIdle(std::chrono::milliseconds idle_for);
 
   int64_t bytes_allocated() const override { return bytes_.load(std::memory_order_relaxed); }
@@ -60,6 +62,7 @@ class LedgerPool final : public arrow::MemoryPool {
   const Options options_;
   const std::unique_ptr<arrow::MemoryPool> small_;  // its own, so that nothing of it is counted twice
   BlockArena arena_;
+  std::atomic<bool> watched_{false};  // relaxed: a block more or less that is kept does no harm
   // Statistics: relaxed, as nobody concludes anything about other memory from them.
   std::atomic<int64_t> bytes_{0};
   std::atomic<int64_t> total_bytes_{0};

@@ -8,7 +8,10 @@
 namespace sabot::memory {
 
 MemoryWatch::MemoryWatch(std::shared_ptr<LedgerPool> pool, Options options)
-    : pool_(std::move(pool)), options_(options), thread_([this] { Run(); }) {}
+    : pool_(std::move(pool)), options_(options) {
+  pool_->SetWatched(true);
+  thread_ = std::jthread([this] { Run(); });
+}
 
 MemoryWatch::~MemoryWatch() {
   {
@@ -16,6 +19,8 @@ MemoryWatch::~MemoryWatch() {
     stopping_ = true;
   }
   wake_.notify_all();
+  thread_.join();
+  pool_->SetWatched(false);
 }
 
 void MemoryWatch::Measure() {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sabot/native/rows/checksum.h"
+#include "sabot/native/shuffle/chunk_bytes.h"
 #include "sabot/native/shuffle/placement_digest.h"
 #include "sabot/native/status.h"
 
@@ -76,6 +77,10 @@ arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
   header.kind = MessageKind::kChunk;
   header.checksum = checksum;
   header.extents = chunk.extents;
+  if (!local) {
+    ARROW_ASSIGN_OR_RAISE(const int64_t to_receive, BytesToReceive(*chunk.batch));
+    header.bytes = static_cast<uint64_t>(to_receive);
+  }
   {
     std::lock_guard lock(mutex_);
     if (!failure_.ok()) return failure_;
@@ -105,7 +110,8 @@ arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
 arrow::Status AttemptSender::HandOver(const ChunkHeader& header, const rows::ScatteredChunk& chunk, bool local) {
   if (local) return store_->Put(header, chunk.batch, slots::Source::kLocal).status();
   ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[static_cast<size_t>(chunk.owner)]));
-  link->Enqueue({EncodeHeader(header), AckFor(header), chunk.batch, chunk.batch->schema(), shared_from_this()});
+  link->Enqueue({EncodeHeader(header), AckFor(header), chunk.batch, chunk.batch->schema(), shared_from_this(),
+                 header.bytes, static_cast<int64_t>(header.bytes)});
   return arrow::Status::OK();
 }
 
@@ -144,7 +150,8 @@ arrow::Status AttemptSender::SendManifests() {
       changed_.notify_all();
     } else {
       ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[i]));
-      link->Enqueue({EncodeHeader(manifests[i]), AckFor(manifests[i]), nullptr, stream_schema, shared_from_this()});
+      link->Enqueue(
+          {EncodeHeader(manifests[i]), AckFor(manifests[i]), nullptr, stream_schema, shared_from_this(), 0, 0});
     }
   }
   return arrow::Status::OK();

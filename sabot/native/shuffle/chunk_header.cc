@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::string_view kChunkMagic = "SBTC";
 constexpr std::string_view kAckMagic = "SBTA";
+constexpr std::string_view kRequestMagic = "SBTW";
 constexpr std::string_view kEndMagic = "SBTE";
 constexpr std::string_view kReadMagic = "SBTR";
 constexpr size_t kExtentBytes = sizeof(uint32_t) + 2 * sizeof(uint64_t);
@@ -73,6 +74,7 @@ std::string EncodeHeader(const ChunkHeader& header) {
   out.Put(static_cast<uint32_t>(header.extents.size()));
   out.Put(static_cast<uint16_t>(header.layout.key_columns.size()));
   out.Put(static_cast<uint16_t>(header.shuffle_id.size()));
+  out.Put(header.bytes);
   for (const rows::Extent& extent : header.extents) {
     out.Put(static_cast<uint32_t>(extent.partition));
     out.Put(static_cast<uint64_t>(extent.rows));
@@ -97,6 +99,7 @@ arrow::Result<ChunkHeader> DecodeHeader(std::string_view bytes) {
   const bool whole = in.Get(&kind) && in.Get(&flags) && in.Get(&header.incarnation) && in.Get(&header.checksum) &&
                      in.Get(&header.epoch) && in.Get(&header.task) && in.Get(&header.attempt) &&
                      in.Get(&header.sequence) && in.Get(&extent_count) && in.Get(&key_count) && in.Get(&id_bytes) &&
+                     in.Get(&header.bytes) && header.bytes <= INT64_MAX &&
                      GetExtents(&in, extent_count, &header.extents) &&
                      GetKeyColumns(&in, key_count, &header.layout.key_columns) && id_bytes <= kShuffleIdBytesMax &&
                      in.GetBytes(id_bytes, &id) && in.left() == 0;
@@ -131,6 +134,7 @@ std::string EncodeAck(const Ack& ack) {
   out.Put(ack.task);
   out.Put(ack.attempt);
   out.Put(ack.sequence);
+  out.Put(ack.granted);
   out.Put(static_cast<uint16_t>(message.size()));
   out.PutBytes(message);
   return out.Take();
@@ -146,14 +150,34 @@ arrow::Result<Ack> DecodeAck(std::string_view bytes) {
   std::string_view message;
   const bool whole = GetMagic(&in, kAckMagic) && in.Get(&version) && version == kProtocolVersion && in.Get(&kind) &&
                      in.Get(&repeated) && in.Get(&ack.code) && in.Get(&ack.task) && in.Get(&ack.attempt) &&
-                     in.Get(&ack.sequence) && in.Get(&message_bytes) && in.GetBytes(message_bytes, &message) &&
-                     in.left() == 0;
+                     in.Get(&ack.sequence) && in.Get(&ack.granted) && in.Get(&message_bytes) &&
+                     in.GetBytes(message_bytes, &message) && in.left() == 0;
   const bool known = ack.code >= 0 && ack.code <= static_cast<int32_t>(Code::kUnhashableKey);
   if (!whole || !known) return Malformed("acknowledgement");
   ack.kind = static_cast<MessageKind>(kind);  // compared with what was sent, which is never another kind
   ack.repeated = repeated != 0;
   ack.message = message;
   return ack;
+}
+
+std::string EncodeCreditRequest(uint64_t total) {
+  ByteWriter out;
+  out.PutBytes(kRequestMagic);
+  out.Put(kProtocolVersion);
+  out.Put(total);
+  return out.Take();
+}
+
+bool IsCreditRequest(std::string_view bytes) { return bytes.starts_with(kRequestMagic); }
+
+arrow::Result<uint64_t> DecodeCreditRequest(std::string_view bytes) {
+  ByteReader in(bytes);
+  uint16_t version = 0;
+  uint64_t total = 0;
+  const bool whole = GetMagic(&in, kRequestMagic) && in.Get(&version) && version == kProtocolVersion &&
+                     in.Get(&total) && total <= INT64_MAX && in.left() == 0;
+  if (!whole) return Malformed("request for credit");
+  return total;
 }
 
 arrow::Result<uint64_t> DecodeEnd(std::string_view bytes) {

@@ -12,12 +12,12 @@
 
 namespace sabot::shuffle {
 
-inline constexpr uint16_t kProtocolVersion = 1;
+inline constexpr uint16_t kProtocolVersion = 2;
 inline constexpr size_t kShuffleIdBytesMax = 512;
 inline constexpr uint32_t kExtentsMax = 1u << 20;
 inline constexpr uint16_t kKeyColumnsMax = 256;
 
-enum class MessageKind : uint8_t { kChunk = 1, kManifest = 2 };
+enum class MessageKind : uint8_t { kChunk = 1, kManifest = 2, kCredit = 3 };  // kCredit: of acknowledgements only
 
 /// How rows came to their partitions: what a reader needs to audit them.
 struct Layout {
@@ -39,6 +39,7 @@ struct ChunkHeader {
   uint32_t attempt = 0;
   uint32_t sequence = 0;  // from 0, per attempt and owner
   uint64_t checksum = 0;
+  uint64_t bytes = 0;  // of credit that the chunk takes: at least what its receiver holds for it; 0 in a manifest
   Layout layout;
   std::vector<rows::Extent> extents;
 };
@@ -50,7 +51,8 @@ std::string EncodeHeader(const ChunkHeader& header);
 /// kPeerRefused where the bytes are not a header of this protocol version, or exceed a limit.
 arrow::Result<ChunkHeader> DecodeHeader(std::string_view bytes);
 
-/// The answer to one chunk or manifest. `code` is a sabot::Code, 0 for verified and stored.
+/// The answer to one chunk or manifest, or of kind kCredit to the opening of a stream or a CreditRequest. `code` is a
+/// sabot::Code, 0 for verified and stored.
 struct Ack {
   MessageKind kind = MessageKind::kChunk;
   bool repeated = false;  // it was there already
@@ -58,7 +60,8 @@ struct Ack {
   uint32_t task = 0;
   uint32_t attempt = 0;
   uint32_t sequence = 0;
-  std::string message;  // for people, where code is not 0
+  uint64_t granted = 0;  // bytes of chunks that may be sent on this stream, counted from its opening
+  std::string message;   // for people, where code is not 0
 };
 
 /// The acknowledgement that says of the message with this header that all is well.
@@ -66,6 +69,11 @@ Ack AckFor(const ChunkHeader& header);
 
 std::string EncodeAck(const Ack& ack);
 arrow::Result<Ack> DecodeAck(std::string_view bytes);
+
+/// What a sender says that cannot go on with less than `total` granted: "SBTW", version, total. Answered by a kCredit.
+std::string EncodeCreditRequest(uint64_t total);
+bool IsCreditRequest(std::string_view bytes);
+arrow::Result<uint64_t> DecodeCreditRequest(std::string_view bytes);
 
 /// A plain Flight writer's last word: "SBTE" and how many rows it has sent.
 arrow::Result<uint64_t> DecodeEnd(std::string_view bytes);

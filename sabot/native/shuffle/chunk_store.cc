@@ -23,19 +23,6 @@ void AddBuffers(const arrow::ArrayData& data, std::set<const void*>* seen, int64
 
 constexpr int32_t kEveryPartition = -1;
 
-/// Appends the chunk's extents as slices: those of `partition` only, or all.
-void AppendPieces(const ChunkHeader& header, const std::shared_ptr<arrow::RecordBatch>& batch, slots::Source source,
-                  int32_t partition, std::vector<Piece>* pieces) {
-  int64_t start = 0;
-  for (const rows::Extent& extent : header.extents) {
-    if (partition == kEveryPartition || partition == extent.partition) {
-      pieces->push_back(
-          {batch->Slice(start, extent.rows), source, {header.task, header.attempt}, header.sequence, extent.partition});
-    }
-    start += extent.rows;
-  }
-}
-
 }  // namespace
 
 int64_t RetainedBytes(const arrow::RecordBatch& batch) {
@@ -43,6 +30,18 @@ int64_t RetainedBytes(const arrow::RecordBatch& batch) {
   int64_t bytes = 0;
   for (int i = 0; i < batch.num_columns(); ++i) AddBuffers(*batch.column_data(i), &seen, &bytes);
   return bytes;
+}
+
+/// Appends the chunk's stretches as slices: those of `partition` only, or all.
+void ChunkStore::AppendPieces(const StoredChunk& chunk, int32_t partition, std::vector<Piece>* pieces) {
+  int64_t start = 0;
+  for (const Stretch& stretch : chunk.stretches) {
+    if (partition == kEveryPartition || partition == stretch.partition) {
+      pieces->push_back(
+          {chunk.batch->Slice(start, stretch.rows), chunk.source, chunk.attempt, chunk.sequence, stretch.partition});
+    }
+    start += stretch.rows;
+  }
 }
 
 arrow::Status ChunkStore::Open(Spec spec) {
@@ -89,7 +88,10 @@ arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_po
 
 arrow::Result<std::shared_ptr<ChunkStore::Shuffle>> ChunkStore::FindLocked(const std::string& shuffle_id) {
   const auto found = shuffles_.find(shuffle_id);
-  if (found != shuffles_.end()) return found->second;
+  if (found != shuffles_.end()) {
+    ARROW_RETURN_NOT_OK(found->second->failure);
+    return found->second;
+  }
   const std::string why = ended_.Contains(shuffle_id) ? " has ended" : " is not known; start it first";
   return MakeStatus(Code::kPeerRefused, "Shuffle " + shuffle_id + why + " on this agent.");
 }
@@ -103,38 +105,49 @@ arrow::Status ChunkStore::CheckSchema(const Shuffle& shuffle, const arrow::Schem
 
 arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<arrow::RecordBatch> batch,
                                     slots::Source source) {
-  const int64_t bytes = RetainedBytes(*batch);
+  if (source == slots::Source::kLocal) {
+    // A slice of a scatter would keep all of it, and its memory is wanted for the next one.
+    ARROW_ASSIGN_OR_RAISE(batch, spill::CopyRows(*batch, options_.blocks));
+  }
+  auto chunk = std::make_shared<StoredChunk>();
+  chunk->attempt = {header.task, header.attempt};
+  chunk->sequence = header.sequence;
+  chunk->source = source;
+  chunk->bytes = RetainedBytes(*batch);
+  for (const rows::Extent& extent : header.extents) chunk->stretches.push_back({extent.partition, extent.rows});
+  chunk->batch = std::move(batch);
   Arrival arrival;
   {
     std::lock_guard lock(mutex_);
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(header.shuffle_id));
-    ARROW_RETURN_NOT_OK(CheckSchema(*shuffle, *batch->schema()));
+    ARROW_ASSIGN_OR_RAISE(const ShufflePtr shuffle, FindLocked(header.shuffle_id));
+    ARROW_RETURN_NOT_OK(CheckSchema(*shuffle, *chunk->batch->schema()));
     if (source == slots::Source::kNetwork) {
       ++stats_.chunks_received;
-      stats_.bytes_received += bytes;
+      stats_.bytes_received += chunk->bytes;
     }
-    Judgement judgement = shuffle->book.OfferChunk(header, batch->num_rows());
+    Judgement judgement = shuffle->book.OfferChunk(header, chunk->batch->num_rows());
     if (judgement.verdict == Verdict::kRefused) return judgement.status;
     if (judgement.verdict == Verdict::kRepeated) {
       ++stats_.chunks_repeated;
       return true;
     }
-    if (shuffle->schema == nullptr) shuffle->schema = batch->schema();
-    const auto index = static_cast<uint32_t>(shuffle->chunks.size());
-    shuffle->chunks.push_back({header, batch, source, bytes});
-    for (const rows::Extent& extent : header.extents) {
-      std::vector<uint32_t>& indices = shuffle->chunks_of[extent.partition];
-      if (indices.empty() || indices.back() != index) indices.push_back(index);
-    }
-    stats_.stored_bytes += bytes;
+    if (shuffle->schema == nullptr) shuffle->schema = chunk->batch->schema();
+    chunk->arrival = next_arrival_++;
+    const uint32_t number = shuffle->next_chunk++;
+    shuffle->chunks.emplace(number, chunk);
+    for (const Stretch& stretch : chunk->stretches) shuffle->chunks_of[stretch.partition].push_back(number);
+    shuffle->bytes_came += chunk->bytes;
+    shuffle->rows_came += chunk->batch->num_rows();
+    stats_.stored_bytes += chunk->bytes;
     ++stats_.stored_chunks;
     arrival = shuffle->arrival;
   }
   if (arrival) {
     std::vector<Piece> pieces;
-    AppendPieces(header, batch, source, kEveryPartition, &pieces);
+    AppendPieces(*chunk, kEveryPartition, &pieces);
     arrival(pieces);
   }
+  LookForPressure();
   return false;
 }
 
@@ -177,9 +190,11 @@ arrow::Result<std::vector<AttemptKey>> ChunkStore::ConfirmedAttempts(const std::
 arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id, int32_t partition,
                                                   const std::vector<AttemptKey>& attempts) {
   PartitionContents contents;
+  contents.attempts = {attempts.begin(), attempts.end()};
+  std::vector<Piece> pieces;
   {
     std::lock_guard lock(mutex_);
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
+    ARROW_ASSIGN_OR_RAISE(const ShufflePtr shuffle, FindLocked(shuffle_id));
     if (!shuffle->book.Owns(partition) && !shuffle->chunks_of.contains(partition)) {
       return MakeStatus(Code::kUsage, "Partition " + std::to_string(partition) + " of shuffle " + shuffle_id +
                                           " is not held by this agent. Ask the agent that owns it (agent=" +
@@ -188,19 +203,19 @@ arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id,
     ARROW_ASSIGN_OR_RAISE(contents.promised, shuffle->book.Promised(partition, attempts));
     contents.schema = shuffle->schema;
     contents.layout = shuffle->book.layout().value_or(Layout{});
-    const std::set<AttemptKey> wanted(attempts.begin(), attempts.end());
+    AppendSpilled(*shuffle, partition, &contents);
     const auto found = shuffle->chunks_of.find(partition);
     if (found != shuffle->chunks_of.end()) {
-      for (const uint32_t index : found->second) {
-        const StoredChunk& chunk = shuffle->chunks[index];
-        if (!wanted.contains({chunk.header.task, chunk.header.attempt})) continue;
-        AppendPieces(chunk.header, chunk.batch, chunk.source, partition, &contents.pieces);
+      for (const uint32_t number : found->second) {
+        const StoredChunk& chunk = *shuffle->chunks.at(number);
+        if (contents.attempts.contains(chunk.attempt)) AppendPieces(chunk, partition, &pieces);
       }
     }
   }
-  std::ranges::stable_sort(contents.pieces, [](const Piece& left, const Piece& right) {
+  std::ranges::stable_sort(pieces, [](const Piece& left, const Piece& right) {
     return std::tie(left.attempt, left.sequence) < std::tie(right.attempt, right.sequence);
   });
+  for (Piece& piece : pieces) contents.parts.push_back({std::move(piece), nullptr, 0});
   return contents;
 }
 
@@ -210,26 +225,58 @@ arrow::Result<bool> ChunkStore::Holds(const std::string& shuffle_id, int32_t par
   return shuffle->book.Owns(partition) || shuffle->chunks_of.contains(partition);
 }
 
+arrow::Result<int64_t> ChunkStore::BytesOf(const std::string& shuffle_id, int32_t partition) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(const ShufflePtr shuffle, FindLocked(shuffle_id));
+  int64_t rows = 0;
+  const auto found = shuffle->chunks_of.find(partition);
+  if (found != shuffle->chunks_of.end()) {
+    for (const uint32_t number : found->second) {
+      for (const Stretch& stretch : shuffle->chunks.at(number)->stretches) {
+        rows += stretch.partition == partition ? stretch.rows : 0;
+      }
+    }
+  }
+  for (const auto& run : shuffle->runs) {
+    const auto [first, end] = run->SegmentsOf(static_cast<uint32_t>(partition));
+    for (uint32_t segment = first; segment < end; ++segment) rows += run->segment_rows(segment);
+  }
+  return rows == 0 ? 0 : static_cast<int64_t>(shuffle->mean_row_bytes() * static_cast<double>(rows));
+}
+
 void ChunkStore::EndPrefix(const std::string& prefix) {
-  std::vector<std::shared_ptr<Shuffle>> freed;  // freed outside the lock: gigabytes take their time
   {
     std::lock_guard lock(mutex_);
     ended_.Remember(prefix);
+  }
+  EndThose([&](const std::string& id) { return IsBelow(id, prefix); });
+}
+
+void ChunkStore::EndAll() {
+  EndThose([](const std::string&) { return true; });
+}
+
+void ChunkStore::EndThose(const std::function<bool(const std::string&)>& named) {
+  std::vector<ShufflePtr> freed;  // outside the lock: gigabytes take their time
+  std::vector<Rows> rows;
+  {
+    std::lock_guard lock(mutex_);
     for (auto entry = shuffles_.begin(); entry != shuffles_.end();) {
-      if (!IsBelow(entry->first, prefix)) {
+      if (!named(entry->first)) {
         ++entry;
         continue;
       }
-      for (const StoredChunk& chunk : entry->second->chunks) {
-        stats_.stored_bytes -= chunk.bytes;
-        --stats_.stored_chunks;
-      }
+      entry->second->ended = true;
+      rows.push_back(EmptyLocked(entry->second.get()));
       --stats_.shuffles;
       ended_.Remember(entry->first);
       freed.push_back(std::move(entry->second));
       entry = shuffles_.erase(entry);
     }
     changed_.notify_all();
+  }
+  for (const ShufflePtr& shuffle : freed) {
+    if (shuffle->files != nullptr) shuffle->files->Unlink();
   }
 }
 

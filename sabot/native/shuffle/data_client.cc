@@ -1,6 +1,7 @@
 #include "sabot/native/shuffle/data_client.h"
 
 #include <algorithm>
+#include <random>
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/chunk_store.h"
@@ -14,6 +15,11 @@ namespace sabot::shuffle {
 namespace flight = arrow::flight;
 
 namespace {
+
+std::string RandomName() {
+  std::random_device random;
+  return std::to_string(random()) + "-" + std::to_string(random());
+}
 
 arrow::Status Lost(const std::string& address, double timeout_s, const arrow::Status& status) {
   if (const Code code = CodeOf(status); code != Code::kOther) return MakeStatus(code, PlainMessage(status));
@@ -29,8 +35,8 @@ flight::FlightCallOptions WithDeadline(double timeout_s) {
 }
 
 /// Reads a DoGet to its end mark, checking rows and content sum on the way.
-arrow::Result<std::shared_ptr<Published>> ReadMarked(flight::FlightStreamReader* reader, const std::string& address) {
-  auto part = std::make_shared<Published>();
+arrow::Result<std::shared_ptr<Pulled>> ReadMarked(flight::FlightStreamReader* reader, const std::string& address) {
+  auto part = std::make_shared<Pulled>();
   ARROW_ASSIGN_OR_RAISE(part->schema, reader->GetSchema());
   ReadMark mark;
   while (true) {
@@ -81,6 +87,9 @@ arrow::Result<std::unique_ptr<DataClient>> DataClient::Make(Options options) {
   }
   return std::unique_ptr<DataClient>(new DataClient(std::move(options), std::move(codec)));
 }
+
+DataClient::DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec)
+    : options_(std::move(options)), codec_(std::move(codec)), sender_(RandomName()) {}
 
 DataClient::~DataClient() { Close(); }
 
@@ -139,7 +148,9 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
       options.outbox.stream_timeout_s = options_.stream_timeout_s;
       options.outbox.resume_s = options_.resume_s;
       options.outbox.streams = static_cast<size_t>(std::max(1, options_.streams_per_peer));
+      options.outbox.ledger = options_.ledger;
       options.codec = codec_;
+      options.sender = sender_;
       known = std::make_shared<PeerLink>([this, address](size_t lane) { return Connect(address, lane); }, options);
     }
     link = known;
@@ -169,10 +180,10 @@ void DataClient::EndPrefix(const std::string& prefix) {
   ending_.insert(ending_.end(), ending.begin(), ending.end());
 }
 
-arrow::Result<std::shared_ptr<Published>> DataClient::Fetch(const std::string& address, const std::string& ticket,
-                                                            double timeout_s) {
+arrow::Result<std::shared_ptr<Pulled>> DataClient::Fetch(const std::string& address, const std::string& ticket,
+                                                         double timeout_s) {
   ARROW_ASSIGN_OR_RAISE(auto client, Connect(address, 0));
-  const auto read = [&]() -> arrow::Result<std::shared_ptr<Published>> {
+  const auto read = [&]() -> arrow::Result<std::shared_ptr<Pulled>> {
     ARROW_ASSIGN_OR_RAISE(auto reader, client->DoGet(WithDeadline(timeout_s), flight::Ticket{ticket}));
     return ReadMarked(reader.get(), address);
   };

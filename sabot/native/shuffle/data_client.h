@@ -13,17 +13,25 @@
 
 #include "sabot/native/shuffle/ended_names.h"
 #include "sabot/native/shuffle/peer_link.h"
-#include "sabot/native/shuffle/published_store.h"
 
 namespace sabot::shuffle {
+
+/// What a pull has given, whole and audited.
+struct Pulled {
+  std::shared_ptr<arrow::Schema> schema;
+  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
+  int64_t rows = 0;
+  uint64_t content_sum = 0;  // key hash 0, column 0
+};
 
 class DataClient {
  public:
   struct Options {
-    double stream_timeout_s = 30.0;  // the deadline of each DoPut
-    double resume_s = 2.0;           // how long a broken DoPut is tried again
-    int streams_per_peer = 1;        // DoPuts open at a time to one peer for one shuffle
-    std::string compression;         // of rows on the wire: lz4, zstd, or empty
+    double stream_timeout_s = 30.0;          // the deadline of each DoPut
+    double resume_s = 2.0;                   // how long a broken DoPut is tried again
+    int streams_per_peer = 1;                // DoPuts open at a time to one peer for one shuffle
+    std::string compression;                 // of rows on the wire: lz4, zstd, or empty
+    std::shared_ptr<memory::Ledger> ledger;  // counts what waits in outboxes; may be null
   };
 
   /// kUsage where there is no such compression.
@@ -39,19 +47,18 @@ class DataClient {
   void Close();
 
   /// Pulls what `ticket` names, whole and audited, or fails: kPeerLost naming the address at the deadline.
-  arrow::Result<std::shared_ptr<Published>> Fetch(const std::string& address, const std::string& ticket,
-                                                  double timeout_s);
+  arrow::Result<std::shared_ptr<Pulled>> Fetch(const std::string& address, const std::string& ticket, double timeout_s);
   /// The peer's incarnation.
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 
  private:
-  DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec)
-      : options_(std::move(options)), codec_(std::move(codec)) {}
+  DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec);
   /// Each `lane` has a connection of its own: the streams of one connection share its flow control.
   arrow::Result<std::shared_ptr<arrow::flight::FlightClient>> Connect(const std::string& address, size_t lane);
 
   const Options options_;
   const std::shared_ptr<arrow::util::Codec> codec_;  // shared with the links
+  const std::string sender_;                         // tells our streams from those of others
   std::mutex mutex_;                                 // guards all below; a leaf
   std::map<std::pair<std::string, size_t>, std::shared_ptr<arrow::flight::FlightClient>> clients_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;

@@ -4,10 +4,12 @@
 
 #include "sabot/native/rows/checksum.h"
 #include "sabot/native/rows/hash.h"
+#include "sabot/native/shuffle/chunk_bytes.h"
 #include "sabot/native/shuffle/marked_stream.h"
 #include "sabot/native/shuffle/partition_audit.h"
 #include "sabot/native/shuffle/ping.h"
 #include "sabot/native/shuffle/received_batch.h"
+#include "sabot/native/shuffle/row_readers.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -17,19 +19,31 @@ namespace flight = arrow::flight;
 
 namespace {
 
+constexpr size_t kSenderBytesMax = 64;
+constexpr double kRequestWaitS = 1.0;  // the longest that a request for credit stays unanswered
+
+/// An ordinary chunk: rows are cut by their mean, so that one may be somewhat larger than it should.
+int64_t OrdinaryChunkBytes(int64_t batch_bytes_max) { return batch_bytes_max + batch_bytes_max / 4 + (64 << 10); }
+
+std::string Facts(const ChunkHeader& header, const std::string& agent) {
+  return " (shuffle=" + header.shuffle_id + ", task=" + std::to_string(header.task) +
+         ", attempt=" + std::to_string(header.attempt) + ", agent=" + agent + ")";
+}
+
 arrow::Status WriteAck(flight::FlightMetadataWriter* writer, const Ack& ack) {
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeAck(ack)));
 }
 
 /// Rows of a plain writer, whose last message must say how many there were.
-arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(flight::FlightMessageReader* reader) {
+arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(flight::FlightMessageReader* reader,
+                                                                                const spill::BlockSource& blocks) {
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
   uint64_t row_count = 0;
   while (true) {
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
     const bool ended = message.data == nullptr && message.app_metadata == nullptr;
     if (message.data != nullptr) {
-      ARROW_ASSIGN_OR_RAISE(auto batch, AlignAndValidate(std::move(message.data)));
+      ARROW_ASSIGN_OR_RAISE(auto batch, CopyAndValidate(*message.data, blocks));
       row_count += static_cast<uint64_t>(batch->num_rows());
       batches.push_back(std::move(batch));
     }
@@ -48,6 +62,16 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(
 }
 
 }  // namespace
+
+FlightServer::FlightServer(Options options, std::shared_ptr<ChunkStore> store,
+                           std::shared_ptr<PublishedStore> published)
+    : options_(std::move(options)),
+      store_(std::move(store)),
+      published_(std::move(published)),
+      credits_(
+          options_.ledger != nullptr ? options_.ledger : std::make_shared<memory::Ledger>(memory::Ledger::Options{}),
+          {.chunk_bytes = OrdinaryChunkBytes(options_.batch_bytes_max)}),
+      watch_(options_.streams) {}
 
 arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options, std::shared_ptr<ChunkStore> store,
                                                                 std::shared_ptr<PublishedStore> published) {
@@ -70,6 +94,7 @@ FlightServer::~FlightServer() { Stop(); }
 void FlightServer::Stop() {
   if (stopped_.exchange(true, std::memory_order_relaxed)) return;  // the stores have locks of their own
   watch_.Stop();
+  credits_.Close();
   store_->Close();
   const auto deadline = std::chrono::system_clock::now() + std::chrono::milliseconds(200);
   (void)Shutdown(&deadline);
@@ -84,7 +109,7 @@ arrow::Status FlightServer::Put(flight::FlightMessageReader* reader, flight::Fli
   ARROW_ASSIGN_OR_RAISE(const auto open, watch_.Enter());
   const std::vector<std::string>& path = reader->descriptor().path;
   if (path.size() >= 2 && path[0] == "sabot") {
-    if (path[1] == "chunks" && path.size() == 2) return ReceiveChunks(reader, writer);
+    if (path[1] == "chunks" && path.size() == 3) return ReceiveChunks(path[2], reader, writer);
     if (path[1] == "publish" && path.size() == 4) return ReceiveUpload(path[2], path[3], reader, writer);
     if (path[1] == "shuffle" && path.size() == 4) return ReceivePlainRows(path[2], path[3], reader, writer);
   }
@@ -94,37 +119,86 @@ arrow::Status FlightServer::Put(flight::FlightMessageReader* reader, flight::Fli
       "shuffle_id, partition].");
 }
 
-arrow::Status FlightServer::ReceiveChunks(flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
+arrow::Status FlightServer::ReceiveChunks(const std::string& sender, flight::FlightMessageReader* reader,
+                                          flight::FlightMetadataWriter* writer) {
+  if (sender.empty() || sender.size() > kSenderBytesMax) {
+    return MakeStatus(Code::kUsage, "A sender of chunks names itself in 1 to 64 bytes.");
+  }
+  const std::unique_ptr<Credits::Stream> credit = credits_.Open(sender);
+  Ack ack;
+  ack.kind = MessageKind::kCredit;
+  ack.granted = static_cast<uint64_t>(credit->granted());
+  ARROW_RETURN_NOT_OK(WriteAck(writer, ack));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
   while (true) {
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
     if (message.data == nullptr && message.app_metadata == nullptr) return arrow::Status::OK();
     const std::string_view bytes =
         message.app_metadata == nullptr ? std::string_view() : std::string_view(*message.app_metadata);
-    ARROW_ASSIGN_OR_RAISE(const ChunkHeader header, DecodeHeader(bytes));
-    Ack ack = AckFor(header);
-    const arrow::Result<bool> stored = ReceiveOne(header, message, schema);
-    if (stored.ok()) {
-      ack.repeated = *stored;
+    if (IsCreditRequest(bytes)) {
+      ARROW_ASSIGN_OR_RAISE(ack, AnswerRequest(bytes, credit.get()));
     } else {
-      const Code code = CodeOf(stored.status());
-      ack.code = static_cast<int32_t>(code == Code::kOther ? Code::kIntegrity : code);
-      ack.message = PlainMessage(stored.status());
+      ARROW_ASSIGN_OR_RAISE(const ChunkHeader header, DecodeHeader(bytes));
+      ack = AckFor(header);
+      const arrow::Result<bool> stored = ReceiveCredited(header, message, schema, credit.get());
+      message.data.reset();  // before more credit is given for what takes its place
+      if (stored.ok()) {
+        ack.repeated = *stored;
+      } else {
+        const Code code = CodeOf(stored.status());
+        ack.code = static_cast<int32_t>(code == Code::kOther ? Code::kIntegrity : code);
+        ack.message = PlainMessage(stored.status());
+      }
     }
+    ack.granted = static_cast<uint64_t>(credit->granted());
     ARROW_RETURN_NOT_OK(WriteAck(writer, ack));
   }
 }
 
+arrow::Result<Ack> FlightServer::AnswerRequest(std::string_view bytes, Credits::Stream* credit) const {
+  ARROW_ASSIGN_OR_RAISE(const uint64_t total, DecodeCreditRequest(bytes));
+  Ack ack;
+  ack.kind = MessageKind::kCredit;
+  const arrow::Status status = credit->WaitGranted(static_cast<int64_t>(total), DeadlineIn(kRequestWaitS));
+  if (!status.ok()) {
+    ack.code = static_cast<int32_t>(CodeOf(status));
+    ack.message = PlainMessage(status) + " (agent=" + options_.agent + ")";
+  }
+  return ack;
+}
+
+arrow::Result<bool> FlightServer::ReceiveCredited(const ChunkHeader& header, const flight::FlightStreamChunk& message,
+                                                  const std::shared_ptr<arrow::Schema>& schema,
+                                                  Credits::Stream* credit) {
+  const auto bytes = static_cast<int64_t>(header.bytes);
+  if (options_.check_credits) {
+    ARROW_RETURN_NOT_OK(credit->Arrived(bytes));
+  }
+  const Clock::time_point deadline = DeadlineIn(options_.open_wait_s);
+  arrow::Result<bool> stored = ReceiveOne(header, message, schema);
+  // Its bytes were reserved, but the limit may have been filled by what nobody reserves: spilling makes room.
+  while (stored.status().IsOutOfMemory() && Clock::now() < deadline) {
+    credits_.WaitFreed(std::min(deadline, DeadlineIn(0.1)));
+    stored = ReceiveOne(header, message, schema);
+  }
+  if (options_.check_credits) credit->Settled(bytes);
+  return stored;
+}
+
 arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const flight::FlightStreamChunk& message,
                                              const std::shared_ptr<arrow::Schema>& schema) {
-  const std::string facts = " (shuffle=" + header.shuffle_id + ", task=" + std::to_string(header.task) +
-                            ", attempt=" + std::to_string(header.attempt) + ", agent=" + options_.agent + ")";
+  const std::string facts = Facts(header, options_.agent);
   if ((header.kind == MessageKind::kChunk) != (message.data != nullptr)) {
     return MakeStatus(Code::kPeerRefused, "A chunk came without rows, or a manifest with them" + facts);
   }
+  if (options_.check_credits && message.data != nullptr &&
+      static_cast<uint64_t>(ReceivedBytes(*message.data)) > header.bytes) {
+    return MakeStatus(Code::kLimit, "A chunk holds " + std::to_string(ReceivedBytes(*message.data)) +
+                                        " bytes where its header says " + std::to_string(header.bytes) + facts);
+  }
   ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
-  ARROW_ASSIGN_OR_RAISE(const auto batch, AlignAndValidate(message.data));
+  ARROW_ASSIGN_OR_RAISE(const auto batch, CopyAndValidate(*message.data, store_->blocks()));
   if (options_.verify_checksums) {
     ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*batch));
     if (checksum != header.checksum) {
@@ -139,7 +213,7 @@ arrow::Status FlightServer::ReceiveUpload(const std::string& name, const std::st
                                           flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(index, "index"));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
-  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
+  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, published_->blocks()));
   ARROW_ASSIGN_OR_RAISE(const auto part, published_->Publish(name, number, schema, batches, options_.batch_bytes_max));
   const ReadMark stored{
       .last = true, .sequence = 0, .rows = static_cast<uint64_t>(part->rows), .content_sum = part->content_sum};
@@ -152,7 +226,7 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(partition, "partition"));
   ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, DeadlineIn(options_.open_wait_s)));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
-  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader));
+  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, store_->blocks()));
   ChunkHeader header;
   header.shuffle_id = shuffle_id;
   header.incarnation = options_.incarnation;
@@ -182,37 +256,34 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeReadMark(stored)));
 }
 
-arrow::Result<std::shared_ptr<const Published>> FlightServer::ReadShuffle(const std::string& shuffle_id,
-                                                                          int32_t partition) {
+arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FlightServer::ReadShuffle(const std::string& shuffle_id,
+                                                                                   int32_t partition) {
   ARROW_ASSIGN_OR_RAISE(const bool finished, store_->WaitSenders(shuffle_id, DeadlineIn(options_.open_wait_s)));
   if (!finished) {
     return MakeStatus(Code::kPeerLost, "Partition " + std::to_string(partition) + " of shuffle " + shuffle_id +
                                            " is not complete: not every sender has finished. Ask again later.");
   }
   ARROW_ASSIGN_OR_RAISE(const auto attempts, store_->ConfirmedAttempts(shuffle_id));
-  ARROW_ASSIGN_OR_RAISE(const PartitionContents contents, store_->Take(shuffle_id, partition, attempts));
-  ARROW_RETURN_NOT_OK(AuditPartition(contents, {shuffle_id, options_.agent, partition, INT32_MAX}, SlotUse{}).status());
-  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
-  for (const Piece& piece : contents.pieces) batches.push_back(piece.rows);
-  PublishedStore once;
-  const auto schema = contents.schema != nullptr ? contents.schema : arrow::schema({});
-  return once.Publish(shuffle_id, partition, schema, batches, options_.batch_bytes_max);
+  ARROW_ASSIGN_OR_RAISE(PartitionContents contents, store_->Take(shuffle_id, partition, attempts));
+  const PartitionReader::Options reading{.names = {shuffle_id, options_.agent, partition, INT32_MAX},
+                                         .pool = store_->blocks().pool};
+  return std::make_shared<PartitionStream>(PartitionReader(std::move(contents), reading), options_.batch_bytes_max);
 }
 
-arrow::Result<std::shared_ptr<const Published>> FlightServer::FindTicket(const std::string& ticket) {
+arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FlightServer::FindTicket(const std::string& ticket) {
   ARROW_ASSIGN_OR_RAISE(const TicketParts parts, DecodeTicket(ticket));
   if (parts.kind == TicketKind::kShuffle) return ReadShuffle(parts.name, static_cast<int32_t>(parts.index));
-  return published_->Find(parts.name, parts.index);
+  ARROW_ASSIGN_OR_RAISE(auto part, published_->Find(parts.name, parts.index));
+  return std::make_shared<PublishedReader>(std::move(part), published_->pool());
 }
 
 arrow::Status FlightServer::DoGet(const flight::ServerCallContext&, const flight::Ticket& request,
                                   std::unique_ptr<flight::FlightDataStream>* stream) {
   auto open = watch_.Enter();
   if (!open.ok()) return ForWire(open.status());
-  auto part = FindTicket(request.ticket);
-  if (!part.ok()) return ForWire(part.status());
-  ARROW_ASSIGN_OR_RAISE(*stream, MarkedStream::Make(*std::move(part), *std::move(open)));
-  return arrow::Status::OK();
+  auto rows = FindTicket(request.ticket);
+  if (!rows.ok()) return ForWire(rows.status());
+  return ForWire(MarkedStream::Make(*std::move(rows), *std::move(open)).Value(stream));
 }
 
 arrow::Status FlightServer::DoAction(const flight::ServerCallContext&, const flight::Action& action,

@@ -8,8 +8,10 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "sabot/native/shuffle/chunk_store.h"
+#include "sabot/native/shuffle/credits.h"
 #include "sabot/native/shuffle/published_store.h"
 #include "sabot/native/shuffle/stream_watch.h"
 
@@ -25,7 +27,9 @@ class FlightServer : public arrow::flight::FlightServerBase {
     double open_wait_s = 10.0;  // how long a chunk waits for its shuffle to be opened
     int64_t batch_bytes_max = 4 << 20;
     StreamWatch::Options streams;
-    bool verify_checksums = true;  // a guard: tests switch it off to see it needed
+    std::shared_ptr<memory::Ledger> ledger;  // what credits are reserved in; null: there is no limit
+    bool check_credits = true;               // a guard: tests switch it off to see it needed
+    bool verify_checksums = true;            // a guard: tests switch it off to see it needed
   };
 
   /// Listens at once. kUsage where the address is taken or cannot be bound.
@@ -47,14 +51,15 @@ class FlightServer : public arrow::flight::FlightServerBase {
                             std::vector<arrow::flight::ActionType>* actions) override;
 
  private:
-  FlightServer(Options options, std::shared_ptr<ChunkStore> store, std::shared_ptr<PublishedStore> published)
-      : options_(std::move(options)),
-        store_(std::move(store)),
-        published_(std::move(published)),
-        watch_(options_.streams) {}
+  FlightServer(Options options, std::shared_ptr<ChunkStore> store, std::shared_ptr<PublishedStore> published);
 
   arrow::Status Put(arrow::flight::FlightMessageReader* reader, arrow::flight::FlightMetadataWriter* writer);
-  arrow::Status ReceiveChunks(arrow::flight::FlightMessageReader* reader, arrow::flight::FlightMetadataWriter* writer);
+  arrow::Status ReceiveChunks(const std::string& sender, arrow::flight::FlightMessageReader* reader,
+                              arrow::flight::FlightMetadataWriter* writer);
+  /// The answer to a request for more credit; comes within a second, granted or not.
+  arrow::Result<Ack> AnswerRequest(std::string_view bytes, Credits::Stream* credit) const;
+  arrow::Result<bool> ReceiveCredited(const ChunkHeader& header, const arrow::flight::FlightStreamChunk& message,
+                                      const std::shared_ptr<arrow::Schema>& schema, Credits::Stream* credit);
   arrow::Result<bool> ReceiveOne(const ChunkHeader& header, const arrow::flight::FlightStreamChunk& message,
                                  const std::shared_ptr<arrow::Schema>& schema);
   arrow::Status ReceiveUpload(const std::string& name, const std::string& index,
@@ -62,12 +67,14 @@ class FlightServer : public arrow::flight::FlightServerBase {
   arrow::Status ReceivePlainRows(const std::string& shuffle_id, const std::string& partition,
                                  arrow::flight::FlightMessageReader* reader,
                                  arrow::flight::FlightMetadataWriter* writer);
-  arrow::Result<std::shared_ptr<const Published>> FindTicket(const std::string& ticket);
-  arrow::Result<std::shared_ptr<const Published>> ReadShuffle(const std::string& shuffle_id, int32_t partition);
+  arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FindTicket(const std::string& ticket);
+  arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> ReadShuffle(const std::string& shuffle_id,
+                                                                       int32_t partition);
 
   const Options options_;
   const std::shared_ptr<ChunkStore> store_;          // shared with the transport that reads it
   const std::shared_ptr<PublishedStore> published_;  // likewise
+  Credits credits_;
   StreamWatch watch_;
   std::atomic<uint32_t> plain_tasks_{0};  // a counter alone: relaxed
   std::atomic<bool> stopped_{false};

@@ -20,6 +20,8 @@ Outbox::Outbox(Options options)
       streams_(options_.streams) {}
 
 bool Outbox::Add(Outgoing message) {
+  const int64_t held = message.held;
+  if (options_.ledger != nullptr) options_.ledger->Hold(memory::Account::kOutbox, held);
   arrow::Status failure;
   {
     std::lock_guard lock(mutex_);
@@ -30,8 +32,13 @@ bool Outbox::Add(Outgoing message) {
       return true;
     }
   }
+  Drop(held);
   message.listener->Undelivered(options_.peer, failure);
   return false;
+}
+
+void Outbox::Drop(int64_t bytes) const {
+  if (options_.ledger != nullptr && bytes > 0) options_.ledger->Drop(memory::Account::kOutbox, bytes);
 }
 
 void Outbox::Stop() {
@@ -40,24 +47,43 @@ void Outbox::Stop() {
   changed_.notify_all();
 }
 
-Turn Outbox::WaitTurn(size_t stream, SendWindow::Message* message) {
-  const auto age_max = std::chrono::duration<double>(options_.stream_timeout_s / 3);
+std::optional<Outbox::Step> Outbox::NextLocked(size_t stream, Clock::time_point now) {
+  Stream& own = streams_[stream];
+  SendWindow::Message next = window_.Next(stream);
+  if (next == nullptr) return std::nullopt;
+  if (!own.open) return Step{Turn::kOpen, std::move(next), 0};
+  if (SendWindow::Message message = window_.Write(stream)) {
+    own.starved_at.reset();
+    written_at_ = now;
+    changed_.notify_all();  // the next stream may be needed now
+    return Step{Turn::kWrite, std::move(message), 0};
+  }
+  if (own.asking) return std::nullopt;
+  const uint64_t credit = window_.CreditFor(*next, stream);
+  if (!own.starved_at) own.starved_at = now;
+  const auto since = std::max(*own.starved_at, written_at_);  // what goes over other streams is a sign that it goes on
+  const auto starved_max = std::chrono::duration<double>(BoundedSeconds(options_.stream_timeout_s));
+  if (now - since > starved_max) return Step{Turn::kStarved, nullptr, 0};
+  own.asking = true;
+  return Step{Turn::kAsk, nullptr, credit};
+}
+
+Outbox::Step Outbox::WaitTurn(size_t stream) {
+  const auto age_max = std::chrono::duration<double>(BoundedSeconds(options_.stream_timeout_s) / 3);
   std::unique_lock lock(mutex_);
   const auto idle_at = Clock::now() + std::chrono::duration<double>(options_.idle_s);
   Stream& own = streams_[stream];
   while (true) {
-    if (own.symptom) return Turn::kExplain;
+    if (own.symptom) return {Turn::kExplain, nullptr, 0};
+    if (stopping_ && !own.open) return {Turn::kEnd, nullptr, 0};
     const auto now = Clock::now();
-    const bool quiet = window_.unacknowledged(stream) == 0;
     const bool ending = stopping_ || !failure_.ok();
     const bool old = own.open && now - own.opened_at > age_max;
-    if (stopping_ && !own.open) return Turn::kEnd;
-    if (!ending && !old && window_.may_write(stream)) {
-      *message = window_.Write(stream);
-      changed_.notify_all();  // the next stream may be needed now
-      return Turn::kWrite;
+    if (!ending && !old) {
+      if (auto step = NextLocked(stream, now)) return *std::move(step);
     }
-    if (own.open && quiet && (ending || old || now >= idle_at)) return Turn::kClose;
+    const bool quiet = window_.unacknowledged(stream) == 0 && !own.asking;
+    if (own.open && quiet && (ending || old || now >= idle_at)) return {Turn::kClose, nullptr, 0};
     if (own.open && quiet) {
       changed_.wait_until(lock, idle_at);
     } else {
@@ -68,7 +94,7 @@ Turn Outbox::WaitTurn(size_t stream, SendWindow::Message* message) {
 
 bool Outbox::Needs(size_t stream) {
   std::lock_guard lock(mutex_);
-  return !stopping_ && failure_.ok() && window_.may_write(stream);
+  return !stopping_ && failure_.ok() && window_.Next(stream) != nullptr;
 }
 
 void Outbox::Opening(size_t stream) {
@@ -80,14 +106,34 @@ void Outbox::Opened(size_t stream) {
   std::lock_guard lock(mutex_);
   Stream& own = streams_[stream];
   own.open = true;
+  own.asking = true;  // the peer begins with what it grants
   own.opened_at = Clock::now();
+  window_.Opened(stream);
   own.symptom.reset();
 }
 
 void Outbox::Closed(size_t stream) {
   std::lock_guard lock(mutex_);
   streams_[stream].open = false;
+  streams_[stream].asking = false;
   streams_[stream].symptom.reset();
+}
+
+arrow::Status Outbox::AnsweredLocked(size_t stream, const Ack& ack, SendWindow::Message* answered) {
+  Stream& own = streams_[stream];
+  if (ack.kind == MessageKind::kCredit) {
+    if (!own.asking)
+      return MakeStatus(Code::kPeerRefused, "Agent " + options_.peer + " answered what it was not asked.");
+    own.asking = false;
+    if (ack.code != 0) return MakeStatus(static_cast<Code>(ack.code), ack.message);
+  } else {
+    ARROW_ASSIGN_OR_RAISE(*answered, window_.Acknowledge(stream, ack));
+  }
+  window_.Granted(stream, ack.granted);
+  alive_at_ = Clock::now();
+  own.retries = 0;
+  changed_.notify_all();
+  return arrow::Status::OK();
 }
 
 arrow::Status Outbox::Answered(size_t stream, std::string_view bytes) {
@@ -96,11 +142,10 @@ arrow::Status Outbox::Answered(size_t stream, std::string_view bytes) {
   {
     std::lock_guard lock(mutex_);
     if (!failure_.ok()) return arrow::Status::OK();  // its messages are undelivered already
-    ARROW_ASSIGN_OR_RAISE(answered, window_.Acknowledge(stream, ack));
-    alive_at_ = Clock::now();
-    streams_[stream].retries = 0;
-    changed_.notify_all();
+    ARROW_RETURN_NOT_OK(AnsweredLocked(stream, ack, &answered));
   }
+  if (answered == nullptr) return arrow::Status::OK();
+  Drop(answered->held);
   answered->listener->Acknowledged(options_.peer, ack);
   return arrow::Status::OK();
 }
@@ -139,7 +184,10 @@ void Outbox::Fail(const arrow::Status& status) {
     lost = window_.Clear();
     changed_.notify_all();
   }
-  for (const SendWindow::Message& message : lost) message->listener->Undelivered(options_.peer, why);
+  for (const SendWindow::Message& message : lost) {
+    Drop(message->held);
+    message->listener->Undelivered(options_.peer, why);
+  }
 }
 
 }  // namespace sabot::shuffle

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "sabot/native/memory/ledger.h"
 #include "sabot/native/shuffle/send_window.h"
 
 namespace sabot::shuffle {
@@ -24,7 +25,7 @@ class DeliveryListener {
 };
 
 /// What a stream is to do next.
-enum class Turn { kWrite, kClose, kExplain, kEnd };
+enum class Turn { kOpen, kWrite, kAsk, kClose, kExplain, kStarved, kEnd };
 
 class Outbox {
  public:
@@ -37,6 +38,7 @@ class Outbox {
     double idle_s = 1.0;             // an idle stream is closed after this
     size_t streams = 1;
     size_t window_chunks = 2;
+    std::shared_ptr<memory::Ledger> ledger;  // counts what waits here; shared with all that count; may be null
   };
 
   explicit Outbox(Options options);
@@ -45,8 +47,14 @@ class Outbox {
   bool Add(Outgoing message);
   void Stop();
 
-  /// Waits until `stream` has something to do. kWrite comes with the message.
-  Turn WaitTurn(size_t stream, SendWindow::Message* message);
+  struct Step {
+    Turn turn = Turn::kEnd;
+    SendWindow::Message message;  // kOpen: the first to be written; kWrite: what is to be written
+    uint64_t credit = 0;          // kAsk: what must be granted in all
+  };
+
+  /// Waits until `stream` has something to do.
+  Step WaitTurn(size_t stream);
   /// Whether `stream`, which is not in use yet, would have something to write.
   bool Needs(size_t stream);
 
@@ -73,10 +81,17 @@ class Outbox {
  private:
   struct Stream {
     bool open = false;
+    bool asking = false;  // an answer about credit is awaited
     Clock::time_point opened_at;
-    int retries = 0;                       // since it was last answered
-    std::optional<arrow::Status> symptom;  // of its end
+    std::optional<Clock::time_point> starved_at;  // since when there is no credit for what is next
+    int retries = 0;                              // since it was last answered
+    std::optional<arrow::Status> symptom;         // of its end
   };
+
+  /// What an open stream that is not ending has to do at once, if anything.
+  std::optional<Step> NextLocked(size_t stream, Clock::time_point now);
+  arrow::Status AnsweredLocked(size_t stream, const Ack& ack, SendWindow::Message* answered);
+  void Drop(int64_t bytes) const;
 
   const Options options_;
   std::atomic<bool> failed_{false};
@@ -84,7 +99,8 @@ class Outbox {
   std::condition_variable changed_;
   SendWindow window_;
   std::vector<Stream> streams_;
-  Clock::time_point alive_at_;  // when the peer last answered, or was first needed
+  Clock::time_point alive_at_;    // when the peer last answered, or was first needed
+  Clock::time_point written_at_;  // when something was last written
   bool stopping_ = false;
   arrow::Status failure_;
 };

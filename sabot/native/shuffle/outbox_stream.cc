@@ -15,27 +15,47 @@ OutboxStream::OutboxStream(Outbox* outbox, Options options)
 
 void OutboxStream::Loop() {
   (void)pthread_setname_np(pthread_self(), "shuffle-outbox");  // else it, and gRPC's threads, go by a slot's name
-  SendWindow::Message message;
-  Turn turn = Turn::kClose;
-  while (turn != Turn::kEnd) {
-    turn = outbox_->WaitTurn(options_.index, &message);
-    if (turn == Turn::kWrite) {
-      options_.more_is_queued();
-      const arrow::Status written = Write(*message);
-      message.reset();
-      if (!written.ok()) Resume(written);
-    } else if (turn == Turn::kExplain) {
-      Resume(outbox_->SymptomOf(options_.index));
-    } else {
-      (void)Close();  // all is acknowledged: how the DoPut itself ends says nothing more
-    }
+  while (true) {
+    const Outbox::Step step = outbox_->WaitTurn(options_.index);
+    if (step.turn == Turn::kEnd) break;
+    const arrow::Status taken = Take(step);
+    if (!taken.ok()) Resume(taken);
   }
   outbox_->Fail(MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent."));
   ended_.store(true, std::memory_order_release);
 }
 
+arrow::Status OutboxStream::Take(const Outbox::Step& step) {
+  switch (step.turn) {
+    case Turn::kOpen:
+      return Open(step.message->schema);
+    case Turn::kWrite:
+      options_.more_is_queued();
+      return Write(*step.message);
+    case Turn::kAsk:
+      return call_->writer->WriteMetadata(arrow::Buffer::FromString(EncodeCreditRequest(step.credit)));
+    case Turn::kStarved:
+      return Starved();
+    case Turn::kExplain:
+      return outbox_->SymptomOf(options_.index);
+    case Turn::kClose:
+    case Turn::kEnd:
+      (void)Close();  // all is acknowledged: how the DoPut itself ends says nothing more
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status OutboxStream::Starved() const {
+  const std::string& peer = outbox_->options().peer;
+  return MakeStatus(Code::kLimit,
+                    "Agent " + peer + " has had no memory for another chunk for " +
+                        std::to_string(static_cast<int>(outbox_->options().stream_timeout_s)) +
+                        " s. Raise memory.bytes_max there, give it disk to spill to, or run fewer jobs at a time "
+                        "(address=" +
+                        peer + ")");
+}
+
 arrow::Status OutboxStream::Write(const Outgoing& message) {
-  if (call_ == nullptr) ARROW_RETURN_NOT_OK(Open(message.schema));
   auto metadata = arrow::Buffer::FromString(message.header);
   return message.batch == nullptr ? call_->writer->WriteMetadata(std::move(metadata))
                                   : call_->writer->WriteWithMetadata(*message.batch, std::move(metadata));
@@ -44,8 +64,9 @@ arrow::Status OutboxStream::Write(const Outgoing& message) {
 arrow::Status OutboxStream::Open(const std::shared_ptr<arrow::Schema>& schema) {
   outbox_->Opening(options_.index);
   ARROW_ASSIGN_OR_RAISE(const auto client, options_.connect(options_.index));
-  ARROW_ASSIGN_OR_RAISE(auto opened,
-                        client->DoPut(options_.call, flight::FlightDescriptor::Path({"sabot", "chunks"}), schema));
+  ARROW_ASSIGN_OR_RAISE(
+      auto opened,
+      client->DoPut(options_.call, flight::FlightDescriptor::Path({"sabot", "chunks", options_.sender}), schema));
   call_ = std::make_unique<Call>();
   call_->writer = std::move(opened.writer);
   call_->reader = std::move(opened.reader);

@@ -22,6 +22,7 @@ class OutboxStream {
     size_t index = 0;
     Connect connect;
     arrow::flight::FlightCallOptions call;  // the deadline, and how batches are written
+    std::string sender;                     // by which the peer knows our streams as one sender's
     std::function<void()> more_is_queued;   // called when a message has been taken and others wait
   };
 
@@ -39,6 +40,8 @@ class OutboxStream {
   };
 
   void Loop();
+  arrow::Status Take(const Outbox::Step& step);
+  arrow::Status Starved() const;
   void ReadAcknowledgements(arrow::flight::FlightMetadataReader* reader);
   arrow::Status Write(const Outgoing& message);
   arrow::Status Open(const std::shared_ptr<arrow::Schema>& schema);

@@ -3,6 +3,7 @@
 #include <arrow/array.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/status.h"
@@ -10,28 +11,57 @@
 namespace sabot::shuffle {
 namespace {
 
+// About how much larger rows are in memory than packed with LZ4.
+constexpr int64_t kUnpackedFactor = 3;
+
 class AuditRun : public AwaitedRun {
  public:
-  AuditRun(const PartitionContents& contents, const AuditNames& names)
-      : contents_(contents), names_(names), sums_(contents.pieces.size()), statuses_(contents.pieces.size()) {}
+  AuditRun(std::span<StoredPart> parts, const PartitionContents& contents, const PartitionReader::Options& options)
+      : parts_(parts),
+        contents_(contents),
+        options_(options),
+        pieces_(parts.size()),
+        sums_(parts.size()),
+        statuses_(parts.size()) {}
 
-  size_t item_count() const noexcept override { return contents_.pieces.size(); }
-  slots::Source source_of(size_t index) const noexcept override { return contents_.pieces[index].source; }
-  void RunItem(size_t index, int, int64_t) noexcept override {
-    statuses_[index] = AuditPiece(contents_.pieces[index], &sums_[index]);
+  size_t item_count() const noexcept override { return parts_.size(); }
+  slots::Source source_of(size_t index) const noexcept override {
+    return parts_[index].run != nullptr ? slots::Source::kLocal : parts_[index].piece.source;
   }
+  void RunItem(size_t index, int, int64_t) noexcept override { statuses_[index] = LoadAndAudit(index); }
 
-  arrow::Result<PartitionSum> Total() const {
-    PartitionSum total;
-    for (size_t i = 0; i < sums_.size(); ++i) {
+  /// What was asked for, in order, added to `total`.
+  arrow::Result<std::vector<Piece>> Released(PartitionSum* total) {
+    std::vector<Piece> released;
+    for (size_t i = 0; i < parts_.size(); ++i) {
       ARROW_RETURN_NOT_OK(statuses_[i]);
-      total.Add(sums_[i].rows, sums_[i].content_sum);
+      total->Add(sums_[i].rows, sums_[i].content_sum);
+      std::ranges::move(pieces_[i], std::back_inserter(released));
     }
-    return total;
+    return released;
   }
 
  private:
-  arrow::Status AuditPiece(const Piece& piece, PartitionSum* sum) const {
+  arrow::Status LoadAndAudit(size_t index) {
+    StoredPart& part = parts_[index];
+    std::vector<Piece>& pieces = pieces_[index];
+    if (part.run == nullptr) {
+      pieces.push_back(std::move(part.piece));
+    } else {
+      ARROW_ASSIGN_OR_RAISE(auto loaded, part.run->Load(part.segment, options_.pool));
+      for (spill::LoadedPiece& piece : loaded) {
+        const AttemptKey attempt{piece.chunk.task, piece.chunk.attempt};
+        if (!contents_.attempts.contains(attempt)) continue;
+        const auto source = piece.chunk.from_network ? slots::Source::kNetwork : slots::Source::kLocal;
+        pieces.push_back({std::move(piece.rows), source, attempt, piece.chunk.sequence, part.piece.partition});
+      }
+      part.run.reset();
+    }
+    for (const Piece& piece : pieces) ARROW_RETURN_NOT_OK(Audit(piece, &sums_[index]));
+    return arrow::Status::OK();
+  }
+
+  arrow::Status Audit(const Piece& piece, PartitionSum* sum) const {
     const arrow::RecordBatch& batch = *piece.rows;
     std::vector<uint64_t> key_hashes(static_cast<size_t>(batch.num_rows()), 0);
     const std::vector<int> keys(contents_.layout.key_columns.begin(), contents_.layout.key_columns.end());
@@ -42,10 +72,12 @@ class AuditRun : public AwaitedRun {
     if (!InPlace(batch, keys, key_hashes, piece.partition)) {
       return Wrong(piece, "has a row whose key belongs to another partition");
     }
-    sum->rows = batch.num_rows();
-    if (batch.num_columns() == 0) return arrow::Status::OK();
-    const int column = static_cast<int>(piece.attempt.task % static_cast<uint32_t>(batch.num_columns()));
-    ARROW_ASSIGN_OR_RAISE(sum->content_sum, rows::ContentSum(key_hashes.data(), *batch.column(column)));
+    uint64_t content_sum = 0;
+    if (batch.num_columns() > 0) {
+      const int column = static_cast<int>(piece.attempt.task % static_cast<uint32_t>(batch.num_columns()));
+      ARROW_ASSIGN_OR_RAISE(content_sum, rows::ContentSum(key_hashes.data(), *batch.column(column)));
+    }
+    sum->Add(batch.num_rows(), content_sum);
     return arrow::Status::OK();
   }
 
@@ -53,8 +85,9 @@ class AuditRun : public AwaitedRun {
   bool InPlace(const arrow::RecordBatch& batch, const std::vector<int>& keys, const std::vector<uint64_t>& key_hashes,
                int32_t partition) const {
     if (contents_.layout.by_hash) {
-      return std::ranges::all_of(
-          key_hashes, [&](uint64_t hash) { return rows::PartitionOf(hash, names_.num_partitions) == partition; });
+      return std::ranges::all_of(key_hashes, [&](uint64_t hash) {
+        return rows::PartitionOf(hash, options_.names.num_partitions) == partition;
+      });
     }
     if (!contents_.layout.by_column) return true;
     if (keys.size() != 1 || batch.schema()->field(keys[0])->type()->id() != arrow::Type::INT32) return false;
@@ -66,36 +99,67 @@ class AuditRun : public AwaitedRun {
   }
 
   arrow::Status Wrong(const Piece& piece, const std::string& what) const {
-    return MakeStatus(Code::kIntegrity,
-                      "Chunk " + std::to_string(piece.sequence) + " " + what + " (shuffle=" + names_.shuffle_id +
-                          ", partition=" + std::to_string(piece.partition) +
-                          ", task=" + std::to_string(piece.attempt.task) +
-                          ", attempt=" + std::to_string(piece.attempt.attempt) + ", agent=" + names_.agent + ")");
+    return MakeStatus(
+        Code::kIntegrity,
+        "Chunk " + std::to_string(piece.sequence) + " " + what + " (shuffle=" + options_.names.shuffle_id +
+            ", partition=" + std::to_string(piece.partition) + ", task=" + std::to_string(piece.attempt.task) +
+            ", attempt=" + std::to_string(piece.attempt.attempt) + ", agent=" + options_.names.agent + ")");
   }
 
-  const PartitionContents& contents_;  // outlives the run: AuditPartition waits for it
-  const AuditNames& names_;
+  const std::span<StoredPart> parts_;  // outlives the run, as the next two: the reader waits for it
+  const PartitionContents& contents_;
+  const PartitionReader::Options& options_;
+  std::vector<std::vector<Piece>> pieces_;
   std::vector<PartitionSum> sums_;
   std::vector<arrow::Status> statuses_;
 };
 
+std::string FactsOf(const AuditNames& names) {
+  return " (shuffle=" + names.shuffle_id + ", partition=" + std::to_string(names.partition) + ", agent=" + names.agent +
+         ")";
+}
+
 }  // namespace
 
-arrow::Result<PartitionSum> AuditPartition(const PartitionContents& contents, const AuditNames& names,
-                                           const SlotUse& slots) {
-  const std::string facts = " (shuffle=" + names.shuffle_id + ", partition=" + std::to_string(names.partition) +
-                            ", agent=" + names.agent + ")";
-  auto run = std::make_shared<AuditRun>(contents, names);
-  ARROW_RETURN_NOT_OK(RunAndWait(slots, run, "audit a partition" + facts));
-  ARROW_ASSIGN_OR_RAISE(const PartitionSum released, run->Total());
-  if (released == contents.promised) return released;
-  if (released.rows != contents.promised.rows) {
-    return MakeStatus(Code::kIntegrity, "A partition has " + std::to_string(released.rows) +
-                                            " rows where its senders sent " + std::to_string(contents.promised.rows) +
-                                            facts);
+arrow::Result<std::vector<Piece>> PartitionReader::Next(const SlotUse& slots) {
+  ARROW_RETURN_NOT_OK(failure_);
+  auto pieces = LoadNext(slots);
+  if (!pieces.ok()) failure_ = pieces.status();
+  return pieces;
+}
+
+arrow::Result<std::vector<Piece>> PartitionReader::LoadNext(const SlotUse& slots) {
+  std::vector<Piece> pieces;
+  while (pieces.empty()) {
+    const size_t first = next_;
+    int64_t bytes = 0;
+    while (next_ < contents_.parts.size() && (bytes < options_.loaded_bytes_max || next_ == first)) {
+      const StoredPart& part = contents_.parts[next_++];
+      if (part.run != nullptr) bytes += kUnpackedFactor * part.run->segment_bytes(part.segment);
+    }
+    if (first == next_) break;
+    const std::span<StoredPart> parts(contents_.parts.data() + first, next_ - first);
+    auto run = std::make_shared<AuditRun>(parts, contents_, options_);
+    ARROW_RETURN_NOT_OK(RunAndWait(slots, run, "audit a partition" + FactsOf(options_.names)));
+    ARROW_ASSIGN_OR_RAISE(pieces, run->Released(&released_));
   }
-  return MakeStatus(Code::kIntegrity,
-                    "A partition's rows are not those that its senders sent: the content sums differ" + facts);
+  for (const Piece& piece : pieces) {
+    if (piece.source == slots::Source::kNetwork) network_rows_ += piece.rows->num_rows();
+  }
+  if (next_ == contents_.parts.size()) ARROW_RETURN_NOT_OK(CheckTotal());
+  return pieces;
+}
+
+arrow::Status PartitionReader::CheckTotal() const {
+  if (released_ == contents_.promised) return arrow::Status::OK();
+  if (released_.rows != contents_.promised.rows) {
+    return MakeStatus(Code::kIntegrity, "A partition has " + std::to_string(released_.rows) +
+                                            " rows where its senders sent " + std::to_string(contents_.promised.rows) +
+                                            FactsOf(options_.names));
+  }
+  return MakeStatus(
+      Code::kIntegrity,
+      "A partition's rows are not those that its senders sent: the content sums differ" + FactsOf(options_.names));
 }
 
 }  // namespace sabot::shuffle

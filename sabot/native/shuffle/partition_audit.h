@@ -1,8 +1,10 @@
-// The reader's side of the audit: sums computed anew from the rows that are about to be released, as morsels in the
-// slots.
+// The reader's side of the audit: rows are loaded, where they are on disk, and their sums computed anew before they are
+// released, as morsels in the slots.
 #pragma once
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "sabot/native/shuffle/chunk_store.h"
 #include "sabot/native/shuffle/slot_call.h"
@@ -17,9 +19,39 @@ struct AuditNames {
   int32_t num_partitions = 1;
 };
 
-/// Recomputes rows and content sum of `contents`, and that every row's hash belongs to the partition; one morsel a
-/// piece. Blocks the caller, never a slot. kIntegrity names the culprit.
-arrow::Result<PartitionSum> AuditPartition(const PartitionContents& contents, const AuditNames& names,
-                                           const SlotUse& slots);
+/// Reads a partition piece by piece. Of what is on disk about `loaded_bytes_max` are in memory at a time; what is in
+/// memory already is released at once. Not for several threads at a time.
+class PartitionReader {
+ public:
+  struct Options {
+    AuditNames names;
+    arrow::MemoryPool* pool = arrow::default_memory_pool();
+    int64_t loaded_bytes_max = 32 << 20;
+  };
+
+  PartitionReader(PartitionContents contents, Options options)
+      : contents_(std::move(contents)), options_(std::move(options)) {}
+
+  /// The next pieces; none at the end. Their rows and content sums have been recomputed, and that every row's hash
+  /// belongs to the partition; the last ones come only when the partition's sums are those that the manifests promise.
+  /// kIntegrity names the culprit. Blocks the caller, never a slot. A failure is the reader's last word.
+  arrow::Result<std::vector<Piece>> Next(const SlotUse& slots);
+
+  const std::shared_ptr<arrow::Schema>& schema() const { return contents_.schema; }
+  /// What has been released so far, and how many of the rows came from other agents.
+  const PartitionSum& released() const { return released_; }
+  int64_t network_rows() const { return network_rows_; }
+
+ private:
+  arrow::Result<std::vector<Piece>> LoadNext(const SlotUse& slots);
+  arrow::Status CheckTotal() const;
+
+  PartitionContents contents_;
+  const Options options_;
+  size_t next_ = 0;
+  PartitionSum released_;
+  int64_t network_rows_ = 0;
+  arrow::Status failure_;
+};
 
 }  // namespace sabot::shuffle

@@ -61,7 +61,7 @@ void PeerLink::Grow() {
   std::lock_guard lock(mutex_);
   if (stopping_ || streams_.size() != next) return;
   streams_.push_back(std::make_unique<OutboxStream>(
-      &outbox_, OutboxStream::Options{next, connect_, CallOptions(options_), [this] { Grow(); }}));
+      &outbox_, OutboxStream::Options{next, connect_, CallOptions(options_), options_.sender, [this] { Grow(); }}));
 }
 
 }  // namespace sabot::shuffle

@@ -18,6 +18,7 @@ class PeerLink {
  public:
   struct Options {
     Outbox::Options outbox;
+    std::string sender;                         // by which the peer knows our streams as one sender's
     std::shared_ptr<arrow::util::Codec> codec;  // for the rows' buffers; null: they are sent as they are
   };
 

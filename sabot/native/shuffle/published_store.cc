@@ -4,23 +4,11 @@
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/chunk_store.h"
+#include "sabot/native/shuffle/row_readers.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
-namespace {
-
-std::vector<std::shared_ptr<arrow::RecordBatch>> CutToSize(const std::shared_ptr<arrow::RecordBatch>& batch,
-                                                           int64_t bytes, int64_t batch_bytes_max) {
-  const int64_t count = std::max<int64_t>(1, (bytes + batch_bytes_max - 1) / batch_bytes_max);
-  const int64_t rows_max = std::max<int64_t>(1, (batch->num_rows() + count - 1) / count);
-  std::vector<std::shared_ptr<arrow::RecordBatch>> parts;
-  for (int64_t start = 0; start < batch->num_rows(); start += rows_max) parts.push_back(batch->Slice(start, rows_max));
-  return parts;
-}
-
-}  // namespace
-
 arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
     const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
     const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches, int64_t batch_bytes_max) {
@@ -36,46 +24,147 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
       return MakeStatus(Code::kUsage, "A batch of " + name + " has the schema {" + batch->schema()->ToString() +
                                           "}, not {" + part->schema->ToString() + "}. Cast it.");
     }
-    const int64_t bytes = RetainedBytes(*batch);
     if (batch->num_columns() > 0) {
       const std::vector<uint64_t> no_keys(static_cast<size_t>(batch->num_rows()), 0);
       ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *batch->column(0)));
       part->content_sum += sum;
     }
     part->rows += batch->num_rows();
-    part->bytes += bytes;
-    for (auto& cut : CutToSize(batch, bytes, batch_bytes_max)) part->batches.push_back(std::move(cut));
+    for (const auto& cut : CutToSize(batch, batch_bytes_max)) {
+      // What it is a slice of, or a Flight client's message, would be kept whole.
+      ARROW_ASSIGN_OR_RAISE(auto copy, spill::CopyRows(*cut, options_.blocks));
+      part->bytes += RetainedBytes(*copy);
+      part->batches.push_back(std::make_shared<spill::KeptRows>(std::move(copy)));
+    }
   }
-  std::lock_guard lock(mutex_);
-  const auto [found, fresh] = parts_.try_emplace({name, index}, part);
-  if (!fresh) {
-    return MakeStatus(Code::kUsage, "Part " + std::to_string(index) + " of " + name +
-                                        " is published already. Drop it first, or use another index.");
+  {
+    std::lock_guard lock(mutex_);
+    const auto [found, fresh] = parts_.try_emplace({name, index}, Part{.published = part});
+    if (!fresh) {
+      return MakeStatus(Code::kUsage, "Part " + std::to_string(index) + " of " + name +
+                                          " is published already. Drop it first, or use another index.");
+    }
+    bytes_ += part->bytes;
   }
-  bytes_ += part->bytes;
+  const auto& ledger = options_.blocks.ledger;
+  if (options_.pressed && ledger != nullptr && ledger->bytes_to_free() > 0) options_.pressed();
   return std::shared_ptr<const Published>(part);
 }
 
 arrow::Result<std::shared_ptr<const Published>> PublishedStore::Find(const std::string& name, int64_t index) const {
   std::lock_guard lock(mutex_);
   const auto found = parts_.find({name, index});
-  if (found != parts_.end()) return found->second;
+  if (found != parts_.end()) return found->second.published;
   return MakeStatus(Code::kUsage, "Nothing is published as part " + std::to_string(index) + " of " + name +
                                       " on this agent: it was never registered here, or has been dropped.");
 }
 
 void PublishedStore::DropPrefix(const std::string& prefix) {
-  std::vector<std::shared_ptr<const Published>> freed;  // freed outside the lock
-  std::lock_guard lock(mutex_);
-  for (auto entry = parts_.begin(); entry != parts_.end();) {
-    if (!IsBelow(entry->first.first, prefix)) {
-      ++entry;
-      continue;
+  DropThose([&](const std::string& name) { return IsBelow(name, prefix); });
+}
+
+void PublishedStore::DropAll() {
+  DropThose([](const std::string&) { return true; });
+}
+
+void PublishedStore::DropThose(const std::function<bool(const std::string&)>& named) {
+  std::vector<std::shared_ptr<const Published>> freed;  // both are freed outside the lock
+  std::vector<std::shared_ptr<spill::SpillGroup>> files;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto entry = parts_.begin(); entry != parts_.end();) {
+      if (!named(entry->first.first)) {
+        ++entry;
+        continue;
+      }
+      bytes_ -= entry->second.published->bytes;
+      freed.push_back(std::move(entry->second.published));
+      entry = parts_.erase(entry);
     }
-    bytes_ -= entry->second->bytes;
-    freed.push_back(std::move(entry->second));
-    entry = parts_.erase(entry);
+    for (auto entry = files_.begin(); entry != files_.end();) {
+      if (!named(entry->first)) {
+        ++entry;
+        continue;
+      }
+      files.push_back(std::move(entry->second));
+      entry = files_.erase(entry);
+    }
   }
+  for (const auto& group : files) group->Unlink();
+}
+
+/// Some batches of one part on their way to disk.
+class PublishedStore::Spilling : public spill::SpillJob {
+ public:
+  Spilling(std::shared_ptr<PublishedStore> store, std::pair<std::string, int64_t> key,
+           std::shared_ptr<const Published> part, std::shared_ptr<spill::SpillGroup> files, size_t first, int64_t bytes)
+      : store_(std::move(store)),
+        key_(std::move(key)),
+        part_(std::move(part)),
+        files_(std::move(files)),
+        first_(first) {
+    for (size_t i = first; i < part_->batches.size() && bytes > 0; ++i) {
+      batches_.push_back(part_->batches[i]->in_memory());
+      bytes -= RetainedBytes(*batches_.back());
+    }
+  }
+
+  spill::SpilledRun::Content TakeContent() override {
+    spill::SpilledRun::Content content{.name = key_.first,
+                                       .agent = store_->options_.agent,
+                                       .schema = part_->schema,
+                                       .chunks = {spill::ChunkTag{}},
+                                       .pieces = {},
+                                       .coalesce = false};
+    for (const auto& batch : batches_) content.pieces.push_back({static_cast<uint32_t>(key_.second), 0, batch});
+    return content;
+  }
+  spill::SpillGroup& group() override { return *files_; }
+  void Written(std::shared_ptr<const spill::SpilledRun> run) override {
+    for (size_t i = 0; i < batches_.size(); ++i) part_->batches[first_ + i]->Swap(run, static_cast<uint32_t>(i));
+    store_->Swapped(key_.first, key_.second, part_, first_ + batches_.size());
+    batches_.clear();
+  }
+  void Failed(const arrow::Status&) override { store_->Stuck(key_.first, key_.second); }
+
+ private:
+  const std::shared_ptr<PublishedStore> store_;  // shared with the server
+  const std::pair<std::string, int64_t> key_;
+  const std::shared_ptr<const Published> part_;  // shared with the store, which may drop it meanwhile
+  const std::shared_ptr<spill::SpillGroup> files_;
+  const size_t first_;
+  std::vector<std::shared_ptr<arrow::RecordBatch>> batches_;
+};
+
+std::unique_ptr<spill::SpillJob> PublishedStore::TakeColdest(int64_t bytes,
+                                                             const std::shared_ptr<spill::SpillSpace>& space) {
+  std::lock_guard lock(mutex_);
+  auto coldest = parts_.end();
+  for (auto entry = parts_.begin(); entry != parts_.end(); ++entry) {
+    const Part& part = entry->second;
+    if (part.stuck || part.spilled == part.published->batches.size()) continue;
+    if (coldest == parts_.end() || part.published->published_at < coldest->second.published->published_at) {
+      coldest = entry;
+    }
+  }
+  if (coldest == parts_.end()) return nullptr;
+  std::shared_ptr<spill::SpillGroup>& files = files_[coldest->first.first];
+  if (files == nullptr) files = std::make_shared<spill::SpillGroup>(space);
+  return std::make_unique<Spilling>(shared_from_this(), coldest->first, coldest->second.published, files,
+                                    coldest->second.spilled, bytes);
+}
+
+void PublishedStore::Swapped(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part,
+                             size_t count) {
+  std::lock_guard lock(mutex_);
+  const auto found = parts_.find({name, index});
+  if (found != parts_.end() && found->second.published == part) found->second.spilled = count;
+}
+
+void PublishedStore::Stuck(const std::string& name, int64_t index) {
+  std::lock_guard lock(mutex_);
+  const auto found = parts_.find({name, index});
+  if (found != parts_.end()) found->second.stuck = true;
 }
 
 std::vector<std::pair<std::string, double>> PublishedStore::NamesWithAge() const {
@@ -83,7 +172,7 @@ std::vector<std::pair<std::string, double>> PublishedStore::NamesWithAge() const
   std::map<std::string, double> age_of;
   std::lock_guard lock(mutex_);
   for (const auto& [key, part] : parts_) {
-    const double age_s = std::chrono::duration<double>(now - part->published_at).count();
+    const double age_s = std::chrono::duration<double>(now - part.published->published_at).count();
     double& oldest = age_of[key.first];
     oldest = std::max(oldest, age_s);
   }

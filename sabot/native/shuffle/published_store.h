@@ -1,10 +1,12 @@
-// Batches that an agent publishes for pull, by name and index: results, uploads, registered partitions. Thread-safe.
+// Batches that an agent publishes for pull, by name and index, in memory or on disk: results, uploads, registered
+// partitions. Thread-safe.
 #pragma once
 
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -12,20 +14,34 @@
 #include <utility>
 #include <vector>
 
+#include "sabot/native/spill/kept_rows.h"
+#include "sabot/native/spill/row_block.h"
+#include "sabot/native/spill/spill_writer.h"
+
 namespace sabot::shuffle {
 
+/// What is published under one name and index.
 struct Published {
   std::shared_ptr<arrow::Schema> schema;
-  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
+  std::vector<std::shared_ptr<spill::KeptRows>> batches;
   int64_t rows = 0;
   uint64_t content_sum = 0;  // key hash 0, column 0
-  int64_t bytes = 0;
+  int64_t bytes = 0;         // when all of it is in memory
   std::chrono::steady_clock::time_point published_at;
 };
 
-class PublishedStore {
+class PublishedStore : public spill::SpillSource, public std::enable_shared_from_this<PublishedStore> {
  public:
-  /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps them; kUsage where the name and index are
+  struct Options {
+    spill::BlockSource blocks;      // where they are kept, and on whose account
+    std::function<void()> pressed;  // called, outside the lock, when there are bytes to be freed; must not block
+    std::string agent;              // our address, for messages
+  };
+
+  PublishedStore() : PublishedStore(Options()) {}
+  explicit PublishedStore(Options options) : options_(std::move(options)) {}
+
+  /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps a copy; kUsage where the name and index are
   /// taken.
   arrow::Result<std::shared_ptr<const Published>> Publish(
       const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
@@ -34,14 +50,32 @@ class PublishedStore {
   arrow::Result<std::shared_ptr<const Published>> Find(const std::string& name, int64_t index) const;
   /// Drops what is named `prefix` or lies below "prefix/".
   void DropPrefix(const std::string& prefix);
+  void DropAll();
 
   /// The names published, each with the age of its oldest part in seconds.
   std::vector<std::pair<std::string, double>> NamesWithAge() const;
   int64_t bytes() const;
+  arrow::MemoryPool* pool() const { return options_.blocks.pool; }
+  const spill::BlockSource& blocks() const { return options_.blocks; }
+
+  std::unique_ptr<spill::SpillJob> TakeColdest(int64_t bytes, const std::shared_ptr<spill::SpillSpace>& space) override;
 
  private:
-  mutable std::mutex mutex_;  // guards parts_ and bytes_; a leaf
-  std::map<std::pair<std::string, int64_t>, std::shared_ptr<const Published>> parts_;
+  class Spilling;
+  struct Part {
+    std::shared_ptr<const Published> published;  // shared with who reads it
+    size_t spilled = 0;                          // how many of its batches are on disk
+    bool stuck = false;                          // no folder had room for it: it stays in memory
+  };
+
+  void Swapped(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part, size_t count);
+  void DropThose(const std::function<bool(const std::string&)>& named);
+  void Stuck(const std::string& name, int64_t index);
+
+  const Options options_;
+  mutable std::mutex mutex_;  // guards the three below; a leaf
+  std::map<std::pair<std::string, int64_t>, Part> parts_;
+  std::map<std::string, std::shared_ptr<spill::SpillGroup>> files_;  // by name
   int64_t bytes_ = 0;
 };
 

@@ -50,8 +50,8 @@ inline ChunkStore::Arrival ArrivalOf(const std::shared_ptr<Processing>& processi
 }
 
 inline arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ProcessedResults(
-    const std::shared_ptr<Processing>& processing, const PartitionContents& contents, double timeout_s) {
-  return processing->Results(contents.pieces, DeadlineIn(timeout_s));
+    const std::shared_ptr<Processing>& processing, const std::vector<Piece>& pieces, double timeout_s) {
+  return processing->Results(pieces, DeadlineIn(timeout_s));
 }
 
 inline arrow::Result<bool> WaitConfirmedFor(AttemptSender* sender, double timeout_s) {
@@ -60,14 +60,6 @@ inline arrow::Result<bool> WaitConfirmedFor(AttemptSender* sender, double timeou
 
 inline arrow::Result<bool> WaitSendersFor(ChunkStore* store, const std::string& shuffle_id, double timeout_s) {
   return store->WaitSenders(shuffle_id, DeadlineIn(timeout_s));
-}
-
-inline int64_t NetworkRows(const PartitionContents& contents) {
-  int64_t row_count = 0;
-  for (const Piece& piece : contents.pieces) {
-    if (piece.source == slots::Source::kNetwork) row_count += piece.rows->num_rows();
-  }
-  return row_count;
 }
 
 }  // namespace sabot::shuffle

@@ -8,6 +8,8 @@
 #include <memory>
 #include <utility>
 
+#include "sabot/native/spill/row_block.h"
+
 namespace sabot::shuffle {
 
 /// The batch with its values aligned for their types, which gRPC does not do and Acero needs; fully validated, although
@@ -17,6 +19,14 @@ inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> AlignAndValidate(std::
                                                                    arrow::default_memory_pool()));
   ARROW_RETURN_NOT_OK(aligned->ValidateFull());
   return aligned;
+}
+
+/// The same for a batch that is to be kept: as one block, so that gRPC's memory goes with the message.
+inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyAndValidate(const arrow::RecordBatch& batch,
+                                                                          const spill::BlockSource& blocks) {
+  ARROW_ASSIGN_OR_RAISE(auto copy, spill::CopyBuffers(batch, blocks));
+  ARROW_RETURN_NOT_OK(copy->ValidateFull());
+  return copy;
 }
 
 }  // namespace sabot::shuffle

@@ -19,22 +19,35 @@ void SendWindow::Add(Outgoing message) {
   queue_.push_back(std::move(added));
 }
 
-bool SendWindow::may_write(size_t stream) const {
+void SendWindow::Opened(size_t stream) {
+  streams_[stream].granted = 0;
+  streams_[stream].spent = 0;
+}
+
+void SendWindow::Granted(size_t stream, uint64_t total) {
+  Stream& own = streams_[stream];
+  own.granted = std::max(own.granted, total);
+}
+
+SendWindow::Message SendWindow::Next(size_t stream) const {
   const Stream& own = streams_[stream];
-  if (own.written < own.messages.size()) return true;
+  if (own.written < own.messages.size()) return own.messages[own.written];
   const auto full = [&](const Stream& of) { return of.messages.size() >= chunks_; };
-  return !queue_.empty() && !full(own) &&
-         std::all_of(streams_.begin(), streams_.begin() + static_cast<ptrdiff_t>(stream), full);
+  const auto end = streams_.begin() + static_cast<ptrdiff_t>(stream);
+  return queue_.empty() || full(own) || !std::all_of(streams_.begin(), end, full) ? nullptr : queue_.front();
 }
 
 SendWindow::Message SendWindow::Write(size_t stream) {
-  if (!may_write(stream)) return nullptr;
+  Message next = Next(stream);
   Stream& own = streams_[stream];
+  if (next == nullptr || CreditFor(*next, stream) > own.granted) return nullptr;
   if (own.written == own.messages.size()) {
-    own.messages.push_back(std::move(queue_.front()));
+    own.messages.push_back(next);
     queue_.pop_front();
   }
-  return own.messages[own.written++];
+  ++own.written;
+  own.spent += next->bytes;
+  return next;
 }
 
 arrow::Result<SendWindow::Message> SendWindow::Acknowledge(size_t stream, const Ack& ack) {

@@ -25,6 +25,8 @@ struct Outgoing {
   std::shared_ptr<arrow::RecordBatch> batch;
   std::shared_ptr<arrow::Schema> schema;
   std::shared_ptr<DeliveryListener> listener;
+  uint64_t bytes = 0;  // of credit that it takes
+  int64_t held = 0;    // bytes that the outbox holds for it
 };
 
 class SendWindow {
@@ -39,9 +41,19 @@ class SendWindow {
   /// A manifest is held back until every chunk of its attempt is acknowledged, since another stream may overtake them.
   void Add(Outgoing message);
 
-  /// The next message that `stream` is to write, which then counts as written; null where there is none for it. A
-  /// stream takes a new message only where those before it are full, so that the last ones fall idle and close.
+  /// A DoPut of `stream` begins, without credit.
+  void Opened(size_t stream);
+  /// The peer grants it so much in all, counted from there.
+  void Granted(size_t stream, uint64_t total);
+
+  /// What `stream` is to write next; null where there is nothing for it. A stream takes a new message only where those
+  /// before it are full, so that the last ones fall idle and close.
+  Message Next(size_t stream) const;
+  /// As Next, and it counts as written; null too where the stream's credit is too small for it.
   Message Write(size_t stream);
+  /// How much must be granted in all before what is next can be written.
+  uint64_t CreditFor(const Outgoing& next, size_t stream) const { return streams_[stream].spent + next.bytes; }
+
   /// The peer has answered on `stream`; the message that had waited for longest there, which is done with. kPeerRefused
   /// where the answer is for another.
   arrow::Result<Message> Acknowledge(size_t stream, const Ack& ack);
@@ -52,13 +64,14 @@ class SendWindow {
   std::vector<Message> Clear();
 
   bool empty() const;
-  bool may_write(size_t stream) const;
   size_t unacknowledged(size_t stream) const { return streams_[stream].written; }
 
  private:
   struct Stream {
     std::deque<Message> messages;  // not acknowledged, in order
     size_t written = 0;            // the first so many of them
+    uint64_t granted = 0;          // both since the DoPut began
+    uint64_t spent = 0;
   };
   struct Attempt {
     size_t chunks = 0;  // not acknowledged, queued ones included

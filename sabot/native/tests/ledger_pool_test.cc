@@ -21,6 +21,14 @@ std::shared_ptr<Ledger> LimitedTo(int64_t bytes_max) {
   return std::make_shared<Ledger>(Ledger::Options{.bytes_max = bytes_max});
 }
 
+TEST(LedgerPool, WithoutAWatchFreedBlocksGoBackAtOnce) {
+  LedgerPool pool(LimitedTo(0));
+  uint8_t* block = nullptr;
+  ASSERT_TRUE(pool.Allocate(kMiB, &block).ok());
+  pool.Free(block, kMiB);
+  EXPECT_EQ(pool.idle_bytes(), 0);
+}
+
 TEST(LedgerPool, EveryByteIsCountedWhileItIsAllocated) {
   const auto ledger = LimitedTo(64 * kMiB);
   LedgerPool pool(ledger);
@@ -55,6 +63,7 @@ TEST(LedgerPool, BeyondTheLimitIsALimitErrorThatNamesTheKey) {
 TEST(LedgerPool, BlocksAreRecycled) {
   for (const bool recycles : {true, false}) {
     LedgerPool pool(LimitedTo(64 * kMiB), {.recycles = recycles});
+    pool.SetWatched(true);
     uint8_t* first = nullptr;
     ASSERT_TRUE(pool.Allocate(4 * kMiB, &first).ok());
     first[0] = 7;
@@ -69,6 +78,7 @@ TEST(LedgerPool, BlocksAreRecycled) {
 
 TEST(LedgerPool, IdleBlocksMakeRoomForWhatIsAllocated) {
   LedgerPool pool(LimitedTo(16 * kMiB));
+  pool.SetWatched(true);
   std::vector<uint8_t*> blocks(8);
   for (auto& block : blocks) ASSERT_TRUE(pool.Allocate(2 * kMiB, &block).ok());
   for (auto* block : blocks) pool.Free(block, 2 * kMiB);
@@ -84,6 +94,7 @@ TEST(LedgerPool, IdleBlocksMakeRoomForWhatIsAllocated) {
 
 TEST(LedgerPool, WhatHasLongBeenIdleIsGivenBack) {
   LedgerPool pool(LimitedTo(0));
+  pool.SetWatched(true);
   uint8_t* block = nullptr;
   ASSERT_TRUE(pool.Allocate(kMiB, &block).ok());
   pool.Free(block, kMiB);
@@ -96,6 +107,7 @@ TEST(LedgerPool, WhatHasLongBeenIdleIsGivenBack) {
 TEST(LedgerPool, ContentsSurviveEveryChangeOfSize) {
   const auto ledger = LimitedTo(0);
   LedgerPool pool(ledger);
+  pool.SetWatched(true);
   const auto seed = std::random_device{}();
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
@@ -120,6 +132,7 @@ TEST(LedgerPool, ContentsSurviveEveryChangeOfSize) {
 TEST(LedgerPool, ThreadsShareBlocksAndLeaveNothingBehind) {
   const auto ledger = LimitedTo(32 * kMiB);
   LedgerPool pool(ledger);
+  pool.SetWatched(true);
   std::vector<std::jthread> threads;
   for (unsigned seed = 0; seed < 4; ++seed) {
     threads.emplace_back([&pool, seed] {

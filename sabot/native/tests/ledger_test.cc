@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
-#include <map>
 #include <random>
 #include <thread>
 #include <vector>
@@ -111,13 +111,67 @@ TEST(Ledger, RemovedListenerIsNotCalled) {
   EXPECT_EQ(told, 0);
 }
 
-// What the ledger is to be, without atomics.
+// What the ledger is to be, without atomics; and one random step of both.
 struct Model {
   int64_t pool = 0, outside = 0, workers = 0, credits = 0, tasks = 0;
-  std::map<Account, int64_t> held;
-  int64_t Held() const { return held.at(Account::kStore) + held.at(Account::kOutbox) + held.at(Account::kResults); }
+  std::array<int64_t, kAccounts> held{};
+
+  int64_t Held() const { return held[0] + held[1] + held[2]; }
   int64_t Committed() const {
     return Held() + std::max({tasks, pool + outside - Held(), int64_t{0}}) + credits + workers;
+  }
+
+  void Take(Ledger* ledger, unsigned what, int64_t bytes, size_t account, bool* refused) {
+    switch (what) {
+      case 0:
+        if (ledger->TryAllocate(bytes)) {
+          pool += bytes;
+        } else {
+          EXPECT_GT(pool + outside + workers + bytes, 1000);
+        }
+        break;
+      case 1:
+        ledger->Hold(static_cast<Account>(account), bytes);
+        held[account] += bytes;
+        break;
+      case 2:
+        *refused = !ledger->TryReserve(Promise::kCredits, bytes);
+        EXPECT_EQ(*refused, Committed() + bytes > 750);
+        if (!*refused) credits += bytes;
+        break;
+      case 3:
+        ledger->Reserve(Promise::kTasks, bytes);
+        tasks += bytes;
+        break;
+      case 4:
+        ledger->SetWorkers(bytes);
+        workers = bytes;
+        break;
+      default:
+        ledger->SetOutside(bytes);
+        outside = bytes;
+    }
+  }
+
+  void GiveBack(Ledger* ledger, unsigned what, int64_t bytes, size_t account) {
+    const auto least = [&](int64_t* of) {
+      const int64_t given = std::min(bytes, *of);
+      *of -= given;
+      return given;
+    };
+    switch (what) {
+      case 0:
+        ledger->Free(least(&pool));
+        break;
+      case 1:
+        ledger->Drop(static_cast<Account>(account), least(&held[account]));
+        break;
+      case 2:
+        ledger->Unreserve(Promise::kCredits, least(&credits));
+        break;
+      default:
+        ledger->Unreserve(Promise::kTasks, least(&tasks));
+    }
   }
 };
 
@@ -126,68 +180,19 @@ TEST(Ledger, AgreesWithAPlainModelAndItsListenersSeeEachCrossing) {
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
   Ledger ledger(kThousand);
-  Model model{.held = {{Account::kStore, 0}, {Account::kOutbox, 0}, {Account::kResults, 0}}};
+  Model model;
   bool pressed = false, told_freed = false, told_high = false;
   ledger.AddListener(Event::kHighWater, [&] { told_high = true; });
   ledger.AddListener(Event::kFreed, [&] { told_freed = true; });
   for (int step = 0; step < 200'000; ++step) {
     const auto bytes = static_cast<int64_t>(random() % 200);
-    const auto account = static_cast<Account>(random() % kAccounts);
+    const size_t account = random() % kAccounts;
     bool refused = false;
     told_high = told_freed = false;
-    const int64_t before = model.Committed();
-    switch (random() % 10) {
-      case 0:
-        if (ledger.TryAllocate(bytes))
-          model.pool += bytes;
-        else
-          EXPECT_GT(model.pool + model.outside + model.workers + bytes, 1000);
-        break;
-      case 1: {
-        const int64_t freed = std::min(bytes, model.pool);
-        ledger.Free(freed);
-        model.pool -= freed;
-        break;
-      }
-      case 2:
-        ledger.Hold(account, bytes);
-        model.held[account] += bytes;
-        break;
-      case 3: {
-        const int64_t dropped = std::min(bytes, model.held[account]);
-        ledger.Drop(account, dropped);
-        model.held[account] -= dropped;
-        break;
-      }
-      case 4:
-        refused = !ledger.TryReserve(Promise::kCredits, bytes);
-        EXPECT_EQ(refused, before + bytes > 750);
-        if (!refused) model.credits += bytes;
-        break;
-      case 5: {
-        const int64_t given = std::min(bytes, model.credits);
-        ledger.Unreserve(Promise::kCredits, given);
-        model.credits -= given;
-        break;
-      }
-      case 6:
-        ledger.Reserve(Promise::kTasks, bytes);
-        model.tasks += bytes;
-        break;
-      case 7: {
-        const int64_t given = std::min(bytes, model.tasks);
-        ledger.Unreserve(Promise::kTasks, given);
-        model.tasks -= given;
-        break;
-      }
-      case 8:
-        ledger.SetWorkers(bytes);
-        model.workers = bytes;
-        break;
-      default:
-        ledger.SetOutside(bytes);
-        model.outside = bytes;
-        break;
+    if (random() % 2 == 0) {
+      model.Take(&ledger, random() % 6, bytes, account, &refused);
+    } else {
+      model.GiveBack(&ledger, random() % 4, bytes, account);
     }
     const int64_t after = model.Committed();
     ASSERT_EQ(ledger.committed(), after) << "step " << step;

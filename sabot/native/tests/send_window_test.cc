@@ -25,6 +25,8 @@ Outgoing Manifest(uint32_t attempt, uint32_t chunks) {
   return message;
 }
 
+bool MayWrite(const SendWindow& window, size_t stream) { return window.Next(stream) != nullptr; }
+
 TEST(SendWindow, WritesNoMoreThanTheWindowBeforeAnAnswer) {
   SendWindow window("b", 1, 2);
   EXPECT_EQ(window.Write(0), nullptr);
@@ -64,15 +66,15 @@ TEST(SendWindow, WhatIsNotAcknowledgedIsWrittenAgainAfterABreak) {
 TEST(SendWindow, FurtherStreamsGetOnlyWhatTheFirstOnesHaveNoRoomFor) {
   SendWindow window("b", 3, 2);
   for (uint32_t i = 0; i < 3; ++i) window.Add(Message(i));
-  EXPECT_FALSE(window.may_write(1)) << "the first stream has room";
+  EXPECT_FALSE(MayWrite(window, 1)) << "the first stream has room";
   window.Write(0);
   window.Write(0);
-  EXPECT_TRUE(window.may_write(1));
-  EXPECT_FALSE(window.may_write(2)) << "the second stream has room";
+  EXPECT_TRUE(MayWrite(window, 1));
+  EXPECT_FALSE(MayWrite(window, 2)) << "the second stream has room";
   EXPECT_EQ(window.Write(1)->awaited.sequence, 2);
   ASSERT_TRUE(window.Acknowledge(0, AckOf(0)).ok());
   window.Add(Message(3));
-  EXPECT_FALSE(window.may_write(1)) << "so that it falls idle";
+  EXPECT_FALSE(MayWrite(window, 1)) << "so that it falls idle";
   EXPECT_EQ(window.Write(0)->awaited.sequence, 3);
 }
 
@@ -87,13 +89,42 @@ TEST(SendWindow, ManifestWaitsForItsOwnChunksAndForNoOthers) {
   window.Write(0);
   window.Write(0);
   EXPECT_EQ(window.Write(1)->awaited.attempt, 1);
-  EXPECT_FALSE(window.may_write(1)) << "the manifest could overtake its chunks";
+  EXPECT_FALSE(MayWrite(window, 1)) << "the manifest could overtake its chunks";
   ASSERT_TRUE(window.Acknowledge(0, AckOf(0)).ok());
-  EXPECT_FALSE(window.may_write(0)) << "a chunk is under way";
+  EXPECT_FALSE(MayWrite(window, 0)) << "a chunk is under way";
   window.Rewind(0);
   EXPECT_EQ(window.Write(0)->awaited.sequence, 1);
   ASSERT_TRUE(window.Acknowledge(0, AckOf(1)).ok());
   EXPECT_EQ(window.Write(0)->awaited.kind, MessageKind::kManifest) << "the other attempt's chunk is still under way";
+}
+
+TEST(SendWindow, WritesOnlyWhatItsCreditCovers) {
+  SendWindow window("b", 2, 2);
+  for (uint32_t i = 0; i < 3; ++i) {
+    Outgoing message = Message(i);
+    message.bytes = 10;
+    window.Add(message);
+  }
+  EXPECT_EQ(window.Write(0), nullptr) << "it has none yet";
+  EXPECT_EQ(window.CreditFor(*window.Next(0), 0), 10);
+  window.Granted(0, 15);
+  EXPECT_EQ(window.Write(0)->awaited.sequence, 0);
+  EXPECT_EQ(window.Write(0), nullptr);
+  EXPECT_EQ(window.CreditFor(*window.Next(0), 0), 20);
+  window.Granted(0, 20);
+  EXPECT_EQ(window.Write(0)->awaited.sequence, 1);
+  window.Rewind(0);
+  window.Opened(0);
+  EXPECT_EQ(window.Write(0), nullptr) << "the credit was of the DoPut that broke";
+  window.Granted(0, 5);
+  window.Granted(0, 3);
+  EXPECT_EQ(window.CreditFor(*window.Next(0), 0), 10);
+  window.Add(Manifest(1, 0));
+  window.Granted(0, 30);
+  for (uint32_t i = 0; i < 2; ++i) EXPECT_EQ(window.Write(0)->awaited.sequence, i);
+  for (uint32_t i = 0; i < 2; ++i) ASSERT_TRUE(window.Acknowledge(0, AckOf(i)).ok());
+  EXPECT_EQ(window.Write(0)->awaited.sequence, 2);
+  EXPECT_EQ(window.Write(0)->awaited.kind, MessageKind::kManifest) << "it takes no credit";
 }
 
 TEST(SendWindow, ClearGivesBackEverythingOnce) {
@@ -103,7 +134,7 @@ TEST(SendWindow, ClearGivesBackEverythingOnce) {
   window.Write(0);
   EXPECT_EQ(window.Clear().size(), 4);
   EXPECT_TRUE(window.empty());
-  EXPECT_FALSE(window.may_write(0));
+  EXPECT_FALSE(MayWrite(window, 0));
   EXPECT_TRUE(window.Clear().empty());
 }
 

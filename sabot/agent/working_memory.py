@@ -1,0 +1,62 @@
+"""How much memory a task is expected to work with: what is reserved before it starts.
+
+It is an estimate: a function may make any number of rows out of one. What a task takes beyond it is counted like
+everything else, and refused where the limit would be passed. The factors are measured by benchmarks/memory.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sabot.dataflow.stage import (
+    FilesSplit,
+    HashShuffle,
+    PartitionSplit,
+    ResultOutput,
+    RoundRobinShuffle,
+    ShuffleInput,
+    Split,
+    Stage,
+)
+
+PIECES_AT_ONCE = 3
+"""Row groups of a scan: one is worked on while the next is read, and what came of it is about as large."""
+PARTITION_FACTOR = 4
+"""Of a partition's bytes: its rows, the table that groups or joins them, and what comes of it. Measured: 3.0 for a
+group for each row, 3.6 to 4.2 for a join, 2.8 for a sort; 1.0 where there are few groups."""
+SCATTER_FACTOR = 2
+"""Rows gathered for a scatter, and their copy in partition order. Measured: 2.2."""
+
+
+def working_bytes(
+    stage: Stage, split: Split, *, stored_bytes: Callable[[int, int], int], scatter_bytes_max: int
+) -> int:
+    """Bytes that `stage` works with on `split`; `stored_bytes(stage_id, partition)` is what this agent stores."""
+    given = scatter_bytes_max
+    needed = 0
+    match split:
+        case FilesSplit():
+            pieces = _piece_bytes(split)
+            given = sum(pieces)
+            needed = PIECES_AT_ONCE * max(pieces, default=0)
+        case PartitionSplit():
+            assert isinstance(stage.input, ShuffleInput)
+            given = sum(stored_bytes(stage_id, split.partition) for stage_id in stage.input.stage_ids)
+            needed = PARTITION_FACTOR * given
+    match stage.output:
+        case ResultOutput():
+            needed += given
+        case HashShuffle() | RoundRobinShuffle():
+            needed += SCATTER_FACTOR * min(given, scatter_bytes_max)
+    return needed
+
+
+def _piece_bytes(split: FilesSplit) -> list[int]:
+    """Of the row groups, uncompressed, or of whole files."""
+    found: list[int] = []
+    for part in split.parts:
+        known = part.file.row_group_bytes
+        groups = range(len(known)) if part.row_groups is None else part.row_groups
+        sizes = [known[group] for group in groups if group < len(known)]
+        found.extend(sizes or [part.file.size_bytes])
+    return found

@@ -1,0 +1,59 @@
+"""A partition that is being read piece by piece, so that one larger than memory can be worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from sabot.native._native import NativePartition
+
+
+class StoredPartition:
+    """The rows of one partition, audited as they are read, once; what is on disk is loaded as reading goes on.
+
+    `rows`, `content_sum` and `network_rows` are of what has been read so far.
+    """
+
+    def __init__(self, native: NativePartition) -> None:
+        self._native = native
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The rows' schema; no columns where no sender had rows or a schema."""
+        return self._native.schema or pa.schema([])
+
+    @property
+    def rows(self) -> int:
+        return self._native.rows
+
+    @property
+    def content_sum(self) -> int:
+        return self._native.content_sum
+
+    @property
+    def network_rows(self) -> int:
+        """How many of the rows came from other agents."""
+        return self._native.network_rows
+
+    def pieces(self, timeout_s: float) -> Iterator[list[pa.RecordBatch]]:
+        """Batches, about as many at a time as may be loaded; each time slots are waited for up to `timeout_s`.
+
+        ShuffleIntegrityError before the last of them where the whole is not what its senders sent.
+        """
+        while batches := self._native.next(timeout_s):
+            yield batches
+
+    def stream(self, timeout_s: float) -> pa.RecordBatchReader:
+        """The batches as a reader. The first pieces are read at once, so that a small partition that is wrong raises
+        here."""
+        first = self._native.next(timeout_s)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield from first
+            if first:
+                for more in self.pieces(timeout_s):
+                    yield from more
+
+        schema = first[0].schema if first else self.schema
+        return pa.RecordBatchReader.from_batches(schema, batches())

@@ -1,0 +1,70 @@
+"""What is reserved for a task follows what it is given to work on."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from sabot.agent.working_memory import PARTITION_FACTOR, PIECES_AT_ONCE, SCATTER_FACTOR, working_bytes
+from sabot.dataflow.stage import (
+    FilePart,
+    FilesSplit,
+    HashShuffle,
+    Output,
+    PartitionSplit,
+    ResultOutput,
+    ScanInput,
+    ShuffleInput,
+    SourceFile,
+    Stage,
+)
+
+MiB = 1 << 20
+SCATTER_MAX = 32 * MiB
+SHUFFLE = HashShuffle(keys=("k",), num_partitions=None)
+SCHEMA = pa.schema([("k", pa.int64())])
+
+
+def stage(source: ScanInput | ShuffleInput, output: Output) -> Stage:
+    return Stage(stage_id=5, label="test", input=source, steps=(), output=output, schema=SCHEMA)
+
+
+def needed(split: FilesSplit | PartitionSplit, output: Output, stored: dict[tuple[int, int], int] | None = None) -> int:
+    source = (
+        ScanInput(format="parquet", files=(), columns=None, schema=SCHEMA)
+        if isinstance(split, FilesSplit)
+        else ShuffleInput(stage_ids=(1, 2))
+    )
+    given = stored or {}
+    return working_bytes(
+        stage(source, output),
+        split,
+        stored_bytes=lambda stage_id, partition: given[stage_id, partition],
+        scatter_bytes_max=SCATTER_MAX,
+    )
+
+
+def file(*row_group_bytes: int, size_bytes: int = 0) -> SourceFile:
+    return SourceFile(
+        path="x",
+        size_bytes=size_bytes,
+        modified_ns=0,
+        row_group_rows=(1,) * len(row_group_bytes),
+        row_group_bytes=row_group_bytes,
+    )
+
+
+def test_scan_needs_its_largest_row_groups_and_a_scatter() -> None:
+    parts = (FilePart(file=file(10 * MiB, 50 * MiB, 20 * MiB), row_groups=(0, 2), rows=2),)
+    assert needed(FilesSplit(parts=parts), SHUFFLE) == PIECES_AT_ONCE * 20 * MiB + SCATTER_FACTOR * 30 * MiB
+
+
+def test_scan_of_a_file_of_unknown_row_groups_needs_the_file() -> None:
+    parts = (FilePart(file=file(size_bytes=40 * MiB), row_groups=None, rows=None),)
+    assert needed(FilesSplit(parts=parts), SHUFFLE) == PIECES_AT_ONCE * 40 * MiB + SCATTER_FACTOR * SCATTER_MAX
+
+
+@pytest.mark.parametrize(("output", "more"), [(ResultOutput(), 3 * MiB), (SHUFFLE, SCATTER_FACTOR * 3 * MiB)])
+def test_partition_needs_a_multiple_of_what_is_stored_of_all_its_inputs(output: Output, more: int) -> None:
+    stored = {(1, 7): MiB, (2, 7): 2 * MiB}
+    assert needed(PartitionSplit(partition=7), output, stored) == PARTITION_FACTOR * 3 * MiB + more
