@@ -17,12 +17,13 @@ _CHECK_EVERY_S = 0.1
 
 def summary_of(sender: NativeSender) -> AttemptSummary:
     """What `sender` has sent so far."""
-    sums, rows, wire_bytes, local_bytes = sender.summary()
+    sums, rows, wire_bytes, local_bytes, placement_digest = sender.summary()
     return AttemptSummary(
         sums=tuple(PartitionSum(partition=p, rows=n, content_sum=s) for p, n, s in sums),
         rows=rows,
         wire_bytes=wire_bytes,
         local_bytes=local_bytes,
+        placement_digest=placement_digest,
     )
 
 

@@ -144,12 +144,13 @@ class ShuffleServer:
     def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
         """From now on only what is of `epoch` is taken, by its table, and nothing from the incarnations `given_up`.
 
-        What was confirmed before stays readable. PeerRefused where a later table is known already.
+        What was confirmed before stays readable. A repeat does nothing, nor does a table that has been overtaken.
         """
         self.num_partitions(shuffle_id)
         with self._lock:
             self.native.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
-            self._tables_of[shuffle_id] = (epoch, tuple(owner_of))
+            if epoch > self._tables_of[shuffle_id][0]:
+                self._tables_of[shuffle_id] = (epoch, tuple(owner_of))
 
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.

@@ -247,11 +247,12 @@ class ShuffleTransport:
         partitioning: Partitioning,
         partitions: Collection[int] | None = None,
         epoch: int = 0,
+        digest_placement: bool = False,
     ) -> AttemptWriter:
         """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema.
 
         Of all rows that it is given it sends those of `partitions`, None for all. PeerRefused where `epoch` is not the
-        shuffle's.
+        shuffle's. `digest_placement`: its summary is to have a placement digest.
         """
         if not (0 <= task < 1 << 31 and 0 <= attempt < 1 << 31):
             raise UsageError(f"task {task} and attempt {attempt} must be from 0 to {(1 << 31) - 1}.")
@@ -278,6 +279,7 @@ class ShuffleTransport:
             incarnation=self.server.incarnation,
             owner_of=owner_of,
             epoch=epoch,
+            digest_placement=digest_placement,
             server=self.server.native,
             my_owner=owners.index(self.address) if self.address in owners else -1,
             schema=schema,
