@@ -236,6 +236,7 @@ class NativeServer:
         verify_checksums: bool = True,
         verify_loads: bool = True,
         check_credits: bool = True,
+        audits_reads: bool = True,
     ) -> None: ...
     @property
     def port(self) -> int: ...

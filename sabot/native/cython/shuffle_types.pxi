@@ -217,6 +217,7 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
 
     cdef cppclass CReaderOptions "sabot::shuffle::PartitionReader::Options":
         CAuditNames names
+        cbool audit
         CMemoryPool* pool
         int64_t loaded_bytes_max
 
