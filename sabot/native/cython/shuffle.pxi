@@ -293,6 +293,7 @@ cdef class NativeServer:
             "chunks_repeated": stats.chunks_repeated,
             "published_bytes": self.published.get().bytes(),
             "chunks_spilled": stats.chunks_spilled,
+            "index_bytes": stats.index_bytes,
             "spill_bytes": spilled.bytes,
             "spilled_bytes_total": spilled.bytes_written,
             "streams_open": self.server.get().open_streams() if self.server.get() != NULL else 0,
