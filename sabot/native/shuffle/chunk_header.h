@@ -21,8 +21,8 @@ enum class MessageKind : uint8_t { kChunk = 1, kManifest = 2, kCredit = 3 };  //
 
 /// How rows came to their partitions: what a reader needs to audit them.
 struct Layout {
-  bool by_hash = false;    // a row's partition is that of its key hash; otherwise any row may be anywhere
-  bool by_column = false;  // a row's partition is the value of its one key column, an int32
+  bool by_hash = false;               // a row's partition is that of its key hash; otherwise any row may be anywhere
+  bool by_column = false;             // a row's partition is the value of its one key column, an int32
   std::vector<uint16_t> key_columns;  // column indices, in key order; without any the key hash is 0
   bool operator==(const Layout&) const = default;
 };
