@@ -35,7 +35,10 @@ class TransportLimits(TypedDict, total=False):
 
 
 class ShuffleTransport:
-    """Both halves of the shuffle. Addresses are "host:port" of Flight ports; thread-safe."""
+    """Both halves of the shuffle. Addresses are "host:port" of Flight ports; thread-safe.
+
+    `audit=False` is for measuring what the audit costs: rows may then be lost or changed without a word.
+    """
 
     def __init__(
         self,
@@ -56,9 +59,11 @@ class ShuffleTransport:
         streams_max: int = STREAMS_MAX,
         spill_dirs: Sequence[str] = (),
         spill_bytes_max: int = 0,
+        audit: bool = True,
     ) -> None:
         self._stream_timeout_s = stream_timeout_s
         self._chunk_bytes_max = chunk_bytes_max
+        self._audit = audit
         self.server = ShuffleServer(
             host,
             port,
@@ -72,6 +77,9 @@ class ShuffleTransport:
             streams_max=streams_max,
             spill_dirs=spill_dirs,
             spill_bytes_max=spill_bytes_max,
+            verify_checksums=audit,
+            verify_loads=audit,
+            audits_reads=audit,
         )
         self.client = ShuffleClient(
             stream_timeout_s=stream_timeout_s,
@@ -131,7 +139,8 @@ class ShuffleTransport:
     def send_partition(
         self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch, target_agent: str | None = None
     ) -> None:
-        """Queues rows for the partition's owner, or for `target_agent`; never waits for a peer.
+        """Queues rows for the partition's owner, or for `target_agent`; never waits for a peer, but for the disk where
+        memory is full.
 
         What goes wrong on the way is raised by the next call for this shuffle.
         """
@@ -149,6 +158,7 @@ class ShuffleTransport:
         sum_column = owners.index(self.address) % max(1, batch.num_columns)
         sender = self._sender(shuffle_id)
         for piece in _cut(batch, self._chunk_bytes_max):
+            self.server.await_disk(self._stream_timeout_s)
             sender.send(piece, partition_id, owner, sum_column)
 
     def send_rows(
@@ -166,6 +176,7 @@ class ShuffleTransport:
         sender = self._sender(shuffle_id, rows.schema)
         batches = [rows] if isinstance(rows, pa.RecordBatch) else rows.to_batches()
         if batches:
+            self.server.await_disk(timeout_s)
             sender.scatter_and_send(batches, self.server.slots(shuffle_id), timeout_s)
 
     def finish_shuffle(self, shuffle_id: str, *, timeout_s: float | None = None) -> None:
@@ -244,11 +255,12 @@ class ShuffleTransport:
         partitioning: Partitioning,
         partitions: Collection[int] | None = None,
         epoch: int = 0,
+        digest_placement: bool = False,
     ) -> AttemptWriter:
         """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema.
 
         Of all rows that it is given it sends those of `partitions`, None for all. PeerRefused where `epoch` is not the
-        shuffle's.
+        shuffle's. `digest_placement`: its summary is to have a placement digest.
         """
         if not (0 <= task < 1 << 31 and 0 <= attempt < 1 << 31):
             raise UsageError(f"task {task} and attempt {attempt} must be from 0 to {(1 << 31) - 1}.")
@@ -275,13 +287,17 @@ class ShuffleTransport:
             incarnation=self.server.incarnation,
             owner_of=owner_of,
             epoch=epoch,
+            digest_placement=digest_placement,
             server=self.server.native,
             my_owner=owners.index(self.address) if self.address in owners else -1,
             schema=schema,
             partitioning=partitioning,
             chunk_bytes_max=self._chunk_bytes_max,
+            audit=self._audit,
         )
-        return AttemptWriter(sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id))
+        return AttemptWriter(
+            sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id), await_disk=self.server.await_disk
+        )
 
     def read_partition(
         self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0
@@ -354,6 +370,7 @@ class ShuffleTransport:
             server=self.server.native,
             my_owner=me,
             chunk_bytes_max=self._chunk_bytes_max,
+            audit=self._audit,
             **given,
         )
 
