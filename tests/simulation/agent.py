@@ -136,7 +136,7 @@ class Agent:
         except SabotError as error:
             answer(error)
             return
-        held.table = table
+        held.table = max(held.table, table, key=lambda known: known.epoch)  # one that was overtaken changes nothing
         self.world.happen("reowned", self.place, "job %s epoch %s", job_id, table.epoch)
         answer(None)
 
