@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sabot.agent import job_events as ev
 from sabot.dataflow.stage import HashShuffle, JobPlan, shuffle_id
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
+from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .agent import HeldJob
     from .client import Client
     from .cluster import Cluster
+    from .memory import Memory
     from .task import Task
 
 LOSING = {"crash", "long freeze", "long cut", "jump", "lost call", "dropped chunk"}
@@ -92,19 +93,29 @@ class Checks:
             member = next(agent for agent in held.agents if agent.flight_address == address)
             agent = self._world.living(member)
             shuffle = agent.shuffles.get(name) if agent is not None else None
-            if shuffle is None:
+            if shuffle is None or shuffle.failure is not None:
                 continue
             stored = sum(
                 count
-                for fields, _ in shuffle.chunks
-                if (fields.task, fields.attempt) == (command.task, command.attempt)
-                for extent, count, _ in fields.extents
+                for chunk in shuffle.chunks
+                if (chunk.fields.task, chunk.fields.attempt) == (command.task, command.attempt)
+                for extent, count, _ in chunk.fields.extents
                 if extent == partition
             )
             if stored != rows:
                 raise Violation(
                     f"{name}: {stored} of {rows} confirmed rows of partition {partition} are with its owner"
                 )
+
+    def bytes(self, memory: Memory) -> None:
+        """What is allocated keeps the limit, and what is promised is what the desk has given."""
+        allocated, _, _, credits = memory.ledger.snapshot()
+        if memory.bytes_max and allocated > memory.bytes_max:
+            raise Violation(f"{allocated} bytes are allocated, and the limit is {memory.bytes_max}")
+        if credits != memory.desk.reserved_bytes:
+            raise Violation(
+                f"{credits} bytes are reserved for credits, and the desk has given {memory.desk.reserved_bytes}"
+            )
 
     def partition_read(
         self, held: HeldJob, stage_id: int, partition: int, attempts: tuple[int, ...], rows: list[int]
@@ -154,6 +165,8 @@ class Checks:
                 explained = client.coordinator_lost
             case JobCancelled():
                 explained = "cancel" in fired
+            case LimitReached():
+                explained = "full disk" in fired
             case ShuffleIntegrityError():
                 explained = fired["corrupt chunk"] + fired["rotten chunk"] > 1  # one is sent again
             case PeerLost() | PeerRefused() if client.got_answer:  # who kept a part of it is lost
@@ -181,3 +194,8 @@ class Checks:
                 left += [str(key) for key in agent.outboxes if key[0].startswith(f"{job_id}/")]
                 if job_id in agent.jobs or left:
                     raise Violation(f"{agent.member.agent_id} still holds job {job_id}: {left}")
+            allocated, _, _, credits = agent.memory.ledger.snapshot()
+            if allocated or credits:
+                raise Violation(
+                    f"{agent.member.agent_id} holds {allocated} bytes and has promised {credits} after its jobs"
+                )
