@@ -61,6 +61,7 @@ class Coordinator:
         self._awaited: set[int] = set()  # agents that have not confirmed Prepare, or the table of the epoch
         self._folder_awaited = False
         self._checking = False
+        self._last_check = False
         self._asked: list[int] = []  # agents that must get EndJob
 
     @property
@@ -121,20 +122,18 @@ class Coordinator:
             case ev.FolderPublished():
                 commands = self._finish()
             case ev.PrepareFailed(agent=agent, failure=failure):
-                commands = self._on_refusal(agent, failure)
+                lost = is_lost(failure) or is_ended(failure)
+                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
             case ev.ReownFailed(agent=agent, epoch=epoch, failure=failure) if epoch == self._stages.table.epoch:
-                commands = self._on_refusal(agent, failure)
+                lost = is_retried(failure) or is_ended(failure)  # one that knows no such job was started anew
+                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
             case _:
                 commands = []  # an answer that was overtaken
         return commands
 
     def _on_refusal(self, agent: int, failure: Failure) -> list[ev.Command]:
-        """The agent did not do what every agent of the job must do."""
-        if agent in self._stages.table.lost:
-            return []
-        if is_lost(failure) or is_ended(failure):
-            return self._on_agent_lost(agent, failure)
-        return self._fail(failure)
+        """The agent did not do what every agent of the job must do, and says why."""
+        return [] if agent in self._stages.table.lost else self._fail(failure)
 
     def _prepare(self) -> list[ev.Command]:
         self._phase = _Phase.PREPARING
@@ -165,7 +164,7 @@ class Coordinator:
             return self._fail(as_lost(failure, self._agents[agent]))
         commands = self._cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
-            commands += self._cancel(self._stages.find_work())
+            self._stages.find_work()
         self._asked.remove(agent)
         commands.append(ev.EndJob(agent=agent, keep_result=False))
         if self._phase is _Phase.PREPARING:
@@ -187,8 +186,8 @@ class Coordinator:
         if running is None:
             return []
         self._running[event.agent] -= 1
-        self._stages.commit(run, running, event.reply)
-        return self._advance()
+        ended = self._stages.commit(run, running, event.reply)
+        return self._cancel(ended) + self._advance()
 
     def _on_task_failed(self, event: ev.TaskFailed) -> list[ev.Command]:
         """Try again what may be the cluster's fault, once it is known who is lost; else the job fails."""
@@ -204,15 +203,21 @@ class Coordinator:
             return self._fail(failure)
         self._running[event.agent] -= 1
         run.hold(running, failure)
-        commands = self._cancel(self._stages.spoil_input(run, event.task, shuffle_of(failure)))
-        if not self._checking:
-            self._checking = True
-            commands.append(ev.CheckAgents())
-        return commands + self._hand_out()
+        self._stages.spoil_input(run, event.task, shuffle_of(failure))
+        return self._check_agents() + self._hand_out()
+
+    def _check_agents(self, *, last: bool = False) -> list[ev.Command]:
+        """One check at a time; `last`: nothing but its outcome keeps the job from its end."""
+        if self._checking:
+            return []
+        self._checking, self._last_check = True, last
+        return [ev.CheckAgents(table=self._stages.table)]
 
     def _on_agents_checked(self) -> list[ev.Command]:
         """All who were lost have been given up: what failed without one of them may have failed by itself."""
         self._checking = False
+        if self._last_check and self._stages.last.done:
+            return self._finish()
         for run in self._stages:
             for failures in run.held_failures():
                 if len(failures) >= self._attempts_max:
@@ -229,7 +234,8 @@ class Coordinator:
         if not self._stages.last.done:
             return self._hand_out()
         if not isinstance(self._output, WriteOutput):
-            return self._finish()
+            # The answer lies on the agents: one that has died with a part of it may not have been missed yet.
+            return self._check_agents(last=True) if len(self.living) > 1 else self._finish()
         self._phase = _Phase.PUBLISHING
         return [ev.PublishFolder(files=self._stages.last.files())]
 

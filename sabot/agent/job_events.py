@@ -143,7 +143,12 @@ class Reown:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckAgents:
-    """Find out which of the living agents are lost, now; the answer is AgentsChecked."""
+    """Find out which of the living agents are lost, now; the answer is AgentsChecked.
+
+    Lost is also who refuses `table`, which all of them should know: it has the job no longer.
+    """
+
+    table: OwnerTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from sabot.agent.output_folder import OutputFolder
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
-from sabot.errors import PeerLost
+from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2
 from sabot.wire.agent_pb2 import (
     EndJobRequest,
@@ -136,8 +136,8 @@ class JobRun:
                 self._spawn(self._prepare(agent, table))
             case ev.Reown(agent=agent, table=table):
                 self._spawn(self._reown(agent, table))
-            case ev.CheckAgents():
-                self._spawn(self._check_agents())
+            case ev.CheckAgents(table=table):
+                self._spawn(self._check_agents(table))
             case ev.StartTask():
                 which = (command.stage_id, command.task, command.attempt)
                 self._attempts[which] = self._spawn(self._run_task(command))
@@ -203,11 +203,30 @@ class JobRun:
         else:
             self.post(ev.Reowned(agent=agent, epoch=table.epoch))
 
-    async def _check_agents(self) -> None:
-        others = [member for member in self.living if member.identity != self._around.me.identity]
-        for member, error in await self._around.watch.check(others):
-            self._lost(self.agents.index(member), error)
+    async def _check_agents(self, table: OwnerTable) -> None:
+        others = [
+            index for index in self._coordinator.living if self.agents[index].identity != self._around.me.identity
+        ]
+        errors = await asyncio.gather(*(self._how_lost(index, table) for index in others))
+        for index, error in zip(others, errors, strict=True):
+            if error is not None:
+                self._lost(index, error)
         self.post(ev.AgentsChecked())
+
+    async def _how_lost(self, index: int, table: OwnerTable) -> SabotError | None:
+        """One that answers pings may have the job no longer: it may have ended it when it missed this agent."""
+        member = self.agents[index]
+        request = ReownJobRequest(job_id=self.job_id, table=_to_wire(table))
+        lost = asyncio.ensure_future(self._around.watch.check(member))
+        try:
+            await self._around.calls.reown(member, request, timeout_s=self._around.peer_deadline_s)
+            return await lost
+        except (PeerRefused, JobCancelled) as error:
+            return error
+        except PeerLost:
+            return await lost  # whether it lives is for the ping to say, which needs no interpreter
+        finally:
+            lost.cancel()
 
     async def _run_task(self, command: ev.StartTask) -> None:
         request = RunTaskRequest(
@@ -245,7 +264,7 @@ class JobRun:
     async def _watch(self, index: int, member: Member) -> None:
         self._lost(index, await self._around.watch.lost(member))
 
-    def _lost(self, index: int, error: PeerLost) -> None:
+    def _lost(self, index: int, error: SabotError) -> None:
         if index in self._coordinator.living and not self.ended:
             log.warning(
                 "agent given up job=%s agent=%s error=%s", self.job_id, self.agents[index].agent_id, error.message

@@ -1,8 +1,8 @@
 """The stages of one job together: who owns what, what each still has to do, and which task comes next. Pure.
 
 A lost owner costs a replay: new attempts of the tasks that sent to it, for the lost partitions that are still to be
-read, and upstream the same for what those attempts read, where that is lost too. A stage that may place rows otherwise
-in a replay than before begins anew instead, with all that read it.
+read, and upstream the same for what those attempts read, where that is lost too. Where a replay has placed rows
+otherwise than before, its stage begins anew, with all that read it.
 """
 
 from __future__ import annotations
@@ -94,8 +94,16 @@ class JobStages:
             )
         return None
 
-    def commit(self, run: StageRun, running: Running, reply: RunTaskReply) -> None:
-        """The attempt has succeeded: its account is added, it is visible, and its readers may start."""
+    def commit(self, run: StageRun, running: Running, reply: RunTaskReply) -> Ended:
+        """The attempt has succeeded: its account is added, it is visible, and its readers may start.
+
+        Unless it is a replay that has placed rows otherwise than before: then its stage begins anew.
+        """
+        if run.is_unlike(running, reply):
+            run.interrupt(task=running.task)
+            ended = self._begin_anew(run)
+            self.find_work()
+            return ended
         who = TaskIdentity(
             stage=run.stage,
             task=running.task,
@@ -109,6 +117,7 @@ class JobStages:
             for reader in self:
                 if run.stage.stage_id in inputs_of(reader):
                     self.queue(reader)
+        return []
 
     def give_up(self, agent: int) -> Ended:
         """Gives what `agent` owned to those that are left, of whom there is one, under the next epoch.
@@ -125,30 +134,19 @@ class JobStages:
             self._lose(run, lost)
         return ended
 
-    def spoil_input(self, run: StageRun, task: int, shuffle: str) -> Ended:
+    def spoil_input(self, run: StageRun, task: int, shuffle: str) -> None:
         """A reader found its partition of `shuffle` missing or wrong: it is to be sent again."""
         split = run.splits[task]
         for stage_id in inputs_of(run):
             if isinstance(split, PartitionSplit) and shuffle == shuffle_id(self._plan.job_id, stage_id):
                 self._lose(self[stage_id], frozenset({split.partition}))
-                return self.find_work()
-        return []
+                self.find_work()
 
-    def find_work(self) -> Ended:
+    def find_work(self) -> None:
         """Set anew what each stage has to do, from the answer back to the sources, and line it up."""
-        ended: Ended = []
         runs = list(self)
-        while True:
-            for run in reversed(runs):
-                run.find_work(self._needed_of(run), self.table.lost)
-            unlike = next((run for run in runs if run.replayed and not run.repeatable), None)
-            if unlike is None:
-                break
-            for run in runs:
-                if run.started and self._reads_from(run, unlike):
-                    ended += [(run, running) for running in run.reset()]
-                    self.receipts.reset(run.stage.stage_id)
-                    self._void.get(run.stage.stage_id, set()).clear()
+        for run in reversed(runs):
+            run.find_work(self._needed_of(run), self.table.lost)
         for run in runs:
             # What was read before it was lost stays in the account; what is sent again is told again by every task.
             void = self._void.get(run.stage.stage_id, set())
@@ -156,6 +154,15 @@ class JobStages:
             self.receipts.lose(run.stage.stage_id, again)
             void -= again
             self.queue(run)
+
+    def _begin_anew(self, source: StageRun) -> Ended:
+        """Nothing that the stage or its readers have done counts: another answer is coming, and two are never mixed."""
+        ended: Ended = []
+        for run in self:
+            if run.started and self._reads_from(run, source):
+                ended += [(run, running) for running in run.reset()]
+                self.receipts.reset(run.stage.stage_id)
+                self._void.get(run.stage.stage_id, set()).clear()
         return ended
 
     def queue(self, run: StageRun) -> None:

@@ -20,6 +20,7 @@ from sabot.agent.task_input import InputAttempts
 from sabot.agent.task_room import TaskRoom
 from sabot.agent.task_runner import Task, TaskRunner
 from sabot.dataflow.execution import wire_schema
+from sabot.dataflow.repeatable import repeatable_stages
 from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, Stage, shuffle_id
 from sabot.errors import JobCancelled, PeerRefused, UsageError
 from sabot.shuffle.transport import ShuffleTransport
@@ -44,6 +45,7 @@ class HeldJob:
     flags: set[threading.Event] = field(default_factory=set)
     watch: asyncio.Task[None] | None = None
     incarnations: tuple[int, ...] = ()  # of the job's agents, by index
+    repeatable: frozenset[int] = frozenset()  # stages whose replays need no proof
 
 
 class JobState:
@@ -99,7 +101,9 @@ class JobState:
         if held is not None:
             return held
         self._check_not_ended(plan.job_id)
-        held = self._jobs[plan.job_id] = HeldJob(plan, self._runner.workers_for(plan))
+        held = self._jobs[plan.job_id] = HeldJob(
+            plan, self._runner.workers_for(plan), repeatable=repeatable_stages(plan)
+        )
         await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners, owner_of))
         if self._jobs.get(plan.job_id) is not held:
             await self._drop(plan.job_id)
@@ -271,4 +275,5 @@ def _task_of(request: RunTaskRequest, held: HeldJob, cancelled: threading.Event)
         workers=held.workers,
         epoch=request.epoch,
         partitions=frozenset(request.partitions) or None,
+        digest_placement=request.stage_id not in held.repeatable,
     )

@@ -68,10 +68,9 @@ class PeerWatch:
         answering = [member for member, error in zip(members, lost, strict=True) if error is None]
         return answering, [error for error in lost if error is not None]
 
-    async def check(self, members: Sequence[Member]) -> list[tuple[Member, PeerLost]]:
-        """Who of `members` is lost now, each pinged once with the whole deadline."""
-        lost = await asyncio.gather(*(self._ping_twice(member) for member in members))
-        return [(member, error) for member, error in zip(members, lost, strict=True) if error is not None]
+    async def check(self, member: Member) -> PeerLost | None:
+        """How `member` is lost, if it is: within the deadline."""
+        return await self._ping_twice(member)
 
     def close(self) -> None:
         """Ends the threads; pings under way end by their own deadline."""

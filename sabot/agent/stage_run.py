@@ -105,6 +105,13 @@ class StageRun:
         running = self._tasks[task].running if task < len(self._tasks) else None
         return running if running is not None and running.attempt == attempt else None
 
+    def is_unlike(self, running: Running, reply: RunTaskReply) -> bool:
+        """Whether a replay has placed its rows otherwise than the attempt that is visible in part."""
+        state = self._tasks[running.task]
+        if self.repeatable or running.partitions is None or state.reply is None:
+            return False
+        return (reply.rows_out, reply.placement_digest) != (state.reply.rows_out, state.reply.placement_digest)
+
     def commit(self, running: Running, reply: RunTaskReply) -> bool:
         """The attempt has succeeded and is visible from now on. Whether the task has nothing more to do."""
         state = self._tasks[running.task]
@@ -127,12 +134,12 @@ class StageRun:
         del self.todo[running.task]
         return True
 
-    def interrupt(self, *, agent: int | None = None, senders: bool = False) -> list[Running]:
-        """Attempts that count no more: those on `agent`, and with `senders` all that send into this stage's shuffle."""
+    def interrupt(self, *, agent: int | None = None, task: int | None = None, senders: bool = False) -> list[Running]:
+        """Attempts that count no more: those on `agent`, that of `task`, and with `senders` all that send rows."""
         ended = []
         for state in self._tasks:
             running = state.running
-            if running is not None and (running.agent == agent or (senders and self.shuffles)):
+            if running is not None and (running.agent == agent or running.task == task or (senders and self.shuffles)):
                 ended.append(running)
                 state.running = None
         return ended

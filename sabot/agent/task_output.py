@@ -70,6 +70,7 @@ class ShuffleOutput:
             reply.sent.append(PartitionSum(partition=part.partition, rows=part.rows, content_sum=part.content_sum))
         reply.wire_bytes = summary.wire_bytes
         reply.local_bytes = summary.local_bytes
+        reply.placement_digest = summary.placement_digest
 
     def abort(self) -> None:
         self._writer.abort()

@@ -68,6 +68,7 @@ class Task:
     workers: WorkerPool | None = None
     epoch: int = 0
     partitions: frozenset[int] | None = None  # a replay sends only these
+    digest_placement: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +178,7 @@ class TaskRunner:
                     else RoundRobinPartitioning(),
                     partitions=task.partitions,
                     epoch=task.epoch,
+                    digest_placement=task.digest_placement,
                 )
                 return ShuffleOutput(
                     writer,

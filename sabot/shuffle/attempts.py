@@ -17,12 +17,13 @@ _CHECK_EVERY_S = 0.1
 
 def summary_of(sender: NativeSender) -> AttemptSummary:
     """What `sender` has sent so far."""
-    sums, rows, wire_bytes, local_bytes = sender.summary()
+    sums, rows, wire_bytes, local_bytes, placement_digest = sender.summary()
     return AttemptSummary(
         sums=tuple(PartitionSum(partition=p, rows=n, content_sum=s) for p, n, s in sums),
         rows=rows,
         wire_bytes=wire_bytes,
         local_bytes=local_bytes,
+        placement_digest=placement_digest,
     )
 
 
@@ -69,8 +70,11 @@ def await_confirmation(
 class AttemptWriter:
     """Rows of one attempt on their way. Thread-safe; `write` blocks its caller, never a slot."""
 
-    def __init__(self, sender: NativeSender, *, shuffle_id: str, slots: SlotAccount | None) -> None:
+    def __init__(
+        self, sender: NativeSender, *, shuffle_id: str, slots: SlotAccount | None, await_disk: Callable[[float], None]
+    ) -> None:
         self._sender = sender
+        self._await_disk = await_disk
         self._shuffle_id = shuffle_id
         self._slots = slots
 
@@ -79,6 +83,7 @@ class AttemptWriter:
         has come to it within `timeout_s`; then nothing of these rows is sent, and they may be given again.
         """
         if batches:
+            self._await_disk(timeout_s)
             self._sender.scatter_and_send(batches, self._slots, timeout_s)
 
     def finish(self, *, timeout_s: float, check: Callable[[], None] | None = None) -> AttemptSummary:

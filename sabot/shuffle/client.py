@@ -83,6 +83,7 @@ class ShuffleClient:
         partitioning: Partitioning = _BY_NUMBER,
         chunk_bytes_max: int = 4 << 20,
         audit: bool = True,
+        digest_placement: bool = False,
     ) -> NativeSender:
         """A sender for one attempt; `server` and `my_owner` say where this agent's own chunks go.
 
@@ -107,6 +108,7 @@ class ShuffleClient:
             bounds=bounds_of(partitioning),
             chunk_bytes_max=chunk_bytes_max,
             audit=audit,
+            digest_placement=digest_placement,
         )
 
     def end_shuffle(self, shuffle_id: str) -> None:

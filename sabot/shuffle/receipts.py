@@ -27,12 +27,17 @@ class PartitionSum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptSummary:
-    """What an attempt sent, taken at the partitioner's input; `wire_bytes` went to other agents."""
+    """What an attempt sent, taken at the partitioner's input; `wire_bytes` went to other agents.
+
+    `placement_digest` is that of all rows, sent or not: equal where two attempts put the same rows into the same
+    partitions; 0 where it was not asked for.
+    """
 
     sums: tuple[PartitionSum, ...]
     rows: int
     wire_bytes: int
     local_bytes: int
+    placement_digest: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

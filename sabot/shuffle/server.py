@@ -144,12 +144,13 @@ class ShuffleServer:
     def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
         """From now on only what is of `epoch` is taken, by its table, and nothing from the incarnations `given_up`.
 
-        What was confirmed before stays readable. PeerRefused where a later table is known already.
+        What was confirmed before stays readable. A repeat does nothing, nor does a table that has been overtaken.
         """
         self.num_partitions(shuffle_id)
         with self._lock:
             self.native.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
-            self._tables_of[shuffle_id] = (epoch, tuple(owner_of))
+            if epoch > self._tables_of[shuffle_id][0]:
+                self._tables_of[shuffle_id] = (epoch, tuple(owner_of))
 
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.
@@ -222,6 +223,12 @@ class ShuffleServer:
             for known in [name for name in self._partitions_of if name == shuffle_id or name.startswith(below)]:
                 del self._partitions_of[known], self._owners_of[known], self._schema_of[known], self._slots_of[known]
                 del self._tables_of[known]
+
+    def await_disk(self, timeout_s: float) -> None:
+        """Lets what is being written to disk make room before more rows come; at once in a slot, which never waits."""
+        if not self.native.ledger.above_high_water or (self._slot_pool and self._slot_pool.on_slot_thread()):
+            return
+        self.native.wait_spilled(timeout_s)
 
     def num_partitions(self, shuffle_id: str) -> int:
         """How many partitions an open shuffle has; UsageError where it is not open here."""

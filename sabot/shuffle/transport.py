@@ -131,7 +131,8 @@ class ShuffleTransport:
     def send_partition(
         self, shuffle_id: str, partition_id: int, batch: pa.RecordBatch, target_agent: str | None = None
     ) -> None:
-        """Queues rows for the partition's owner, or for `target_agent`; never waits for a peer.
+        """Queues rows for the partition's owner, or for `target_agent`; never waits for a peer, but for the disk where
+        memory is full.
 
         What goes wrong on the way is raised by the next call for this shuffle.
         """
@@ -149,6 +150,7 @@ class ShuffleTransport:
         sum_column = owners.index(self.address) % max(1, batch.num_columns)
         sender = self._sender(shuffle_id)
         for piece in _cut(batch, self._chunk_bytes_max):
+            self.server.await_disk(self._stream_timeout_s)
             sender.send(piece, partition_id, owner, sum_column)
 
     def send_rows(
@@ -166,6 +168,7 @@ class ShuffleTransport:
         sender = self._sender(shuffle_id, rows.schema)
         batches = [rows] if isinstance(rows, pa.RecordBatch) else rows.to_batches()
         if batches:
+            self.server.await_disk(timeout_s)
             sender.scatter_and_send(batches, self.server.slots(shuffle_id), timeout_s)
 
     def finish_shuffle(self, shuffle_id: str, *, timeout_s: float | None = None) -> None:
@@ -244,11 +247,12 @@ class ShuffleTransport:
         partitioning: Partitioning,
         partitions: Collection[int] | None = None,
         epoch: int = 0,
+        digest_placement: bool = False,
     ) -> AttemptWriter:
         """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema.
 
         Of all rows that it is given it sends those of `partitions`, None for all. PeerRefused where `epoch` is not the
-        shuffle's.
+        shuffle's. `digest_placement`: its summary is to have a placement digest.
         """
         if not (0 <= task < 1 << 31 and 0 <= attempt < 1 << 31):
             raise UsageError(f"task {task} and attempt {attempt} must be from 0 to {(1 << 31) - 1}.")
@@ -275,13 +279,16 @@ class ShuffleTransport:
             incarnation=self.server.incarnation,
             owner_of=owner_of,
             epoch=epoch,
+            digest_placement=digest_placement,
             server=self.server.native,
             my_owner=owners.index(self.address) if self.address in owners else -1,
             schema=schema,
             partitioning=partitioning,
             chunk_bytes_max=self._chunk_bytes_max,
         )
-        return AttemptWriter(sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id))
+        return AttemptWriter(
+            sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id), await_disk=self.server.await_disk
+        )
 
     def read_partition(
         self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], timeout_s: float = 30.0

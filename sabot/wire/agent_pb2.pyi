@@ -421,7 +421,7 @@ class PartitionSum(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ...) -> None: ...
 
 class RunTaskReply(_message.Message):
-    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written_file", "partial")
+    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written_file", "partial", "placement_digest")
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ROWS_IN_FIELD_NUMBER: _ClassVar[int]
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
@@ -432,6 +432,7 @@ class RunTaskReply(_message.Message):
     RESULT_FIELD_NUMBER: _ClassVar[int]
     WRITTEN_FILE_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     failure: Failure
     rows_in: int
     rows_out: int
@@ -442,7 +443,8 @@ class RunTaskReply(_message.Message):
     result: ResultPartition
     written_file: str
     partial: bool
-    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written_file: _Optional[str] = ..., partial: bool = ...) -> None: ...
+    placement_digest: int
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written_file: _Optional[str] = ..., partial: bool = ..., placement_digest: _Optional[int] = ...) -> None: ...
 
 class ReleasedSum(_message.Message):
     __slots__ = ("stage_id", "sum")

@@ -84,17 +84,20 @@ def test_what_the_coordinator_reports_is_kept_field_by_field() -> None:
         local_bytes=100,
         partial=True,
     )
-    stage = agent_pb2.StageProgress(stage_id=3, label="sort", tasks_total=5, tasks_done=5, rows_out=11, wire_bytes=12)
+    stage = agent_pb2.StageProgress(
+        stage_id=3, label="sort", tasks_total=5, tasks_done=5, rows_out=11, wire_bytes=12, tasks_redone=2
+    )
     finished = agent_pb2.JobFinished(
         shuffles=[message],
         stages=[stage],
         partitions=[agent_pb2.ResultPartition(rows=2), agent_pb2.ResultPartition(rows=5)],
         elapsed_s=1.5,
+        agents_lost=["b"],
     )
     made = receipt_from("j", finished)
     assert made == Receipt(job_id="j", shuffles=(shuffle(10, 9, partial=True, sum_out=2**64 - 1),), result_rows=7)
     stats = stats_from(finished)
-    assert stats.elapsed_s == 1.5
+    assert (stats.elapsed_s, stats.agents_lost) == (1.5, ("b",))
     assert dataclasses.asdict(stats.stages[0]) == {
         "stage_id": 3,
         "label": "sort",
@@ -102,6 +105,8 @@ def test_what_the_coordinator_reports_is_kept_field_by_field() -> None:
         "tasks_done": 5,
         "rows_out": 11,
         "wire_bytes": 12,
+        "tasks_redone": 0,
+        "tasks_redone": 2,
     }
 
 

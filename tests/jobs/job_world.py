@@ -107,6 +107,8 @@ class World:
         match command:
             case ev.Prepare(agent=agent):
                 return ev.Prepared(agent=agent)
+            case ev.CheckAgents():
+                return ev.AgentsChecked()
             case ev.OpenFolder():
                 return ev.FolderOpened()
             case ev.PublishFolder():

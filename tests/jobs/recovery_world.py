@@ -54,6 +54,7 @@ class Agents:
     held: dict[tuple[int, int, int, int], Sent] = field(default_factory=dict)  # by agent, stage, task, attempt
     results: dict[tuple[int, int], list[Row]] = field(default_factory=dict)  # by agent and task
     files: dict[str, list[Row]] = field(default_factory=dict)
+    fickle: bool = True  # whether rows that are dealt out in turn go elsewhere in another attempt
     sent_again: Counter[int] = field(default_factory=Counter)  # partitions sent by replays, by stage
 
     def answer(self, command: ev.Command) -> list[ev.Event]:
@@ -123,7 +124,8 @@ class Agents:
         wanted = range(count) if command.partitions is None else command.partitions
         placed: Sent = {partition: [] for partition in wanted}
         for row in rows:
-            partition = placement(stage, row, command.attempt, count)
+            partition = placement(stage, row, command.attempt if self.fickle else 0, count)
+            reply.placement_digest += zlib.crc32(f"{row} in {partition}".encode())
             if partition in placed:
                 placed[partition].append(row)
         for owner in sorted({table.owners[partition] for partition in wanted}):

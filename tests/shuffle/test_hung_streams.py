@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import struct
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -96,6 +101,33 @@ def test_reader_that_hangs_is_cut_off(make_server: MakeServer) -> None:
             reading.read_chunk()
             proxy.stall()
             wait_for_streams(server, 0)
+
+
+FROZEN_SENDER = """
+    import sys
+    import pyarrow as pa
+    from sabot.shuffle import ShuffleTransport
+
+    transport = ShuffleTransport(stream_timeout_s=2.0)
+    transport.start_shuffle("s", 2, [transport.address, sys.argv[1]])
+    while True:
+        transport.send_partition("s", 1, pa.record_batch({"a": [1, 2, 3]}))
+"""
+
+
+def test_handlers_of_a_sender_that_freezes_are_free_at_the_deadline_of_its_streams(make_server: MakeServer) -> None:
+    server = make_server()
+    server.start_shuffle("s", 1, [server.address], senders=0)
+    command = [sys.executable, "-c", textwrap.dedent(FROZEN_SENDER), server.address]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as sender:
+        try:
+            deadline = time.monotonic() + 30
+            while server.native.stats()["chunks_received"] + server.native.stats()["streams_open"] < 1:
+                assert time.monotonic() < deadline
+            sender.send_signal(signal.SIGSTOP)
+            wait_for_streams(server, 0)
+        finally:
+            sender.kill()
 
 
 def test_server_with_hung_streams_closes_in_time(make_server: MakeServer) -> None:

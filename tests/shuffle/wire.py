@@ -55,7 +55,8 @@ def decode_header(metadata: bytes) -> Header:
     start += 20 * extents
     return Header(
         shuffle_id=metadata[start + 2 * keys : start + 2 * keys + name].decode(),
-        kind=kind, by_hash=bool(flags & 2), incarnation=incarnation, checksum=checksum, epoch=epoch, task=task,
+        kind=kind, by_hash=bool(flags & 2), by_column=bool(flags & 4),
+        incarnation=incarnation, checksum=checksum, epoch=epoch, task=task,
         attempt=attempt, sequence=sequence, extents=pieces, keys=struct.unpack_from(f"<{keys}H", metadata, start),
         bytes_held=held,
     )  # fmt: skip

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
+from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.stage import JobPlan
-from sabot.errors import PeerLost, SabotError
+from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.wire.agent_pb2 import JobFinished, RunTaskReply
 from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
@@ -86,7 +87,7 @@ class Driver:
                 self._watches.append(Watch(self.agent, member, partial(self._lost, number)))
         self.post(ev.JobStarted())
 
-    def _lost(self, place: int, error: PeerLost) -> None:
+    def _lost(self, place: int, error: SabotError) -> None:
         self.post(ev.AgentLost(agent=place, failure=to_failure(error)))
 
     def _carry_out(self, command: ev.Command) -> None:
@@ -98,8 +99,8 @@ class Driver:
             case ev.Reown(agent=place, table=table):
                 answer = partial(self._reowned, place, table.epoch)
                 self._call(self.agents[place], "reown", (self.plan.job_id, table), answer, PEER_DEADLINE_S)
-            case ev.CheckAgents():
-                self._check_agents()
+            case ev.CheckAgents(table=table):
+                self._check_agents(table)
             case ev.CancelTask(stage_id=stage_id, task=task, attempt=attempt):
                 self.world.checks.task_cancelled(self.plan.job_id, command)
                 call = self._attempts.pop((stage_id, task, attempt), None)
@@ -146,20 +147,27 @@ class Driver:
         else:
             self.post(ev.Reowned(agent=place, epoch=epoch))
 
-    def _check_agents(self) -> None:
+    def _check_agents(self, table: OwnerTable) -> None:
+        """Pings them, and tells them again who owns what: one that refuses has the job no longer."""
         assert self.coordinator is not None
         asked = [p for p in self.coordinator.living if self.agents[p].identity != self.agent.member.identity]
         waited_for = set(asked)
 
-        def heard(place: int, error: PeerLost | None) -> None:
+        def heard(place: int, error: SabotError | None) -> None:
             if error is not None:
                 self._lost(place, error)
             waited_for.discard(place)
             if not waited_for:
                 self.post(ev.AgentsChecked())
 
+        def holds(place: int, answer: Any) -> None:
+            if isinstance(answer, (PeerRefused, JobCancelled)):
+                heard(place, answer)
+            else:  # whether it lives is for the ping to say
+                self._calls.append(Ping(self.agent, self.agents[place], partial(heard, place)))
+
         for place in asked:
-            self._calls.append(Ping(self.agent, self.agents[place], partial(heard, place)))
+            self._call(self.agents[place], "reown", (self.plan.job_id, table), partial(holds, place), PEER_DEADLINE_S)
         if not asked:
             self.post(ev.AgentsChecked())
 

@@ -113,6 +113,10 @@ class Task:
         if calls_function(self.stage):
             mark = self.agent.world.rng.randrange(1000) * MARK
             rows = tuple(row % MARK + mark for row in rows)
+            if isinstance(self.stage.output, HashShuffle):
+                stage_id, count = self.stage.stage_id, self.held.num_partitions[self.stage.stage_id]
+                placed = [checksum_of((row, partition_of(stage_id, row, count))) for row in rows]
+                self._reply.placement_digest = sum(placed) & SUM_MASK
         if isinstance(self.stage.output, HashShuffle):
             self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
             self._send(rows, 0)

@@ -13,11 +13,12 @@ cdef class NativeSender:
     def __init__(self, NativeClient client, NativeServer server, *, str shuffle_id, uint64_t incarnation, int task,
                  int attempt, owners, int my_owner, int num_partitions, owner_of=None, unsigned int epoch=0,
                  schema=None, keys=(), str partitioning="round_robin", RangeBounds bounds=None,
-                 int64_t chunk_bytes_max=4 << 20, bint audit=True):
+                 int64_t chunk_bytes_max=4 << 20, bint audit=True, bint digest_placement=False):
         cdef CSenderOptions options
         options.shuffle_id = _bytes(shuffle_id)
         options.incarnation = incarnation
         options.epoch = epoch
+        options.digest_placement = digest_placement
         options.attempt.task = task
         options.attempt.attempt = attempt
         for owner in owners:
@@ -108,7 +109,7 @@ cdef class NativeSender:
         return [owners[i].decode() for i in range(owners.size())]
 
     def summary(self):
-        """([(partition, rows, content sum)], rows, bytes to other agents, bytes kept here)."""
+        """([(partition, rows, content sum)], rows, bytes to other agents, bytes kept here, placement digest)."""
         cdef CSendSummary summary = self.sender.get().summary()
         sums = [(entry.first, entry.second.rows, entry.second.content_sum) for entry in summary.sums]
-        return sums, summary.rows, summary.wire_bytes, summary.local_bytes
+        return sums, summary.rows, summary.wire_bytes, summary.local_bytes, summary.placement_digest

@@ -178,12 +178,14 @@ cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuff
         int64_t rows
         int64_t wire_bytes
         int64_t local_bytes
+        uint64_t placement_digest
 
     cdef cppclass CSenderOptions "sabot::shuffle::AttemptSender::Options":
         string shuffle_id
         uint64_t incarnation
         uint32_t epoch
         CAttemptKey attempt
+        cbool digest_placement
         vector[string] owners
         int32_t my_owner
         CLayout layout

@@ -46,7 +46,7 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
 
     cdef cppclass CBookkeeping "sabot::shuffle::Bookkeeping":
         CBookkeeping(CBookOptions options)
-        CStatus Reown(COwnerTable table)
+        void Reown(COwnerTable table)
         CJudgement OfferChunk(const CChunkHeader& header, int64_t batch_rows)
         CJudgement OfferManifest(const CChunkHeader& header)
         CResult[CPartitionSum] Promised(int32_t partition, const vector[CAttemptKey]& attempts)
@@ -202,7 +202,7 @@ cdef class BookkeepingMachine:
 
     def reown(self, unsigned int epoch, owner_of, given_up):
         """The owner table of `epoch`, and the incarnations that were given up."""
-        check(self.book.get().Reown(_owner_table(epoch, owner_of, given_up)))
+        self.book.get().Reown(_owner_table(epoch, owner_of, given_up))
 
     def offer(self, bytes data, int64_t rows):
         """Whether the chunk of so many rows, or the manifest, was there already; raises what it is refused with."""

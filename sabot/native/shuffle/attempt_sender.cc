@@ -6,6 +6,7 @@
 
 #include "sabot/native/rows/checksum.h"
 #include "sabot/native/shuffle/chunk_bytes.h"
+#include "sabot/native/shuffle/placement_digest.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -49,6 +50,11 @@ AttemptSender::PerOwner& AttemptSender::OwnerLocked(int32_t owner) {
 }
 
 arrow::Status AttemptSender::Send(const std::vector<rows::ScatteredChunk>& chunks) {
+  if (options_.digest_placement) {
+    ARROW_ASSIGN_OR_RAISE(const uint64_t digest, PlacementDigest(chunks));
+    std::lock_guard lock(mutex_);
+    summary_.placement_digest += digest;
+  }
   for (const rows::ScatteredChunk& chunk : chunks) {
     if (static_cast<size_t>(chunk.owner) >= options_.owners.size()) continue;  // not asked for in this replay
     arrow::Status status = SendChunk(chunk);

@@ -22,6 +22,7 @@ struct SendSummary {
   int64_t rows = 0;
   int64_t wire_bytes = 0;
   int64_t local_bytes = 0;
+  uint64_t placement_digest = 0;  // of all rows, sent or not; 0 where it was not asked for
 };
 
 class AttemptSender : public DeliveryListener, public std::enable_shared_from_this<AttemptSender> {
@@ -31,6 +32,7 @@ class AttemptSender : public DeliveryListener, public std::enable_shared_from_th
     uint64_t incarnation = 0;
     uint32_t epoch = 0;
     AttemptKey attempt;
+    bool digest_placement = false;
     std::vector<std::string> owners;  // addresses; chunks for an owner beyond them are not sent
     int32_t my_owner = -1;            // index of this agent in owners; -1: it owns nothing
     Layout layout;

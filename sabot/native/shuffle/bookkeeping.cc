@@ -18,14 +18,8 @@ bool Bookkeeping::Owns(int32_t partition) const {
   return (index < owner_of.size() ? owner_of[index] : partition % options_.owner_count) == options_.my_owner;
 }
 
-arrow::Status Bookkeeping::Reown(OwnerTable table) {
-  if (table.epoch < options_.table.epoch) {
-    return MakeStatus(Code::kPeerRefused, "The owner table of epoch " + std::to_string(table.epoch) +
-                                              " came after that of epoch " + std::to_string(options_.table.epoch) +
-                                              " (shuffle=" + options_.shuffle_id + ", agent=" + options_.agent + ")");
-  }
+void Bookkeeping::Reown(OwnerTable table) {
   if (table.epoch > options_.table.epoch) options_.table = std::move(table);
-  return arrow::Status::OK();
 }
 
 arrow::Status Bookkeeping::CheckEpoch(const ChunkHeader& header) const {

@@ -71,8 +71,8 @@ class Bookkeeping {
   explicit Bookkeeping(Options options) : options_(std::move(options)) {}
 
   /// From now on only what is of `table`'s epoch is taken; what was confirmed before stays readable. A repeat does
-  /// nothing; kPeerRefused where the epoch is older than the one that is known.
-  arrow::Status Reown(OwnerTable table);
+  /// nothing, nor does a table that has been overtaken.
+  void Reown(OwnerTable table);
 
   Judgement OfferChunk(const ChunkHeader& header, int64_t batch_rows);
   Judgement OfferManifest(const ChunkHeader& header);

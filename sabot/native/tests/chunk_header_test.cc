@@ -31,7 +31,8 @@ ChunkHeader Shown() {
   header.attempt = 3;
   header.sequence = 4;
   header.bytes = 4096;
-  header.layout = {true, {0}};
+  header.layout.by_hash = true;
+  header.layout.key_columns = {0};
   header.extents = {{5, 6, 9}};
   return header;
 }
@@ -68,10 +69,12 @@ TEST(ChunkHeader, CutShortOrDrawnOutNothingIsTaken) {
 }
 
 TEST(ChunkHeader, ClaimsOfMoreThanThereIsAllocateNothing) {
-  std::string bytes = kHeader;
-  bytes.replace(40, 4, std::string("\xff\xff\x0f\x00", 4));  // 2^20 - 1 extents, which would be 24 MB
-  const arrow::Status status = DecodeHeader(bytes).status();
-  EXPECT_NE(status.message().find("could not be read"), std::string::npos);
+  for (const uint32_t claimed : {(1u << 20) - 1, (1u << 20) + 1, ~0u}) {  // 24 MB, or 100 GB
+    std::string bytes = kHeader;
+    bytes.replace(40, sizeof claimed, reinterpret_cast<const char*>(&claimed), sizeof claimed);
+    const arrow::Status status = DecodeHeader(bytes).status();
+    EXPECT_NE(status.message().find("could not be read"), std::string::npos);
+  }
 }
 
 TEST(ChunkHeader, RandomChangesAreRefusedOrReadAsWhatTheySay) {

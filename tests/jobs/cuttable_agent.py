@@ -1,0 +1,26 @@
+"""An agent that resets all of its connections at SIGUSR1, as a switch or firewall might. Run as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from sabot.cli.main import main
+
+
+def cut(number: int, frame: object) -> None:
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if not str(entry.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(entry.name))) as end:
+                if end.family in {socket.AF_INET, socket.AF_INET6} and end.getpeername():
+                    end.shutdown(socket.SHUT_RDWR)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, cut)
+    main()
