@@ -200,7 +200,6 @@ class Agent:
         return Task(self, held, command, answer).cancel
 
     def _end_without(self, job_id: str) -> None:
-        self.world.checks.ended_alone(job_id)
         self.world.say("task", "agent-%s takes the coordinator of job %s for lost", self.place, job_id)
         self.end_job(job_id, keep_result=False)
 
@@ -291,6 +290,8 @@ class Agent:
 
     def on_message(self, stream: Stream) -> None:
         """The handler's thread of one stream: one message after the other, in order."""
+        if stream.ended:
+            return
         stream.busy = True
         header, rows = stream.inbox[0]
         if header == OPENING:

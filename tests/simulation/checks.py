@@ -41,7 +41,6 @@ class Checks:
         self._started: set[tuple[str, int, int, int]] = set()
         self._committed: dict[tuple[str, int, int], set[int]] = {}
         self._void: set[tuple[str, int, int, int]] = set()  # attempts that were cancelled
-        self._ended_alone: set[str] = set()
         self._sends: dict[tuple[str, int, int, int], frozenset[int] | None] = {}
 
     def expect(self, plan: JobPlan) -> None:
@@ -140,10 +139,6 @@ class Checks:
             if not receipt.rows_in == receipt.rows_out == wanted or receipt.sum_in != receipt.sum_out:
                 raise Violation(f"the receipt of {receipt.shuffle_id} says {receipt}, and {wanted} rows went into it")
 
-    def ended_alone(self, job_id: str) -> None:
-        """An agent has taken the coordinator for lost."""
-        self._ended_alone.add(job_id)
-
     def outcome(self, client: Client) -> None:
         """An exact answer, or a failure that the faults explain."""
         error = client.error
@@ -171,8 +166,6 @@ class Checks:
                 explained = fired["corrupt chunk"] + fired["rotten chunk"] > 1  # one is sent again
             case PeerLost() | PeerRefused() if client.got_answer:  # who kept a part of it is lost
                 explained = not LOSING.isdisjoint(fired)
-            case PeerRefused() if client.plan.job_id in self._ended_alone:
-                explained = True  # pings do not tell whether an agent has dropped the job
             case PeerLost() | PeerRefused():
                 explained = sum(fired[name] for name in TRYING) >= ATTEMPTS_MAX or self._upload_lost(client)
             case _:
