@@ -98,6 +98,8 @@ class Coordinator:
                 commands = self._on_agents_checked()
             case ev.FolderFailed() | ev.DriverFailed():
                 commands = self._fail(event.failure)
+            case ev.Cancelled() if self._phase is _Phase.PUBLISHING:
+                commands = []  # too late: the files are being moved into place, and are whole a moment later
             case ev.Cancelled(reason=reason):
                 error = JobCancelled(f"job {self._plan.job_id} was cancelled: {reason}", job=self._plan.job_id)
                 commands = self._fail(to_failure(error))

@@ -24,7 +24,7 @@ from sabot.agent.sources import describe_source
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.config import Config
 from sabot.dataflow.stage import JobPlan
-from sabot.errors import PeerRefused, SabotError, UsageError
+from sabot.errors import PeerLost, PeerRefused, UsageError
 from sabot.wire.agent_pb2 import (
     CheckJobReply,
     CheckJobRequest,
@@ -124,7 +124,7 @@ class JobDriver:
 
     async def prepare(self, request: PrepareJobRequest) -> PrepareJobReply:
         """Takes part in a job: opens its shuffles, and watches its coordinator as long as it runs."""
-        self._check_not_draining()
+        self._check_takes_part()
         plan = await self._state.load_plan(request.plan)
         agents = [from_agent(agent) for agent in request.agents]
         held = await self._state.prepare(
@@ -157,7 +157,7 @@ class JobDriver:
 
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
         """Runs one attempt; what goes wrong in it is in the reply."""
-        self._check_not_draining()
+        self._check_takes_part()
         return await self._state.run_task(request)
 
     async def end_job(self, request: EndJobRequest) -> EndJobReply:
@@ -283,14 +283,17 @@ class JobDriver:
                 request = CheckJobRequest(job_id=job_id, agent=to_agent(self._membership.me))
                 try:
                     reply = await self._calls.check_job(coordinator, request, timeout_s=self._config.peer_deadline_s)
-                except SabotError:
-                    continue  # whether it is lost is found by pings
+                except Exception as error:  # whether it is lost is found by pings
+                    log.debug("coordinator not asked job=%s error=%s", job_id, error)
+                    continue
                 if not reply.takes_part:
                     keep_result = reply.keep_result
                     log.warning("job ended here, its coordinator goes on without this agent job=%s", job_id)
                     break
             else:
-                log.warning("job ended without its coordinator job=%s error=%s", job_id, lost.result())
+                log.warning(
+                    "job ended without its coordinator job=%s error=%s", job_id, lost.exception() or lost.result()
+                )
         finally:
             lost.cancel()
         # Ending the job cancels this watch; it must not cancel the ending.
@@ -302,6 +305,16 @@ class JobDriver:
             await self._calls.end_job(member, request, timeout_s=self._config.peer_deadline_s)
         except Exception as error:  # its lease frees it
             log.info("result not released job=%s agent=%s error=%s", job_id, member.agent_id, error)
+
+    def _check_takes_part(self) -> None:
+        """To a job that runs already an agent that drains is one that is lost: the others do its part."""
+        if self._draining:
+            me = self._membership.me
+            raise PeerLost(
+                f"agent {me.agent_id} is draining and takes no more part in jobs; run the job again on the others",
+                agent=me.agent_id,
+                address=me.control_address,
+            )
 
     def _check_not_draining(self) -> None:
         if self._draining:

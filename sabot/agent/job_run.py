@@ -41,6 +41,7 @@ log = logging.getLogger("sabot.jobs")
 PROGRESS_EVERY_S = 0.2
 _PREPARE_DEADLINE_S = 60.0
 _END_WAIT_S = 1.0
+_REOWNS_MAX = 6  # times jobs.peer_deadline_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,14 +195,23 @@ class JobRun:
             self.post(ev.Prepared(agent=agent))
 
     async def _reown(self, agent: int, table: OwnerTable) -> None:
-        request = ReownJobRequest(job_id=self.job_id, table=_to_wire(table))
         try:
-            deadline_s = self._around.peer_deadline_s
-            await self._around.calls.reown(self.agents[agent], request, timeout_s=deadline_s)
+            await self._reown_while_it_lives(self.agents[agent], table)
         except Exception as error:
             self.post(ev.ReownFailed(agent=agent, epoch=table.epoch, failure=to_failure(error)))
         else:
             self.post(ev.Reowned(agent=agent, epoch=table.epoch))
+
+    async def _reown_while_it_lives(self, member: Member, table: OwnerTable) -> None:
+        """An agent whose interpreter is busy answers late: it is asked again as long as its native port answers."""
+        request = ReownJobRequest(job_id=self.job_id, table=_to_wire(table))
+        deadline_s = self._around.peer_deadline_s
+        for ask in range(_REOWNS_MAX):
+            try:
+                return await self._around.calls.reown(member, request, timeout_s=deadline_s)
+            except PeerLost:
+                if ask == _REOWNS_MAX - 1 or await self._around.watch.check(member) is not None:
+                    raise
 
     async def _check_agents(self, table: OwnerTable) -> None:
         others = [

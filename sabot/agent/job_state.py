@@ -104,7 +104,11 @@ class JobState:
         held = self._jobs[plan.job_id] = HeldJob(
             plan, self._runner.workers_for(plan), repeatable=repeatable_stages(plan)
         )
-        await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners, owner_of))
+        try:
+            await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners, owner_of))
+        except BaseException:  # its coordinator may have gone meanwhile, and nobody else would end it
+            await asyncio.shield(self.end(plan.job_id, keep_result=False))
+            raise
         if self._jobs.get(plan.job_id) is not held:
             await self._drop(plan.job_id)
         self._check_not_ended(plan.job_id)
@@ -114,7 +118,11 @@ class JobState:
         """Gives the job's shuffles the owner table of a new epoch; `lost` are agents of the job by index."""
         held = self._held(job_id)
         given_up = [held.incarnations[agent] for agent in lost]
-        await self.in_thread(lambda: self._reown_shuffles(held.plan, epoch, owner_of, given_up))
+        try:
+            await self.in_thread(lambda: self._reown_shuffles(held.plan, epoch, owner_of, given_up))
+        except Exception:
+            self._check_not_ended(job_id)  # its shuffles are gone because it has ended here meanwhile
+            raise
 
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
         """Runs one attempt; cancelling the call, or ending the job, cancels it."""

@@ -6,6 +6,7 @@ A call ends with its reply or with one of sabot.errors that names the agent; wha
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
@@ -41,13 +42,22 @@ class LocalAgent(Protocol):
     async def end_job(self, request: EndJobRequest) -> Any: ...
 
 
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A channel and how many calls use it: closing it would cancel them all."""
+
+    channel: grpc.aio.Channel
+    calls: int = 0
+    broken: bool = False
+
+
 class PeerCalls:
-    """Calls agents; channels are opened at first use and kept until `close` or until their agent is lost."""
+    """Calls agents; channels are opened at first use and kept until `close` or until they break."""
 
     def __init__(self, local: LocalAgent, identity: tuple[str, int]) -> None:
         self._local = local
         self._identity = identity
-        self._channels: dict[tuple[str, int], grpc.aio.Channel] = {}
+        self._lines: dict[tuple[str, int], _Line] = {}
         self._closing: set[asyncio.Future[None]] = set()
 
     async def prepare(self, member: Member, request: PrepareJobRequest, *, timeout_s: float) -> None:
@@ -81,25 +91,49 @@ class PeerCalls:
         return reply
 
     async def close(self) -> None:
-        channels, self._channels = list(self._channels.values()), {}
-        for channel in channels:
-            self._close_soon(channel)
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
+            self._close_soon(line.channel)
         await asyncio.gather(*self._closing)
 
     async def _call(self, member: Member, method: str, request: Any, timeout_s: float | None) -> Any:
-        channel = self._channels.get(member.identity)
-        if channel is None:
-            options = [*control_channel_options(), *_RECONNECT]
-            channel = grpc.aio.insecure_channel(member.control_address, options=options)
-            self._channels[member.identity] = channel
+        line = self._line_to(member)
+        line.calls += 1
         try:
-            return await getattr(AgentControlStub(channel), method)(request, timeout=timeout_s)
+            return await getattr(AgentControlStub(line.channel), method)(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raised = _error_of(error, member, method, timeout_s)
-            if isinstance(raised, PeerLost) and self._channels.get(member.identity) is channel:
-                del self._channels[member.identity]
-                self._close_soon(channel)
-            raise raised from error
+            carried = _carried(error)
+            if carried is None and error.code() is grpc.StatusCode.UNAVAILABLE:
+                self._leave(member, line)
+            raise carried or _error_of(error, member, method, timeout_s) from error
+        except asyncio.CancelledError as error:
+            caller = asyncio.current_task()
+            if caller is None or caller.cancelling():
+                raise
+            # Not the caller but the channel has ended the call.
+            raise PeerLost(
+                f"the call of {method} to agent {member.agent_id} at {member.control_address} was broken off",
+                agent=member.agent_id,
+                address=member.control_address,
+            ) from error
+        finally:
+            line.calls -= 1
+            if line.broken and not line.calls:
+                self._close_soon(line.channel)
+
+    def _line_to(self, member: Member) -> _Line:
+        line = self._lines.get(member.identity)
+        if line is None:
+            options = [*control_channel_options(), *_RECONNECT]
+            line = _Line(grpc.aio.insecure_channel(member.control_address, options=options))
+            self._lines[member.identity] = line
+        return line
+
+    def _leave(self, member: Member, line: _Line) -> None:
+        """The channel is broken: the next call makes another, and the last of its own closes it."""
+        line.broken = True
+        if self._lines.get(member.identity) is line:
+            del self._lines[member.identity]
 
     def _close_soon(self, channel: grpc.aio.Channel) -> None:
         """By a task of its own: the call that found the channel broken may be cancelled."""
@@ -108,11 +142,16 @@ class PeerCalls:
         closing.add_done_callback(self._closing.discard)
 
 
-def _error_of(error: grpc.aio.AioRpcError, member: Member, method: str, timeout_s: float | None) -> Exception:
+def _carried(error: grpc.aio.AioRpcError) -> Exception | None:
+    """What the agent itself raised."""
     for key, value in error.trailing_metadata() or ():
         if key == FAILURE_KEY:
             carried = from_failure(Failure.FromString(value))
             return carried if isinstance(carried, Exception) else PeerError(str(carried))
+    return None
+
+
+def _error_of(error: grpc.aio.AioRpcError, member: Member, method: str, timeout_s: float | None) -> Exception:
     facts = {"agent": member.agent_id, "address": member.control_address}
     if error.code() in _LOST:
         within = f" within {timeout_s:g} s" if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s else ""

@@ -106,10 +106,14 @@ class StageRun:
         return running if running is not None and running.attempt == attempt else None
 
     def is_unlike(self, running: Running, reply: RunTaskReply) -> bool:
-        """Whether a replay has placed its rows otherwise than the attempt that is visible in part."""
+        """Whether a replay has placed its rows otherwise than the attempt that is visible in part. A stage that is
+        repeatable needs no digest, but its number of rows is looked at all the same.
+        """
         state = self._tasks[running.task]
-        if self.repeatable or running.partitions is None or state.reply is None:
+        if running.partitions is None or state.reply is None:
             return False
+        if self.repeatable:
+            return reply.rows_out != state.reply.rows_out
         return (reply.rows_out, reply.placement_digest) != (state.reply.rows_out, state.reply.placement_digest)
 
     def commit(self, running: Running, reply: RunTaskReply) -> bool:

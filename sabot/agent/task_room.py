@@ -44,9 +44,9 @@ class TaskRoom:
     async def reserved(self, num_bytes: int, cancelled: threading.Event) -> AsyncIterator[None]:
         """Waits until `num_bytes` are reserved, and holds them for the block; nothing is where `cancelled` is set."""
         mine = _Parked(num_bytes, cancelled, asyncio.get_running_loop().create_future())
-        self._parked.append(mine)
-        self.look_again()
         try:
+            self._parked.append(mine)
+            self.look_again()
             await mine.admitted
             yield
         finally:

@@ -24,6 +24,7 @@ PIECES_AT_ONCE = 3
 PARTITION_FACTOR = 4
 """Of a partition's bytes: its rows, the table that groups or joins them, and what comes of it. Measured: 3.0 for a
 group for each row, 3.6 to 4.2 for a join, 2.8 for a sort; 1.0 where there are few groups."""
+_MOST = 1 << 62
 SCATTER_FACTOR = 2
 """Rows gathered for a scatter, and their copy in partition order. Measured: 2.2."""
 
@@ -48,7 +49,7 @@ def working_bytes(
             needed += given
         case HashShuffle() | RoundRobinShuffle():
             needed += SCATTER_FACTOR * min(given, scatter_bytes_max)
-    return needed
+    return min(needed, _MOST)
 
 
 def _piece_bytes(split: FilesSplit) -> list[int]:
@@ -59,4 +60,4 @@ def _piece_bytes(split: FilesSplit) -> list[int]:
         groups = range(len(known)) if part.row_groups is None else part.row_groups
         sizes = [known[group] for group in groups if group < len(known)]
         found.extend(sizes or [part.file.size_bytes])
-    return found
+    return [max(0, size) for size in found]  # a file's footer may say anything

@@ -16,7 +16,6 @@ from sabot.dataflow.stage import (
     MapBatches,
     Project,
     ShuffleInput,
-    Sort,
     Stage,
     Step,
 )
@@ -27,7 +26,7 @@ _ORDERED_AGGREGATES = {"first", "last", "first_last", "list", "one", "distinct"}
 def repeatable_stages(plan: JobPlan) -> frozenset[int]:
     """The ids of the stages whose replays need no proof.
 
-    A stage is repeatable where it calls no Python function, takes no unsorted head and no aggregate that depends on the
+    A stage is repeatable where it calls no Python function, takes no head and no aggregate that depends on the
     order of rows, and partitions by the hash of keys that no float aggregate had a part in. Files are pinned anyway.
     """
     return frozenset(stage.stage_id for stage in plan.stages if _is_repeatable(stage, plan))
@@ -40,11 +39,9 @@ def _is_repeatable(stage: Stage, plan: JobPlan) -> bool:
 
 
 def _has_fixed_rows(stage: Stage) -> bool:
-    for position, step in enumerate(stage.steps):
+    for step in stage.steps:
         match step:
-            case MapBatches():
-                return False
-            case Head() if not any(isinstance(before, Sort) for before in stage.steps[:position]):
+            case MapBatches() | Head():  # a head after a sort, too: which of equal rows it takes goes by their order
                 return False
             case Aggregate() if any(_function(item[1]) in _ORDERED_AGGREGATES for item in step.aggregations):
                 return False

@@ -201,3 +201,32 @@ def test_command_that_an_agent_does_not_know_is_refused_by_name() -> None:
             await calls.end_job(other, EndJobRequest(), timeout_s=5)
 
     with_agent(forever, main)
+
+
+def test_call_that_is_answered_too_late_does_not_end_another() -> None:
+    go_on = asyncio.Event()
+
+    async def waits() -> RunTaskReply:
+        await go_on.wait()
+        return RunTaskReply(rows_out=5)
+
+    async def main(calls: PeerCalls, other: Member, service: Service, server: Any) -> None:
+        task = asyncio.ensure_future(calls.run_task(other, RunTaskRequest()))
+        await service.started.wait()
+        with pytest.raises(PeerLost, match=r"did not answer PrepareJob within 0\.1 s"):
+            await calls.prepare(other, PrepareJobRequest(), timeout_s=0.1)
+        go_on.set()
+        assert (await task).rows_out == 5
+
+    with_agent(waits, main)
+
+
+def test_call_ended_by_its_channel_is_a_lost_peer_and_no_cancel() -> None:
+    async def main(calls: PeerCalls, other: Member, service: Service, server: Any) -> None:
+        task = asyncio.ensure_future(calls.run_task(other, RunTaskRequest()))
+        await service.started.wait()
+        await calls.close()
+        with pytest.raises(PeerLost, match="was broken off"):
+            await task
+
+    with_agent(forever, main)
