@@ -38,6 +38,8 @@ class LocalCluster:
     ) -> None:
         if agents < 1 or slots < 0:
             raise UsageError(f"LocalCluster(agents={agents}, slots={slots}): give agents >= 1 and slots >= 0")
+        if memory_bytes_max is not None and not (type(memory_bytes_max) is int and memory_bytes_max > 0):
+            raise UsageError(f"LocalCluster(memory_bytes_max={memory_bytes_max!r}): give a number of bytes, or None")
         self.agents: list[LocalAgent] = []
         self._num_agents = agents
         self._slots = slots

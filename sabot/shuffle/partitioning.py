@@ -26,6 +26,10 @@ class HashPartitioning:
     keys: tuple[str, ...] = ()
     name: ClassVar[Name] = "hash"
 
+    def __post_init__(self) -> None:
+        if isinstance(self.keys, str) or not all(isinstance(key, str) for key in self.keys):
+            raise UsageError(f"HashPartitioning takes the names of columns, such as ('a', 'b'), not {self.keys!r}.")
+
 
 @dataclass(frozen=True, slots=True)
 class RoundRobinPartitioning:
@@ -69,6 +73,12 @@ class RangePartitioning:
     boundaries: pa.RecordBatch
     name: ClassVar[Name] = "range"
 
+    def __post_init__(self) -> None:
+        for key in self.sorting:
+            _order_of(key)
+        if not isinstance(self.boundaries, pa.RecordBatch) or tuple(self.boundaries.schema.names) != self.keys:
+            raise UsageError(f"The boundaries must be a pyarrow.RecordBatch of the columns {list(self.keys)}.")
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The sort columns."""
@@ -82,17 +92,20 @@ class RangePartitioning:
     @classmethod
     def from_sample(cls, sample: pa.Table, sorting: Sequence[SortKey], num_partitions: int) -> RangePartitioning:
         """Boundaries that cut `sample` into `num_partitions` ranges of about as many rows each."""
-        if num_partitions < 1:
-            raise UsageError(f"num_partitions is {num_partitions}; it must be at least 1.")
-        keys = [key[0] for key in sorting]
-        for key in sorting:
-            _order_of(key)
-        if not keys:
-            raise UsageError("Ranges need at least one sort key, such as [('x', 'ascending')].")
-        missing = [key for key in keys if key not in sample.column_names]
-        if missing:
-            raise UsageError(f"The sample has no column {missing[0]!r}; it has {', '.join(sample.column_names)}.")
-        ordered = sample.select(keys).combine_chunks().sort_by([*sorting])
+        if not isinstance(num_partitions, int) or num_partitions < 1:
+            raise UsageError(f"num_partitions is {num_partitions!r}; it must be a whole number, at least 1.")
+        if not isinstance(sample, pa.Table):
+            raise UsageError(f"The sample must be a pyarrow.Table, not {type(sample).__name__}.")
+        keys = [_order_of(key) and key[0] for key in sorting]
+        if not keys or len(set(keys)) < len(keys):
+            raise UsageError("Ranges need one sort key or more, such as [('x', 'ascending')], and each column once.")
+        for key in keys:
+            if sample.column_names.count(key) != 1:
+                raise UsageError(f"The sample must have one column {key!r}; it has {', '.join(sample.column_names)}.")
+        try:
+            ordered = sample.select(keys).combine_chunks().sort_by([*sorting])
+        except pa.ArrowException as error:
+            raise UsageError(f"The sample cannot be sorted by {keys}: {error}") from error
         places = [place * len(ordered) // num_partitions for place in range(1, num_partitions) if len(ordered)]
         cuts = ordered.take(pa.array(places, pa.int64())).combine_chunks()
         batches = cuts.to_batches() or [pa.RecordBatch.from_pylist([], schema=cuts.schema)]
@@ -106,8 +119,9 @@ Partitioning = (
 
 def _order_of(key: SortKey) -> tuple[bool, bool]:
     """(descending, nulls first)."""
-    _, order, *placement = key
-    if order not in ("ascending", "descending") or placement not in ([], ["at_start"], ["at_end"]):
+    name, order, *placement = key if isinstance(key, tuple | list) and len(key) >= 2 else ("", "")
+    known = isinstance(name, str) and order in ("ascending", "descending")
+    if not known or placement not in ([], ["at_start"], ["at_end"]):
         raise UsageError(
             f"The sort key {key!r} is not understood. Give (name, 'ascending' or 'descending'), and perhaps "
             "'at_start' or 'at_end' for nulls."

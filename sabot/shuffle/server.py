@@ -58,6 +58,11 @@ class ShuffleServer:
         check_manifests: bool = True,
         check_epochs: bool = True,
     ) -> None:
+        if isinstance(spill_dirs, str) or spill_bytes_max < 0:
+            raise UsageError(
+                f"spill_dirs is a list of folders and spill_bytes_max at least 0, not {spill_dirs!r} and "
+                f"{spill_bytes_max}."
+            )
         self.incarnation = new_incarnation() if incarnation is None else incarnation
         self._host = advertise_host or host
         self._slot_pool = slot_pool

@@ -122,6 +122,10 @@ class ShuffleTransport:
         send_rows, otherwise by send_partition. What the shuffle does in slots goes on the account of `job`, of that
         `weight`, as in TaskSlotManager.execute_morsels.
         """
+        if partitioning is not None and not isinstance(partitioning, Partitioning):
+            raise UsageError(
+                f"partitioning must be one of sabot.shuffle's, such as HashPartitioning(('a',)), not {partitioning!r}."
+            )
         if self.address not in agents:
             raise UsageError(
                 f"This agent, {self.address}, is not among the shuffle's agents: {', '.join(agents)}. Name it as its "

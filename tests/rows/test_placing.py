@@ -86,7 +86,7 @@ def test_sample_is_cut_into_ranges_of_as_many_rows() -> None:
         ([("x", "ascending")], {"x": [2, 1]}, "not in the order of the sort keys"),
         ([("x", "descending")], {"x": [1, 2]}, "not in the order of the sort keys"),
         ([("x", "ascending")], {"x": [[1], [2]]}, "values of type list.* have no order"),
-        ([("x", "ascending")], {"x": [1], "y": [2]}, "2 columns for 1 keys"),
+        ([("x", "ascending")], {"x": [1], "y": [2]}, "RecordBatch of the columns"),
         ([("x", "up")], {"x": [1]}, "'ascending' or 'descending'"),
         ([("x", "ascending")], {"x": ["a"]}, "of type int64, the boundaries of its ranges of type string"),
         ([("x", "ascending")], {"x": [1, 2, 3]}, "at most one boundary less"),

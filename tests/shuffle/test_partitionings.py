@@ -128,3 +128,32 @@ def test_wrong_use_is_said_at_once(make_transport: MakeTransport) -> None:
     transport.start_shuffle("t", 2, [transport.address])
     with pytest.raises(UsageError, match="was started without a partitioning"):
         transport.send_rows("t", table_of(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HashPartitioning("city"), "not 'city'"),  # type: ignore[arg-type]
+        (lambda: RangePartitioning.from_sample(table_of(0), [("x",)], 2), "is not understood"),  # type: ignore[list-item]
+        (lambda: RangePartitioning.from_sample(table_of(0), ["x"], 2), "is not understood"),  # type: ignore[list-item]
+        (lambda: RangePartitioning.from_sample(table_of(0), [("z", "ascending")], 2), "must have one column 'z'"),
+        (lambda: RangePartitioning.from_sample(table_of(0), [], 2), "one sort key or more"),
+        (lambda: RangePartitioning.from_sample(pa.table({"l": [[1]]}), [("l", "ascending")], 2), "cannot be sorted"),
+        (lambda: RangePartitioning((("x", "ascending"),), pa.record_batch({"y": [1]})), "of the columns"),
+    ],
+)
+def test_partitioning_that_makes_no_sense_is_a_usage_error(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+def test_partitioning_of_another_kind_is_a_usage_error(make_transport: MakeTransport) -> None:
+    transport = make_transport()
+    with pytest.raises(UsageError, match="such as HashPartitioning"):
+        transport.start_shuffle("s", 2, [transport.address], partitioning="hash")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"spill_dirs": "/tmp/spill"}, {"spill_bytes_max": -1}])
+def test_wrong_spill_arguments_are_usage_errors(make_transport: MakeTransport, given: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="spill_dirs is a list of folders"):
+        make_transport(**given)
