@@ -319,6 +319,10 @@ class ShuffleTransport:
         """Asks an agent's native code whether it lives; PeerLost at the deadline."""
         return self.client.ping(address, timeout_s=timeout_s)
 
+    def row_bytes_of(self, shuffle_id: str) -> float:
+        """The mean bytes of the shuffle's rows that came to this agent; 0 where none did."""
+        return self.server.native.row_bytes_of(shuffle_id)
+
     def stored_bytes_of(self, shuffle_id: str, partition: int) -> int:
         """About how many bytes of `partition` this agent holds, whoever sent them; 0 where it knows no such shuffle."""
         return self.server.native.stored_bytes_of(shuffle_id, partition)

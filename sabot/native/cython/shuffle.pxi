@@ -271,6 +271,11 @@ cdef class NativeServer:
         cdef CResult[int64_t] found = self.store.get().BytesOf(_bytes(shuffle_id), partition)
         return deref(found) if found.ok() else 0
 
+    def row_bytes_of(self, str shuffle_id):
+        """The mean bytes of a row of the shuffle; 0 where none has come here, or the shuffle is not open."""
+        cdef CResult[double] found = self.store.get().RowBytesOf(_bytes(shuffle_id))
+        return deref(found) if found.ok() else 0.0
+
     def wait_spilled(self, double timeout_s):
         """False where rows were still being written to disk at the deadline."""
         cdef cbool done
@@ -330,6 +335,19 @@ cdef class NativeClient:
         cdef shared_ptr[CPulled] pulled = deref(part)
         return pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
 
+    def fetch_share(self, str address, str shuffle_id, int partition, attempts, *, share, key_columns, double timeout_s):
+        """A share of a partition at `address`, audited: (schema, batches, rows, content sum)."""
+        cdef string address_bytes = _bytes(address)
+        cdef CShareTicket ticket = _share_ticket(shuffle_id, partition, attempts, share)
+        cdef vector[int] keys = key_columns
+        cdef CResult[shared_ptr[CPulled]] part
+        with nogil:
+            part = self.client.get().FetchShare(address_bytes, ticket, keys, timeout_s)
+        check(part.status())
+        cdef shared_ptr[CPulled] pulled = deref(part)
+        schema, batches = pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
+        return schema, batches, pulled.get().rows, pulled.get().content_sum
+
     def ping(self, str address, double timeout_s):
         """The incarnation of the agent at `address`."""
         cdef string address_bytes = _bytes(address)
@@ -350,6 +368,20 @@ cdef class NativeClient:
 
 
 include "shuffle_sender.pxi"
+
+
+cdef CShareTicket _share_ticket(str shuffle_id, int partition, attempts, share) except *:
+    cdef CShareTicket ticket
+    ticket.shuffle_id = _bytes(shuffle_id)
+    ticket.partition = partition
+    ticket.share, ticket.shares = share
+    ticket.attempts = list(attempts)[ticket.share::ticket.shares]
+    return ticket
+
+
+def share_ticket_of(str shuffle_id, int partition, attempts, *, share):
+    """The DoGet ticket of a share (index, count) of a partition, where `attempts` has the attempt of every task."""
+    return CEncodeShareTicket(_share_ticket(shuffle_id, partition, attempts, share)).decode()
 
 
 def ticket_of(str name, int64_t index, *, bint shuffle=False):

@@ -21,8 +21,8 @@ enum class MessageKind : uint8_t { kChunk = 1, kManifest = 2, kCredit = 3 };  //
 
 /// How rows came to their partitions: what a reader needs to audit them.
 struct Layout {
-  bool by_hash = false;    // a row's partition is that of its key hash; otherwise any row may be anywhere
-  bool by_column = false;  // a row's partition is the value of its one key column, an int32
+  bool by_hash = false;               // a row's partition is that of its key hash; otherwise any row may be anywhere
+  bool by_column = false;             // a row's partition is the value of its one key column, an int32
   std::vector<uint16_t> key_columns;  // column indices, in key order; without any the key hash is 0
   bool operator==(const Layout&) const = default;
 };
@@ -88,5 +88,17 @@ struct ReadMark {
 
 std::string EncodeReadMark(const ReadMark& mark);
 arrow::Result<ReadMark> DecodeReadMark(std::string_view bytes);
+
+/// Beside each batch of a share's stream: "SBTS", and instead of a content sum what its reader needs to compute one.
+struct ShareMark {
+  bool last = false;
+  uint32_t task = 0;  // who sent these rows into the shuffle
+  uint32_t sequence = 0;
+  uint64_t rows = 0;      // so far, this batch included
+  uint64_t checksum = 0;  // of this batch
+};
+
+std::string EncodeShareMark(const ShareMark& mark);
+arrow::Result<ShareMark> DecodeShareMark(std::string_view bytes);
 
 }  // namespace sabot::shuffle

@@ -13,16 +13,10 @@
 
 #include "sabot/native/shuffle/ended_names.h"
 #include "sabot/native/shuffle/peer_link.h"
+#include "sabot/native/shuffle/pulled.h"
+#include "sabot/native/shuffle/share_ticket.h"
 
 namespace sabot::shuffle {
-
-/// What a pull has given, whole and audited.
-struct Pulled {
-  std::shared_ptr<arrow::Schema> schema;
-  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
-  int64_t rows = 0;
-  uint64_t content_sum = 0;  // key hash 0, column 0
-};
 
 class DataClient {
  public:
@@ -48,6 +42,9 @@ class DataClient {
 
   /// Pulls what `ticket` names, whole and audited, or fails: kPeerLost naming the address at the deadline.
   arrow::Result<std::shared_ptr<Pulled>> Fetch(const std::string& address, const std::string& ticket, double timeout_s);
+  /// Pulls a share; its content sum is bound to `key_columns`. Ended by EndPrefix and Close, as a link is.
+  arrow::Result<std::shared_ptr<Pulled>> FetchShare(const std::string& address, const ShareTicket& ticket,
+                                                    const std::vector<int>& key_columns, double timeout_s);
   /// The peer's incarnation.
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 
@@ -63,6 +60,7 @@ class DataClient {
   std::map<std::pair<std::string, size_t>, std::shared_ptr<arrow::flight::FlightClient>> clients_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;
   EndedNames ended_;
+  std::multimap<std::string, std::shared_ptr<arrow::flight::FlightStreamReader>> pulls_;  // of shares, by shuffle
   std::vector<std::shared_ptr<PeerLink>> ending_;  // stopped, their threads not yet done
   bool closed_ = false;
 };
