@@ -1,6 +1,6 @@
 """The shuffle: its scatter next to `Table.take`, its transport next to bare Flight, and whole next to Dask and Daft.
 
-`python benchmarks/shuffle.py --data DIR [--peers PYTHON] [--only scatter|transport|whole] [--rounds N]`
+`python benchmarks/shuffle.py --data DIR [--peers PYTHON] [--only scatter|transport|whole|audit] [--rounds N]`
 
 DIR holds TPC-H's lineitem as Parquet (`pip install tpchgen-cli`; `tpchgen-cli parquet -s 1 --tables=lineitem --parts=8
 --output-dir=DIR`). PYTHON is an interpreter that has `dask[dataframe,distributed]` and `daft[ray]`; without it the
@@ -215,11 +215,27 @@ def measure_whole(files: list[Path], peers: Path | None, rounds: int, rng: rando
     print("  wanted: Dask 6 x, Daft 2.5 x, ours 0.6 s where Dask takes 4.5")
 
 
+def measure_audit(files: list[Path], rounds: int, rng: random.Random) -> None:
+    """What the audit adds to the CPU time of both agents; after two runs that warm them up."""
+    with ExitStack() as stack:
+        on, off = Whole(files), Whole(files, audit=False)
+        cases: dict[str, Callable[[], tuple[float, float]]] = {"on": on.run, "off": off.run}
+        for whole in (on, off):
+            stack.callback(whole.close)
+            whole.run()
+        runs = in_turns(cases, rounds, rng)
+    cpu_s = {name: statistics.median(run[1] for run in each) for name, each in runs.items()}
+    print("the same, CPU seconds of both agents with the audit on and off:")
+    for name, each in runs.items():
+        print(f"  {name:3} {cpu_s[name]:6.2f} s of CPU, {statistics.median(run[0] for run in each):6.2f} s")
+    print(f"  the audit is {(cpu_s['on'] - cpu_s['off']) / cpu_s['on']:.1%} of it; wanted: at most 8%")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peers", type=Path, help="an interpreter with Dask and Daft")
-    parser.add_argument("--only", choices=["scatter", "transport", "whole"])
+    parser.add_argument("--only", choices=["scatter", "transport", "whole", "audit"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     options = parser.parse_args()
@@ -232,6 +248,8 @@ def main() -> None:
         measure_transport(options.rounds, rng)
     if options.only in (None, "whole"):
         measure_whole(files, options.peers, options.rounds, rng)
+    if options.only in (None, "audit"):
+        measure_audit(files, options.rounds, rng)
 
 
 if __name__ == "__main__":

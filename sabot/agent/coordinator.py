@@ -164,6 +164,7 @@ class Coordinator:
             return []
         if len(self._stages.table.living) == 1 or self._phase is _Phase.NEW:
             return self._fail(as_lost(failure, self._agents[agent]))
+        self._last_check = False  # what is made again is looked at again
         commands = self._cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
             self._stages.find_work()

@@ -257,6 +257,7 @@ class JobRun:
         finally:
             self._attempts.pop((command.stage_id, command.task, command.attempt), None)
         if reply.HasField("failure"):
+            log.info("attempt failed job=%s %s message=%.300s", self.job_id, which, reply.failure.message)
             self.post(ev.TaskFailed(**which, failure=reply.failure))
         else:
             self.post(ev.TaskSucceeded(**which, reply=reply))

@@ -253,4 +253,6 @@ def _visible(commits: tuple[tuple[int, Partitions], ...], partition: int) -> int
 def _kept(reply: RunTaskReply) -> RunTaskReply:
     """What is asked for later. Sums per partition are not: thousands of tasks have thousands of them."""
     result = reply.result if reply.HasField("result") else None
-    return RunTaskReply(rows_out=reply.rows_out, written_file=reply.written_file, result=result)
+    return RunTaskReply(
+        rows_out=reply.rows_out, placement_digest=reply.placement_digest, written_file=reply.written_file, result=result
+    )

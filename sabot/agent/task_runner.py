@@ -193,7 +193,8 @@ class TaskRunner:
                     self._transport,
                     calls,
                     stage.schema,
-                    name=f"{job_id}/result",
+                    # An attempt that counts no more may have published, and its agent may run the next one.
+                    name=f"{job_id}/result" + (f"/{task.attempt}" if task.attempt else ""),
                     partition=task.task,
                     agent_id=self._agent_id,
                 )

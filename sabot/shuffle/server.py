@@ -53,6 +53,7 @@ class ShuffleServer:
         verify_checksums: bool = True,
         verify_loads: bool = True,
         check_credits: bool = True,
+        audits_reads: bool = True,
         dedupe: bool = True,
         check_manifests: bool = True,
         check_epochs: bool = True,
@@ -82,6 +83,7 @@ class ShuffleServer:
             verify_checksums=verify_checksums,
             verify_loads=verify_loads,
             check_credits=check_credits,
+            audits_reads=audits_reads,
         )
 
     @property

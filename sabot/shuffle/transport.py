@@ -35,7 +35,10 @@ class TransportLimits(TypedDict, total=False):
 
 
 class ShuffleTransport:
-    """Both halves of the shuffle. Addresses are "host:port" of Flight ports; thread-safe."""
+    """Both halves of the shuffle. Addresses are "host:port" of Flight ports; thread-safe.
+
+    `audit=False` is for measuring what the audit costs: rows may then be lost or changed without a word.
+    """
 
     def __init__(
         self,
@@ -56,9 +59,11 @@ class ShuffleTransport:
         streams_max: int = STREAMS_MAX,
         spill_dirs: Sequence[str] = (),
         spill_bytes_max: int = 0,
+        audit: bool = True,
     ) -> None:
         self._stream_timeout_s = stream_timeout_s
         self._chunk_bytes_max = chunk_bytes_max
+        self._audit = audit
         self.server = ShuffleServer(
             host,
             port,
@@ -72,6 +77,9 @@ class ShuffleTransport:
             streams_max=streams_max,
             spill_dirs=spill_dirs,
             spill_bytes_max=spill_bytes_max,
+            verify_checksums=audit,
+            verify_loads=audit,
+            audits_reads=audit,
         )
         self.client = ShuffleClient(
             stream_timeout_s=stream_timeout_s,
@@ -285,6 +293,7 @@ class ShuffleTransport:
             schema=schema,
             partitioning=partitioning,
             chunk_bytes_max=self._chunk_bytes_max,
+            audit=self._audit,
         )
         return AttemptWriter(
             sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id), await_disk=self.server.await_disk
@@ -365,6 +374,7 @@ class ShuffleTransport:
             server=self.server.native,
             my_owner=me,
             chunk_bytes_max=self._chunk_bytes_max,
+            audit=self._audit,
             **given,
         )
 

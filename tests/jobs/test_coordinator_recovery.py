@@ -214,6 +214,19 @@ def test_agent_that_dies_with_a_part_of_the_answer_is_missed_before_the_job_ends
     assert {one.task for one in job.started(1) if one.attempt > 0} == {1, 4}
 
 
+def test_answer_made_again_during_the_last_look_is_looked_at_again() -> None:
+    job = Job(group_plan(5, 6, 7), 3)
+    while not any(isinstance(one, ev.CheckAgents) for one in job.waiting):
+        for event in job.agents.answer(job.waiting.pop(0)):
+            job.tell(event)
+    job.waiting.clear()  # the look takes its time
+    job.kill(1)
+    job.go_on()
+    assert not job.coordinator.ended
+    assert [type(one) for one in job.tell(ev.AgentsChecked())] == [ev.CheckAgents]
+    job.check()
+
+
 def test_no_task_starts_before_all_who_are_left_know_the_new_epoch() -> None:
     job = Job(group_plan(*[5] * 8), 3)
     job.go_on(ev.StartTask, stage_id=0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.shuffle.spilling import files_in, small_transport
+from tests.shuffle.agent_of_much import BATCH_ROWS, NOISE_BYTES
+from tests.shuffle.spilling import MiB, files_in, small_transport
 
 ROOT = Path(__file__).parents[2]
+MEMORY = 128 * MiB
+BATCHES = 10 * MEMORY // (BATCH_ROWS * NOISE_BYTES)
 
 
 @contextmanager
@@ -45,3 +49,38 @@ def test_what_a_killed_agent_left_is_removed_by_the_next_and_a_living_one_keeps_
     with small_transport([tmp_path]):
         assert files_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def say(agents: list[subprocess.Popen[str]], what: object) -> None:
+    for agent in agents:
+        assert agent.stdin is not None
+        print(json.dumps(what), file=agent.stdin, flush=True)
+
+
+def heard(agents: list[subprocess.Popen[str]]) -> list[object]:
+    return [json.loads(line_of(agent)) for agent in agents]
+
+
+def test_two_agents_that_shuffle_ten_times_their_memory_keep_to_it(tmp_path: Path) -> None:
+    folders = [tmp_path / "0", tmp_path / "1"]
+    with ExitStack() as started:
+        agents = [
+            started.enter_context(process("tests.shuffle.agent_of_much", me, MEMORY, BATCHES, folders[me]))
+            for me in range(2)
+        ]
+        say(agents, heard(agents))
+        assert heard(agents) == ["open", "open"]
+        say(agents, "send")
+        assert heard(agents) == [BATCHES * BATCH_ROWS] * 2
+        assert [len(files_in(folder)) for folder in folders] == [1, 1]
+        say(agents, "read")
+        found = heard(agents)
+        say(agents, "end")
+        assert [agent.wait(timeout=30) for agent in agents] == [0, 0]
+    rows, keys, spilled, peaks = zip(*found, strict=True)  # type: ignore[misc]
+    total = 2 * BATCHES * BATCH_ROWS
+    assert sum(rows) == total
+    assert sum(keys) == total * (total - 1) // 2
+    assert min(spilled) > 5 * MEMORY
+    assert max(peaks) <= 1.1 * MEMORY + 150 * MiB
+    assert files_in(tmp_path) == []

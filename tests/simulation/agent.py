@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from sabot.agent import job_events as ev
 from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.stage import HashShuffle, JobPlan, shuffle_id
-from sabot.errors import JobCancelled, PeerRefused, SabotError, ShuffleIntegrityError
-from sabot.native._native import BookkeepingMachine, decode_header, encode_ack
+from sabot.errors import JobCancelled, LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
+from sabot.native._native import BookkeepingMachine, HeaderFields, decode_header, encode_ack
 from sabot.wire.member import Member
 
 from .clock import Process, Timer
 from .jobs import Rows, content, partition_of
-from .network import Stream
+from .memory import Memory, bytes_of
+from .network import OPENING, REQUEST, Stream
 from .outbox import Outbox
 from .task import SUM_MASK, Task, checksum_of
 from .watch import PEER_DEADLINE_S, Watch
@@ -29,12 +30,22 @@ if TYPE_CHECKING:
 OPEN_WAIT_S = 10.0
 
 
+class StoredChunk:
+    """Rows with what their header said, in memory or on the disk."""
+
+    def __init__(self, fields: HeaderFields, rows: Rows) -> None:
+        self.fields = fields
+        self.rows = rows
+        self.in_memory = True
+
+
 class HeldShuffle:
     """A shuffle that is open here: what is stored of it, and the machine that judges what comes."""
 
     def __init__(self, book: BookkeepingMachine) -> None:
         self.book = book
-        self.chunks: list[tuple[Any, Rows]] = []  # header fields and rows
+        self.chunks: list[StoredChunk] = []
+        self.failure: LimitReached | None = None
 
 
 class HeldJob:
@@ -65,6 +76,7 @@ class Agent:
         self.place = place
         self.member = member
         self.address = member.flight_address
+        self.memory = Memory(self, *world.bytes_max)
         self.process = Process(f"{member.agent_id}:{member.incarnation}")
         self.jobs: dict[str, HeldJob] = {}
         self.ended: set[str] = set()
@@ -136,7 +148,7 @@ class Agent:
         except SabotError as error:
             answer(error)
             return
-        held.table = table
+        held.table = max(held.table, table, key=lambda known: known.epoch)  # one that was overtaken changes nothing
         self.world.happen("reowned", self.place, "job %s epoch %s", job_id, table.epoch)
         answer(None)
 
@@ -188,7 +200,6 @@ class Agent:
         return Task(self, held, command, answer).cancel
 
     def _end_without(self, job_id: str) -> None:
-        self.world.checks.ended_alone(job_id)
         self.world.say("task", "agent-%s takes the coordinator of job %s for lost", self.place, job_id)
         self.end_job(job_id, keep_result=False)
 
@@ -204,7 +215,7 @@ class Agent:
         for key in [key for key in self.outboxes if key[0].startswith(below)]:
             self.outboxes.pop(key).stop()
         for name in [name for name in self.shuffles if name.startswith(below)]:
-            del self.shuffles[name]
+            self.memory.forget(self.shuffles.pop(name))
         for name in [name for name in self._waiting if name.startswith(below)]:
             for stream, deadline in self._waiting.pop(name):
                 deadline.cancel()
@@ -226,11 +237,13 @@ class Agent:
         self.results[held.plan.job_id, partition] = rows
 
     def store(self, header: bytes, rows: Rows) -> bool:
-        """Whether it was there already; raises what it is refused with."""
+        """Whether it was there already; raises what it is refused with. The rows' bytes are the store's already."""
         fields = decode_header(header)
         shuffle = self.shuffles.get(fields.shuffle_id)
         if shuffle is None:
             raise PeerRefused(f"Shuffle {fields.shuffle_id} has ended or is not known on {self.address}.")
+        if shuffle.failure is not None:
+            raise shuffle.failure
         repeated = shuffle.book.offer(header, len(rows))
         what = "task %s#%s sequence %s"
         if fields.manifest:
@@ -239,7 +252,7 @@ class Agent:
             if self.world.rng.random() < self.world.odds.rotten_chunk:
                 self.world.fault("rotten chunk", "in the memory of %s", self.member.agent_id)
                 rows = (*rows[:-1], rows[-1] ^ (1 << self.world.rng.randrange(20)))
-            shuffle.chunks.append((fields, rows))
+            shuffle.chunks.append(StoredChunk(fields, rows))
             self.world.checks.stored(self.jobs[fields.shuffle_id.partition("/")[0]], fields)
             self.world.happen("chunk stored", self.place, what, fields.task, fields.attempt, fields.sequence)
         return repeated
@@ -250,14 +263,16 @@ class Agent:
         shuffle = self.shuffles.get(name)
         if shuffle is None:
             raise PeerRefused(f"Shuffle {name} has ended or is not known on {self.address}.")
+        if shuffle.failure is not None:
+            raise shuffle.failure
         wanted = list(enumerate(attempts))
         promised = shuffle.book.promised(partition, wanted)
         rows: list[int] = []
-        for fields, chunk in shuffle.chunks:
+        for chunk in shuffle.chunks:
             start = 0
-            for extent, count, _ in fields.extents:
-                if extent == partition and (fields.task, fields.attempt) in wanted:
-                    rows += chunk[start : start + count]
+            for extent, count, _ in chunk.fields.extents:
+                if extent == partition and (chunk.fields.task, chunk.fields.attempt) in wanted:
+                    rows += chunk.rows[start : start + count]
                 start += count
         found = (len(rows), sum(content(stage_id, row)[1] for row in rows) & SUM_MASK)
         strays = any(partition_of(stage_id, row, held.num_partitions[stage_id]) != partition for row in rows)
@@ -275,23 +290,52 @@ class Agent:
 
     def on_message(self, stream: Stream) -> None:
         """The handler's thread of one stream: one message after the other, in order."""
+        if stream.ended:
+            return
         stream.busy = True
-        header, _ = stream.inbox[0]
-        name = decode_header(header).shuffle_id
-        if name in self.shuffles or name.partition("/")[0] in self.ended:
+        header, rows = stream.inbox[0]
+        if header == OPENING:
+            stream.credit = self.memory.open_stream(stream.writer.process.name)
+            self._answer(stream)
+            return
+        if header == REQUEST:
+            self.memory.request(stream.credit, rows[0], lambda: self._answer(stream))
+            return
+        fields = decode_header(header)
+        if rows and not self.memory.desk.arrived(stream.credit, fields.bytes):
+            self._answer(stream, error=LimitReached("A chunk came for which the stream has no credit"))
+        elif fields.shuffle_id in self.shuffles or fields.shuffle_id.partition("/")[0] in self.ended:
             self._go_on(stream)
         else:
-            deadline = self.later(OPEN_WAIT_S, lambda: self._waited_too_long(name, stream), deadline=True)
-            self._waiting.setdefault(name, []).append((stream, deadline))
+            deadline = self.later(OPEN_WAIT_S, lambda: self._waited_too_long(fields.shuffle_id, stream), deadline=True)
+            self._waiting.setdefault(fields.shuffle_id, []).append((stream, deadline))
+
+    def on_end(self, stream: Stream) -> None:
+        """The stream is over for its reader; a handler that waits goes on until it finds that out."""
+        if stream.ended:
+            return
+        stream.ended = True
+        if not stream.busy:
+            self.memory.close_stream(stream.credit)
 
     def _waited_too_long(self, name: str, stream: Stream) -> None:
         self._waiting[name] = [entry for entry in self._waiting[name] if entry[0] is not stream]
         self._go_on(stream)
 
-    def _go_on(self, stream: Stream) -> None:
-        """Takes the stream's first message, whose shuffle is open or will not be."""
-        header, rows = stream.inbox.popleft()
+    def _go_on(self, stream: Stream, until_s: float | None = None) -> None:
+        """Takes the stream's first message, whose shuffle is open or will not be; waits for room for it."""
+        header, rows = stream.inbox[0]
+        now_s = self.world.clock.now_s
+        until_s = now_s + OPEN_WAIT_S if until_s is None else until_s
+        if rows and not self.memory.allocate("store", bytes_of(rows)):
+            if now_s < until_s:
+                self.memory.when_freed(lambda: self._go_on(stream, until_s))
+                self.later(0.1, self.memory.freed)
+            else:
+                self._settle(stream, error=LimitReached("the agent's memory is full (limit=memory.bytes_max)"))
+            return
         fields = decode_header(header)
+        kept, error, repeated = False, None, False
         try:
             damaged = not fields.manifest and checksum_of(rows) != fields.checksum
             if damaged and self.world.guards.verify_checksums:
@@ -300,14 +344,31 @@ class Agent:
                 )
             if rows and self.world.rng.random() < self.world.odds.forgotten_chunk:
                 self.world.fault("forgotten chunk", "by agent-%s", self.place)
-                ack = encode_ack(header)
             else:
-                ack = encode_ack(header, repeated=self.store(header, rows))
-        except SabotError as error:
-            ack = encode_ack(header, error=error)
-        stream.acknowledge(ack)
+                repeated = self.store(header, rows)
+                kept = not repeated
+        except SabotError as refusal:
+            error = refusal
+        if rows and not kept:
+            self.memory.free("store", bytes_of(rows))
+        self._settle(stream, repeated=repeated, error=error)
+
+    def _settle(self, stream: Stream, *, repeated: bool = False, error: SabotError | None = None) -> None:
+        header, rows = stream.inbox[0]
+        if rows:
+            self.memory.settled(stream.credit, decode_header(header).bytes)
+        self._answer(stream, repeated=repeated, error=error)
+
+    def _answer(self, stream: Stream, *, repeated: bool = False, error: SabotError | None = None) -> None:
+        """The stream's first message is dealt with."""
+        header, _ = stream.inbox.popleft()
+        granted = self.memory.desk.granted(stream.credit)
+        about = b"" if header in {OPENING, REQUEST} else header
+        stream.acknowledge(encode_ack(about, granted, repeated=repeated, error=error))
         stream.busy = False
-        if stream.inbox:
+        if stream.ended:
+            self.memory.close_stream(stream.credit)
+        elif stream.inbox:
             self.later(0.0, lambda: self.on_message(stream) if stream.inbox and not stream.busy else None)
 
 

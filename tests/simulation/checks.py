@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sabot.agent import job_events as ev
 from sabot.dataflow.stage import HashShuffle, JobPlan, shuffle_id
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
+from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .agent import HeldJob
     from .client import Client
     from .cluster import Cluster
+    from .memory import Memory
     from .task import Task
 
 LOSING = {"crash", "long freeze", "long cut", "jump", "lost call", "dropped chunk"}
@@ -40,7 +41,6 @@ class Checks:
         self._started: set[tuple[str, int, int, int]] = set()
         self._committed: dict[tuple[str, int, int], set[int]] = {}
         self._void: set[tuple[str, int, int, int]] = set()  # attempts that were cancelled
-        self._ended_alone: set[str] = set()
         self._sends: dict[tuple[str, int, int, int], frozenset[int] | None] = {}
 
     def expect(self, plan: JobPlan) -> None:
@@ -92,19 +92,29 @@ class Checks:
             member = next(agent for agent in held.agents if agent.flight_address == address)
             agent = self._world.living(member)
             shuffle = agent.shuffles.get(name) if agent is not None else None
-            if shuffle is None:
+            if shuffle is None or shuffle.failure is not None:
                 continue
             stored = sum(
                 count
-                for fields, _ in shuffle.chunks
-                if (fields.task, fields.attempt) == (command.task, command.attempt)
-                for extent, count, _ in fields.extents
+                for chunk in shuffle.chunks
+                if (chunk.fields.task, chunk.fields.attempt) == (command.task, command.attempt)
+                for extent, count, _ in chunk.fields.extents
                 if extent == partition
             )
             if stored != rows:
                 raise Violation(
                     f"{name}: {stored} of {rows} confirmed rows of partition {partition} are with its owner"
                 )
+
+    def bytes(self, memory: Memory) -> None:
+        """What is allocated keeps the limit, and what is promised is what the desk has given."""
+        allocated, _, _, credits = memory.ledger.snapshot()
+        if memory.bytes_max and allocated > memory.bytes_max:
+            raise Violation(f"{allocated} bytes are allocated, and the limit is {memory.bytes_max}")
+        if credits != memory.desk.reserved_bytes:
+            raise Violation(
+                f"{credits} bytes are reserved for credits, and the desk has given {memory.desk.reserved_bytes}"
+            )
 
     def partition_read(
         self, held: HeldJob, stage_id: int, partition: int, attempts: tuple[int, ...], rows: list[int]
@@ -129,10 +139,6 @@ class Checks:
             if not receipt.rows_in == receipt.rows_out == wanted or receipt.sum_in != receipt.sum_out:
                 raise Violation(f"the receipt of {receipt.shuffle_id} says {receipt}, and {wanted} rows went into it")
 
-    def ended_alone(self, job_id: str) -> None:
-        """An agent has taken the coordinator for lost."""
-        self._ended_alone.add(job_id)
-
     def outcome(self, client: Client) -> None:
         """An exact answer, or a failure that the faults explain."""
         error = client.error
@@ -154,12 +160,12 @@ class Checks:
                 explained = client.coordinator_lost
             case JobCancelled():
                 explained = "cancel" in fired
+            case LimitReached():
+                explained = "full disk" in fired
             case ShuffleIntegrityError():
                 explained = fired["corrupt chunk"] + fired["rotten chunk"] > 1  # one is sent again
             case PeerLost() | PeerRefused() if client.got_answer:  # who kept a part of it is lost
                 explained = not LOSING.isdisjoint(fired)
-            case PeerRefused() if client.plan.job_id in self._ended_alone:
-                explained = True  # pings do not tell whether an agent has dropped the job
             case PeerLost() | PeerRefused():
                 explained = sum(fired[name] for name in TRYING) >= ATTEMPTS_MAX or self._upload_lost(client)
             case _:
@@ -181,3 +187,8 @@ class Checks:
                 left += [str(key) for key in agent.outboxes if key[0].startswith(f"{job_id}/")]
                 if job_id in agent.jobs or left:
                     raise Violation(f"{agent.member.agent_id} still holds job {job_id}: {left}")
+            allocated, _, _, credits = agent.memory.ledger.snapshot()
+            if allocated or credits:
+                raise Violation(
+                    f"{agent.member.agent_id} holds {allocated} bytes and has promised {credits} after its jobs"
+                )

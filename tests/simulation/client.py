@@ -54,6 +54,9 @@ class Client:
     def on_message(self, stream: Stream) -> None:
         raise AssertionError("nobody sends to a client")
 
+    def on_end(self, stream: Stream) -> None:
+        raise AssertionError("nobody sends to a client")
+
     @property
     def epoch(self) -> int:
         """How often its owner table was changed."""

@@ -16,7 +16,7 @@ from .agent import Agent, new_member
 from .checks import Checks, Violation
 from .client import Client
 from .clock import Clock
-from .faults import Fault, Kind, Odds, draw_faults, draw_odds
+from .faults import Fault, Kind, Odds, draw_bytes_max, draw_faults, draw_odds
 from .jobs import make_plan
 from .network import Network
 
@@ -24,7 +24,7 @@ LIVENESS_S = 45.0
 """How long after the last fault a job may take to end: the deadline of a stream, and a ping's."""
 SHORT_S = 8.0
 """An agent that is away for so long is not taken for lost: pings have 10 s."""
-_SETTLE_S = 30.0  # in which an agent that was told nothing finds out that it takes no part any more
+_SETTLE_S = 45.0  # until an agent that was told nothing knows that it takes no part, and that a stream is over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,9 @@ ALL_ON = Guards()
 
 
 class Cluster:
-    """`run` carries out the seed; raises Violation. `faults` and `odds` are drawn where they are not given."""
+    """`run` carries out the seed; raises Violation. `faults`, `odds` and `bytes_max` (memory and disk of an
+    agent) are drawn where they are not given.
+    """
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Cluster:
         guards: Guards = ALL_ON,
         odds: Odds | None = None,
         faults: list[Fault] | None = None,
+        bytes_max: tuple[int, int] | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
@@ -60,6 +63,8 @@ class Cluster:
         self._trace = trace
         count = self.rng.randint(2, 5)
         self.streams_per_peer = self.rng.randint(1, 3)
+        drawn = draw_bytes_max(self.rng)
+        self.bytes_max = drawn if bytes_max is None else bytes_max
         self.odds = draw_odds(self.rng) if odds is None else replace(odds)
         self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
         self._faults_end_s = 0.0
@@ -86,6 +91,10 @@ class Cluster:
         if first.coordinator_lost:
             return "coordinator lost"
         return "answer" if first.error is None else type(first.error).__name__
+
+    def watch(self, trace: Callable[[str], None]) -> None:
+        """From now on `trace` gets a line for everything that happens."""
+        self._trace = trace
 
     # What agents call
 

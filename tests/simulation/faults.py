@@ -106,3 +106,10 @@ def _draw_fault(rng: random.Random, agents: int) -> Fault:
         spares_coordinator=rng.random() < 0.5,
         later_s=rng.choice((0.0, 0.0, rng.uniform(0.0, 0.02))),
     )
+
+
+def draw_bytes_max(rng: random.Random) -> tuple[int, int]:
+    """An agent's memory (0: no limit) and disk: in half of the runs there is little memory, sometimes little disk."""
+    if rng.random() < 0.5:
+        return 0, 1 << 40
+    return rng.randint(3_000, 15_000), rng.randint(0, 4_000) if rng.random() < 0.1 else 1 << 40

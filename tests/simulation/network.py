@@ -18,6 +18,8 @@ from .faults import Odds
 from .jobs import Rows
 
 Answer = Callable[[Any], None]
+OPENING = b"opening"  # the first message of a stream
+REQUEST = b"request"  # for credit; beside it the bytes in all
 
 
 class Node(Protocol):
@@ -28,6 +30,7 @@ class Node(Protocol):
 
     def on_call(self, method: str, argument: Any, answer: Answer) -> Callable[[], None] | None: ...
     def on_message(self, stream: Stream) -> None: ...
+    def on_end(self, stream: Stream) -> None: ...
 
 
 class Network:
@@ -217,20 +220,26 @@ class Stream:
         self.reader: Node | None = None
         self.inbox: deque[tuple[bytes, Rows]] = deque()  # arrived; the reader's thread takes one after the other
         self.busy = False  # the reader's thread waits with the first of them
+        self.ended = False  # for the reader: nothing more comes
+        self.credit = 0  # the reader's number for it
         self._whole = True  # as far as the writer knows
+        self._breaking = False
         self._arrivals_left: int | None = None  # once it is broken: so many more messages arrive
         self._arrives_s = self._returns_s = 0.0
         network.streams.add(self)
         self._deadline = network.clock.after(
             timeout_s, writer.process, lambda: self.broken("its deadline has passed"), deadline=True
         )
+        self._last = network.clock.after(timeout_s, None, self._end_for_reader)
+        self.write(OPENING, ())
 
     def write(self, header: bytes, rows: Rows) -> None:
         network, rng, odds = self._network, self._network.rng, self._network.odds
-        if rng.random() < odds.dropped_chunk and rows:
+        chunk = bool(rows) and header != REQUEST
+        if rng.random() < odds.dropped_chunk and chunk:
             network.fault("dropped chunk", "to %s", self.address)
             return
-        if rng.random() < odds.corrupt_chunk and rows:
+        if rng.random() < odds.corrupt_chunk and chunk:
             network.fault("corrupt chunk", "to %s", self.address)
             rows = (*rows[:-1], rows[-1] ^ (1 << rng.randrange(20)))
         self._arrives_s = max(self._arrives_s, network.clock.now_s + network.delay_s())
@@ -246,9 +255,11 @@ class Stream:
 
     def broken(self, how: str) -> None:
         """Breaks: some of what is under way may still arrive; the writer hears of it a little later."""
-        if self._arrivals_left is None:
+        if not self._breaking:
+            self._breaking = True
             self._network.fault("broken stream", "to %s: %s", self.address, how)
             self._arrivals_left = self._network.rng.randint(0, 2)
+            self._end_soon()
             self._network.clock.after(self._network.delay_s(), self.writer.process, lambda: self._tell_broken(how))
 
     def forget(self) -> None:
@@ -256,8 +267,21 @@ class Stream:
         self._whole = False
         if self._arrivals_left is None:
             self._arrivals_left = self._network.rng.randint(0, 2)
+        if not (self.writer.process.dead and self.writer.address in self._network.silent):
+            self._end_soon()  # else the reader finds out at its deadline
         self._deadline.cancel()
         self._network.streams.discard(self)
+
+    def _end_soon(self) -> None:
+        """What arrives still does so within a second."""
+        self._last.cancel()
+        self._last = self._network.clock.after(1.0, None, self._end_for_reader)
+
+    def _end_for_reader(self) -> None:
+        self._arrivals_left = 0
+        if self.reader is not None:
+            reader = self.reader
+            self._network.clock.after(0.0, reader.process, lambda: reader.on_end(self))
 
     def _tell_broken(self, how: str) -> None:
         if self._whole:
@@ -283,6 +307,8 @@ class Stream:
 
     def _take(self, header: bytes, rows: Rows) -> None:
         assert self.reader is not None
+        if self.ended:
+            return
         self.inbox.append((header, rows))
         if not self.busy:
             self.reader.on_message(self)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from sabot.errors import JobCancelled, PeerLost, SabotError
-from sabot.native._native import SendWindowMachine, ack_error
+from sabot.errors import JobCancelled, LimitReached, PeerLost, SabotError
+from sabot.native._native import SendWindowMachine, decode_ack
 
 from .jobs import Rows
-from .network import Stream
+from .memory import bytes_of
+from .network import REQUEST, Stream
 
 if TYPE_CHECKING:
     from .agent import Agent
@@ -32,30 +33,35 @@ class _Lane:
         self.stream: Stream | None = None
         self.retries = 0  # since it was last answered
         self.pausing = False
-        self.used_s = 0.0
+        self.asking = False  # for credit; the first is given unasked
+        self.starved_s: float | None = None
 
 
 class Outbox:
-    """Sends over `streams` at once; resumes broken ones for RESUME_S after the last sign of life, then has failed."""
+    """Sends over `streams` at once, against credit; resumes broken ones for RESUME_S after the last sign of life, then
+    has failed. Its bytes are the agent's until they are acknowledged.
+    """
 
     def __init__(self, agent: Agent, address: str, streams: int) -> None:
         self._agent = agent
         self._address = address
         self._window = SendWindowMachine(address, WINDOW_CHUNKS, streams=streams)
         self._lanes = [_Lane() for _ in range(streams)]
-        self._rows: dict[bytes, tuple[Rows, list[Listener]]] = {}  # a task that was started twice says the same twice
+        self._rows: dict[bytes, tuple[Rows, Listener]] = {}
         self._failure: SabotError | None = None
-        self._alive_s = 0.0
+        self._alive_s = self._written_s = 0.0
 
     @property
     def failed(self) -> bool:
         return self._failure is not None
 
     def add(self, header: bytes, rows: Rows, listener: Listener) -> None:
+        """The rows' bytes have been allocated on the outbox's account."""
         if self._failure is not None:
+            self._agent.memory.free("outbox", bytes_of(rows))
             listener.undelivered(self._failure)
             return
-        self._rows.setdefault(header, (rows, []))[1].append(listener)
+        self._rows[header] = (rows, listener)
         self._window.add(header)
         self._send()
 
@@ -63,23 +69,36 @@ class Outbox:
         self._fail(JobCancelled("The shuffle was ended while it was being sent."))
 
     def _send(self) -> None:
-        now_s = self._agent.world.clock.now_s
         for number, lane in enumerate(self._lanes):
-            if self._failure is not None or lane.pausing:
-                continue
-            if lane.stream is not None and not self._window.unacknowledged(number) and now_s - lane.used_s > IDLE_S:
-                lane.stream.forget()
-                lane.stream = None
-            while (header := self._window.write(number)) is not None:
+            while self._failure is None and not lane.pausing and (need := self._window.next(number)) is not None:
                 stream = lane.stream or self._open(number)
-                lane.used_s = now_s
+                header = self._window.write(number)
+                if header is None:
+                    self._ask(lane, stream, need)
+                    break
+                lane.starved_s = None
+                self._written_s = self._agent.world.clock.now_s
                 stream.write(header, self._rows[header][0])
             self._agent.world.checks.window(self._window.unacknowledged(number), WINDOW_CHUNKS)
+
+    def _ask(self, lane: _Lane, stream: Stream, need: int) -> None:
+        if lane.asking:
+            return
+        now_s = self._agent.world.clock.now_s
+        if lane.starved_s is None:
+            lane.starved_s = now_s
+        if now_s - max(lane.starved_s, self._written_s) > STREAM_TIMEOUT_S:
+            self._fail(LimitReached(f"Agent {self._address} has had no memory for another chunk for too long"))
+            return
+        lane.asking = True
+        stream.write(REQUEST, (need,))
 
     def _open(self, number: int) -> Stream:
         lane = self._lanes[number]
         if lane.retries == 0:
             self._alive_s = self._agent.world.clock.now_s
+        self._window.opened(number)
+        lane.asking = True
         lane.stream = Stream(
             self._agent.world.network,
             self._agent,
@@ -90,26 +109,41 @@ class Outbox:
         )
         return lane.stream
 
-    def _on_ack(self, number: int, ack: bytes) -> None:
-        try:
-            header = self._window.acknowledge(ack, number)
-        except SabotError as error:
-            self._fail(error)
-            return
-        lane = self._lanes[number]
-        self._alive_s = lane.used_s = self._agent.world.clock.now_s
+    def _on_ack(self, number: int, data: bytes) -> None:
+        lane, ack = self._lanes[number], decode_ack(data)
+        header = None
+        if ack.credit:
+            lane.asking = False
+            if ack.error is not None:
+                self._fail(ack.error)
+                return
+        else:
+            try:
+                header = self._window.acknowledge(data, number)
+            except SabotError as error:
+                self._fail(error)
+                return
+        self._window.granted(ack.granted, number)
+        self._alive_s = self._agent.world.clock.now_s
         lane.retries = 0
-        listeners = self._rows[header][1]
-        listener = listeners.pop(0)
-        if not listeners:
-            del self._rows[header]
-        listener.acknowledged(self._address, header, ack_error(ack))
+        self._agent.later(IDLE_S, partial(self._close_if_idle, number, lane.stream))
+        if header is not None:
+            rows, listener = self._rows.pop(header)
+            self._agent.memory.free("outbox", bytes_of(rows))
+            listener.acknowledged(self._address, header, ack.error)
         self._send()
+
+    def _close_if_idle(self, number: int, stream: Stream | None) -> None:
+        lane = self._lanes[number]
+        quiet = not self._window.unacknowledged(number) and not lane.asking
+        if stream is not None and lane.stream is stream and quiet and self._window.next(number) is None:
+            stream.forget()
+            lane.stream = None
 
     def _on_break(self, number: int, how: str) -> None:
         lane, clock = self._lanes[number], self._agent.world.clock
-        lane.stream = None
-        if self._failure is not None or not self._window.unacknowledged(number):
+        lane.stream, lane.asking = None, False
+        if self._failure is not None or not (self._window.unacknowledged(number) or self._window.next(number)):
             return
         if clock.now_s >= self._alive_s + RESUME_S:
             self._fail(PeerLost(f"Agent {self._address} broke off while it was being sent to: {how}"))
@@ -131,5 +165,6 @@ class Outbox:
                 lane.stream.forget()
                 lane.stream = None
         lost, self._rows = self._rows, {}
-        for listener in [listener for _, listeners in lost.values() for listener in listeners]:
+        for rows, listener in lost.values():
+            self._agent.memory.free("outbox", bytes_of(rows))
             listener.undelivered(error)

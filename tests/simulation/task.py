@@ -17,6 +17,7 @@ from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, Run
 from sabot.wire.failure import to_failure
 
 from .jobs import MARK, Rows, calls_function, content, partition_of, rows_of_split
+from .memory import bytes_of
 
 if TYPE_CHECKING:
     from .agent import Agent, HeldJob
@@ -170,9 +171,29 @@ class Task:
             partition = partition_of(stage_id, row, count)
             if self._placed[partition] < len(self._owners):  # else a replay leaves it out
                 parts[self._placed[partition]][partition].append(row)
+        if self.agent.memory.ledger.above_high_water or not self._allocate(parts):
+            self.agent.memory.press()  # sources pause
+            self.agent.later(0.01, lambda: self._send(rows, start))
+            return
         for owner, by_partition in sorted(parts.items()):
             self._send_chunk(owner, by_partition)
         self.agent.later(self.agent.world.rng.uniform(0.0, 0.005), lambda: self._send(rows, start + ROWS_AT_ONCE))
+
+    def _allocate(self, parts: dict[int, dict[int, list[int]]]) -> bool:
+        """Room for all chunks of a scatter, or for none."""
+        memory, had = self.agent.memory, []
+        for place, by_partition in parts.items():
+            account = self._account(place)
+            size = bytes_of(tuple(row for rows in by_partition.values() for row in rows))
+            if not memory.allocate(account, size):
+                for account, size in had:
+                    memory.free(account, size)
+                return False
+            had.append((account, size))
+        return True
+
+    def _account(self, place: int) -> str:
+        return "store" if self._owners[place].address == self.agent.address else "outbox"
 
     def _send_chunk(self, place: int, by_partition: dict[int, list[int]]) -> None:
         owner, stage_id = self._owners[place], self.stage.stage_id
@@ -185,7 +206,7 @@ class Task:
                 sums[1] = (sums[1] + content_sum) & SUM_MASK
         chunk = tuple(row for _, rows in sorted(by_partition.items()) for row in rows)
         checksum = checksum_of(chunk)
-        header = self._header(False, owner.chunks, checksum, tuple(extents))
+        header = self._header(False, owner.chunks, checksum, tuple(extents), bytes_of(chunk))
         owner.marks = (owner.marks + chunk_mark(owner.chunks, checksum)) & SUM_MASK
         owner.chunks += 1
         self._hand_over(place, header, chunk)
@@ -205,14 +226,25 @@ class Task:
             self.agent.outbox(self._shuffle, address).add(header, rows, self)
             return
         try:
-            self.agent.store(header, rows)
+            repeated = self.agent.store(header, rows)
+            if repeated and rows:
+                self.agent.memory.free("store", bytes_of(rows))
         except SabotError as error:
+            if rows:
+                self.agent.memory.free("store", bytes_of(rows))
             self.end(error)
             return
         if decode_header(header).manifest:
             self._owners[place].confirmed = True
 
-    def _header(self, manifest: bool, sequence: int, checksum: int, extents: tuple[tuple[int, int, int], ...]) -> bytes:
+    def _header(
+        self,
+        manifest: bool,
+        sequence: int,
+        checksum: int,
+        extents: tuple[tuple[int, int, int], ...],
+        count: int = 0,
+    ) -> bytes:
         return encode_header(
             HeaderFields(
                 manifest=manifest,
@@ -223,6 +255,7 @@ class Task:
                 attempt=self.command.attempt,
                 sequence=sequence,
                 checksum=checksum,
+                bytes=count,
                 extents=extents,
             )
         )

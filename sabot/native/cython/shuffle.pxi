@@ -78,13 +78,14 @@ cdef class NativeServer:
     cdef unique_ptr[CFlightServer] server
     cdef dict processing_of
     cdef int64_t batch_bytes_max
+    cdef cbool audits_reads
     cdef string agent
     cdef readonly Ledger ledger
 
     def __init__(self, *, str host, int port, str advertise_host, uint64_t incarnation, double open_wait_s,
                  int64_t batch_bytes_max, double stream_idle_s, size_t streams_max, Ledger ledger=None,
                  spill_dirs=(), int64_t spill_bytes_max=0, bint verify_checksums=True, bint verify_loads=True,
-                 bint check_credits=True):
+                 bint check_credits=True, bint audits_reads=True):
         cdef CServerOptions options
         cdef CStoresOptions keeping
         self.ledger = Ledger() if ledger is None else ledger
@@ -108,6 +109,7 @@ cdef class NativeServer:
         keeping.incarnation = incarnation
         keeping.verify_loads = verify_loads
         options.check_credits = check_credits
+        self.audits_reads = audits_reads
         options.ledger = self.ledger.ledger
         cdef CResult[unique_ptr[CStores]] opened
         cdef CResult[unique_ptr[CFlightServer]] made
@@ -218,6 +220,7 @@ cdef class NativeServer:
         options.names.agent = self.agent
         options.names.partition = partition
         options.names.num_partitions = num_partitions
+        options.audit = self.audits_reads
         options.pool = self.ledger.ledger_pool.get()
         options.loaded_bytes_max = loaded_bytes_max
         cdef CResult[CContents] taken
@@ -295,6 +298,7 @@ cdef class NativeServer:
             "chunks_repeated": stats.chunks_repeated,
             "published_bytes": self.published.get().bytes(),
             "chunks_spilled": stats.chunks_spilled,
+            "index_bytes": stats.index_bytes,
             "spill_bytes": spilled.bytes,
             "spilled_bytes_total": spilled.bytes_written,
             "streams_open": self.server.get().open_streams() if self.server.get() != NULL else 0,

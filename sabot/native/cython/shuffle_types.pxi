@@ -51,6 +51,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
         int64_t bytes_received
         int64_t chunks_repeated
         int64_t chunks_spilled
+        int64_t index_bytes
 
     ctypedef struct CArrival "sabot::shuffle::ChunkStore::Arrival":
         pass
@@ -232,6 +233,7 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
 
     cdef cppclass CReaderOptions "sabot::shuffle::PartitionReader::Options":
         CAuditNames names
+        cbool audit
         CMemoryPool* pool
         int64_t loaded_bytes_max
 

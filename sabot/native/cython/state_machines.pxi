@@ -3,9 +3,11 @@
 
 from collections import namedtuple as _namedtuple
 
+from libcpp.optional cimport optional
+
 cdef extern from "sabot/native/shuffle/chunk_header.h" namespace "sabot::shuffle" nogil:
     cdef enum class CMessageKind "sabot::shuffle::MessageKind"(uint8_t):
-        kChunk, kManifest
+        kChunk, kManifest, kCredit
 
     cdef cppclass CChunkHeader "sabot::shuffle::ChunkHeader":
         CMessageKind kind
@@ -16,12 +18,15 @@ cdef extern from "sabot/native/shuffle/chunk_header.h" namespace "sabot::shuffle
         uint32_t attempt
         uint32_t sequence
         uint64_t checksum
+        uint64_t bytes
         CLayout layout
         vector[Extent] extents
 
     cdef cppclass CAck "sabot::shuffle::Ack":
+        CMessageKind kind
         cbool repeated
         int32_t code
+        uint64_t granted
         string message
 
     uint64_t ChunkMark(uint32_t sequence, uint64_t checksum)
@@ -50,18 +55,64 @@ cdef extern from "sabot/native/shuffle/send_window.h" namespace "sabot::shuffle"
     cdef cppclass COutgoing "sabot::shuffle::Outgoing":
         string header
         CAck awaited
+        uint64_t bytes
 
     cdef cppclass CSendWindow "sabot::shuffle::SendWindow":
         CSendWindow(string peer, size_t streams, size_t chunks)
         void Add(COutgoing message)
+        void Opened(size_t stream)
+        void Granted(size_t stream, uint64_t total)
+        shared_ptr[const COutgoing] Next(size_t stream)
         shared_ptr[const COutgoing] Write(size_t stream)
+        uint64_t CreditFor(const COutgoing& next, size_t stream)
         CResult[shared_ptr[const COutgoing]] Acknowledge(size_t stream, const CAck& ack)
         void Rewind(size_t stream)
         size_t unacknowledged(size_t stream)
         cbool empty()
 
+cdef extern from "sabot/native/shuffle/credit_desk.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CDeskOptions "sabot::shuffle::CreditDesk::Options":
+        int64_t chunk_bytes
+
+    cdef cppclass CNeed "sabot::shuffle::CreditDesk::Need":
+        uint64_t stream
+        int64_t bytes
+
+    cdef cppclass CCreditDesk "sabot::shuffle::CreditDesk":
+        CCreditDesk(CDeskOptions options)
+        int64_t Opened(uint64_t stream, const string& peer)
+        void Wanted(uint64_t stream, int64_t total)
+        cbool Arrived(uint64_t stream, int64_t bytes)
+        int64_t Settled(uint64_t stream, int64_t bytes)
+        int64_t Closed(uint64_t stream)
+        optional[CNeed] NextWaiting()
+        optional[CNeed] Ahead(uint64_t stream)
+        int64_t Reserved(const CNeed& need)
+        cbool LendOwnChunks()
+        int64_t granted(uint64_t stream)
+        cbool Waits(uint64_t stream)
+        int64_t reserved()
+
+cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
+    cdef enum class CAccount "sabot::memory::Account":
+        kStore, kOutbox, kResults
+
+    cdef cppclass CWholeLedger "sabot::memory::Ledger":
+        CWholeLedger(CLedgerOptions options) except +
+        cbool TryAllocate(int64_t bytes)
+        void Free(int64_t bytes)
+        void Hold(CAccount account, int64_t bytes)
+        void Drop(CAccount account, int64_t bytes)
+        cbool TryReserve(CPromise promise, int64_t bytes)
+        void Reserve(CPromise promise, int64_t bytes)
+        void Unreserve(CPromise promise, int64_t bytes)
+        cbool above_high_water()
+        int64_t bytes_to_free()
+        CLedgerSnapshot snapshot()
+
 HeaderFields = _namedtuple(
-    "HeaderFields", "manifest shuffle_id incarnation epoch task attempt sequence checksum extents")
+    "HeaderFields", "manifest shuffle_id incarnation epoch task attempt sequence checksum bytes extents")
+AckFields = _namedtuple("AckFields", "credit granted error")
 
 
 def chunk_mark(uint32_t sequence, uint64_t checksum):
@@ -81,6 +132,7 @@ def encode_header(fields):
     header.attempt = fields.attempt
     header.sequence = fields.sequence
     header.checksum = fields.checksum
+    header.bytes = fields.bytes
     header.layout.by_hash = True
     header.layout.key_columns.push_back(0)
     for extent.partition, extent.rows, extent.content_sum in fields.extents:
@@ -98,12 +150,18 @@ def decode_header(bytes data):
     cdef CChunkHeader header = _header_of(data)
     extents = tuple((extent.partition, extent.rows, extent.content_sum) for extent in header.extents)
     return HeaderFields(header.kind == CMessageKind.kManifest, header.shuffle_id.decode(), header.incarnation,
-                        header.epoch, header.task, header.attempt, header.sequence, header.checksum, extents)
+                        header.epoch, header.task, header.attempt, header.sequence, header.checksum, header.bytes,
+                        extents)
 
 
-def encode_ack(bytes header, *, bint repeated=False, error=None):
-    """The answer to the message with `header`: verified and stored, or refused with a SabotError."""
-    cdef CAck ack = CAckFor(_header_of(header))
+def encode_ack(bytes header, uint64_t granted, *, bint repeated=False, error=None):
+    """The answer to the message with `header`, or about credit alone where it is empty: all is well, or a SabotError."""
+    cdef CAck ack
+    if header:
+        ack = CAckFor(_header_of(header))
+    else:
+        ack.kind = CMessageKind.kCredit
+    ack.granted = granted
     ack.repeated = repeated
     if error is not None:
         ack.code = next((code for code, kind in _CLASS_OF_CODE.items() if kind is type(error)), <int32_t>Code.kInternal)
@@ -111,14 +169,15 @@ def encode_ack(bytes header, *, bint repeated=False, error=None):
     return <bytes>CEncodeAck(ack)
 
 
-def ack_error(bytes data):
-    """The error that an acknowledgement carries, or None where all is well."""
+def decode_ack(bytes data):
+    """What an acknowledgement grants, and the error that it carries, or None where all is well."""
     cdef CResult[CAck] ack = CDecodeAck(data)
     check(ack.status())
-    if deref(ack).code == 0:
-        return None
-    message = deref(ack).message.decode()
-    return _CLASS_OF_CODE[deref(ack).code](message, **_facts_of(message))
+    error = None
+    if deref(ack).code != 0:
+        message = deref(ack).message.decode()
+        error = _CLASS_OF_CODE[deref(ack).code](message, **_facts_of(message))
+    return AckFields(deref(ack).kind == CMessageKind.kCredit, deref(ack).granted, error)
 
 
 cdef class BookkeepingMachine:
@@ -179,8 +238,21 @@ cdef class SendWindowMachine:
     def add(self, bytes data):
         cdef COutgoing message
         message.header = data
-        message.awaited = CAckFor(_header_of(data))
+        cdef CChunkHeader header = _header_of(data)
+        message.awaited = CAckFor(header)
+        message.bytes = header.bytes
         self.window.get().Add(message)
+
+    def opened(self, size_t stream=0):
+        self.window.get().Opened(stream)
+
+    def granted(self, uint64_t total, size_t stream=0):
+        self.window.get().Granted(stream, total)
+
+    def next(self, size_t stream=0):
+        """What must be granted in all before `stream` can write its next message, or None where it has none."""
+        cdef shared_ptr[const COutgoing] message = self.window.get().Next(stream)
+        return None if message.get() == NULL else self.window.get().CreditFor(deref(message), stream)
 
     def write(self, size_t stream=0):
         """The header of the next message that `stream` is to write, or None."""
@@ -204,3 +276,104 @@ cdef class SendWindowMachine:
     @property
     def empty(self):
         return self.window.get().empty()
+
+
+cdef _need(const optional[CNeed]& need):
+    return (need.value().stream, need.value().bytes) if need.has_value() else None
+
+
+cdef class CreditDeskMachine:
+    """CreditDesk: who may send how much to this agent. What must be reserved or given back is in bytes."""
+
+    cdef unique_ptr[CCreditDesk] desk
+
+    def __init__(self, int64_t chunk_bytes):
+        cdef CDeskOptions options
+        options.chunk_bytes = chunk_bytes
+        self.desk.reset(new CCreditDesk(options))
+
+    def opened(self, uint64_t stream, str peer):
+        return self.desk.get().Opened(stream, _bytes(peer))
+
+    def wanted(self, uint64_t stream, int64_t total):
+        self.desk.get().Wanted(stream, total)
+
+    def arrived(self, uint64_t stream, int64_t count):
+        return self.desk.get().Arrived(stream, count)
+
+    def settled(self, uint64_t stream, int64_t count):
+        return self.desk.get().Settled(stream, count)
+
+    def closed(self, uint64_t stream):
+        return self.desk.get().Closed(stream)
+
+    def next_waiting(self):
+        """(stream, bytes) to be reserved next, or None; so `ahead`."""
+        return _need(self.desk.get().NextWaiting())
+
+    def ahead(self, uint64_t stream):
+        return _need(self.desk.get().Ahead(stream))
+
+    def reserved(self, uint64_t stream, int64_t count):
+        """The bytes are reserved; those that are not needed any more."""
+        cdef CNeed need
+        need.stream = stream
+        need.bytes = count
+        return self.desk.get().Reserved(need)
+
+    def lend_own_chunks(self):
+        return self.desk.get().LendOwnChunks()
+
+    def granted(self, uint64_t stream):
+        return self.desk.get().granted(stream)
+
+    def waits(self, uint64_t stream):
+        return self.desk.get().Waits(stream)
+
+    @property
+    def reserved_bytes(self):
+        return self.desk.get().reserved()
+
+
+cdef class LedgerMachine:
+    """Ledger: what one agent holds and has promised. Accounts are "store" and "outbox", promises are credits."""
+
+    cdef unique_ptr[CWholeLedger] ledger
+
+    def __init__(self, int64_t bytes_max):
+        cdef CLedgerOptions options
+        options.bytes_max = bytes_max
+        self.ledger.reset(new CWholeLedger(options))
+
+    def try_allocate(self, str account, int64_t count):
+        """Whether there was room; then the bytes belong to `account` until they are freed."""
+        if not self.ledger.get().TryAllocate(count):
+            return False
+        self.ledger.get().Hold(CAccount.kStore if account == "store" else CAccount.kOutbox, count)
+        return True
+
+    def free(self, str account, int64_t count):
+        self.ledger.get().Drop(CAccount.kStore if account == "store" else CAccount.kOutbox, count)
+        self.ledger.get().Free(count)
+
+    def try_reserve(self, int64_t count):
+        return self.ledger.get().TryReserve(CPromise.kCredits, count)
+
+    def reserve(self, int64_t count):
+        self.ledger.get().Reserve(CPromise.kCredits, count)
+
+    def unreserve(self, int64_t count):
+        self.ledger.get().Unreserve(CPromise.kCredits, count)
+
+    @property
+    def above_high_water(self):
+        return self.ledger.get().above_high_water()
+
+    @property
+    def bytes_to_free(self):
+        return self.ledger.get().bytes_to_free()
+
+    def snapshot(self):
+        """(allocated, store, outbox, credits)"""
+        cdef CLedgerSnapshot now = self.ledger.get().snapshot()
+        return now.allocated, now.store, now.outbox, now.credits

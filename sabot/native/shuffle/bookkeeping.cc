@@ -128,7 +128,7 @@ Judgement Bookkeeping::OfferChunk(const ChunkHeader& header, int64_t batch_rows)
   layout_ = header.layout;
   attempt.checksum_of[header.sequence] = header.checksum;
   attempt.marks += ChunkMark(header.sequence, header.checksum);
-  for (const rows::Extent& extent : header.extents) attempt.sums[extent.partition].Add(extent.rows, extent.content_sum);
+  attempt.sums.Add(header.extents);
   return {Verdict::kStore, arrow::Status::OK()};
 }
 
@@ -141,17 +141,17 @@ arrow::Status Bookkeeping::CheckManifest(const ChunkHeader& header, const Attemp
   if (attempt.checksum_of.size() > header.sequence || attempt.marks != header.checksum) {
     return MakeStatus(Code::kIntegrity, "The chunks that came are not those of the manifest" + Facts(header, -1));
   }
-  std::map<int32_t, PartitionSum> promised;
-  for (const rows::Extent& extent : header.extents) promised[extent.partition].Add(extent.rows, extent.content_sum);
+  PartitionSums promised;
+  promised.Add(header.extents);
   for (const auto& [partition, sum] : attempt.sums) {
-    const auto found = promised.find(partition);
-    if (found == promised.end() || found->second != sum) {
+    const PartitionSum* found = promised.Find(partition);
+    if (found == nullptr || *found != sum) {
       return MakeStatus(Code::kIntegrity, "A partition's rows differ from the manifest: " + std::to_string(sum.rows) +
                                               " came" + Facts(header, partition));
     }
   }
   for (const auto& [partition, sum] : promised) {
-    if (sum.rows != 0 && !attempt.sums.contains(partition)) {
+    if (sum.rows != 0 && attempt.sums.Find(partition) == nullptr) {
       return MakeStatus(Code::kIntegrity,
                         "The manifest names rows of a partition of which none came" + Facts(header, partition));
     }
@@ -173,8 +173,9 @@ Judgement Bookkeeping::OfferManifest(const ChunkHeader& header) {
   if (attempt.confirmed) return {Verdict::kRepeated, arrow::Status::OK()};
   attempt.confirmed = true;
   // What the reader is held to is the sender's word, not what the chunks said of themselves.
-  attempt.sums.clear();
-  for (const rows::Extent& extent : header.extents) attempt.sums[extent.partition].Add(extent.rows, extent.content_sum);
+  attempt.sums = {};
+  attempt.sums.Add(header.extents);
+  attempt.sums.ShrinkToFit();
   return {Verdict::kStore, arrow::Status::OK()};
 }
 
@@ -195,10 +196,19 @@ arrow::Result<PartitionSum> Bookkeeping::Promised(int32_t partition, const std::
           Code::kPeerLost,
           "A partition cannot be read: the manifest of one of its attempts has not come" + Facts(header, partition));
     }
-    const auto sum = found->second.sums.find(partition);
-    if (sum != found->second.sums.end()) total.Add(sum->second.rows, sum->second.content_sum);
+    const PartitionSum* sum = found->second.sums.Find(partition);
+    if (sum != nullptr) total.Add(sum->rows, sum->content_sum);
   }
   return total;
+}
+
+int64_t Bookkeeping::index_bytes() const {
+  constexpr int64_t kPerChunk = 4 * sizeof(uint64_t);  // a node of the map, about
+  int64_t bytes = 0;
+  for (const auto& [key, attempt] : attempts_) {
+    bytes += attempt.sums.bytes() + kPerChunk * static_cast<int64_t>(attempt.checksum_of.size());
+  }
+  return bytes;
 }
 
 std::vector<AttemptKey> Bookkeeping::ConfirmedAttempts() const {

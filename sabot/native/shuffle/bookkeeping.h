@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sabot/native/shuffle/chunk_header.h"
+#include "sabot/native/shuffle/partition_sums.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -22,19 +23,6 @@ struct AttemptKey {
   uint32_t task = 0;
   uint32_t attempt = 0;
   auto operator<=>(const AttemptKey&) const = default;
-};
-
-/// Rows of one partition and their content sum.
-struct PartitionSum {
-  int64_t rows = 0;
-  uint64_t content_sum = 0;
-
-  void Add(int64_t more_rows, uint64_t more_sum) {
-    // Unsigned: a manifest's numbers are a stranger's, and may add up to anything.
-    rows = static_cast<int64_t>(static_cast<uint64_t>(rows) + static_cast<uint64_t>(more_rows));
-    content_sum += more_sum;
-  }
-  bool operator==(const PartitionSum&) const = default;
 };
 
 /// What to do with an offered chunk or manifest; kRefused comes with a Status.
@@ -87,13 +75,15 @@ class Bookkeeping {
   bool SendersFinished() const;
 
   bool Owns(int32_t partition) const;
+  /// What it keeps of chunks and attempts.
+  int64_t index_bytes() const;
   const Options& options() const { return options_; }
   const std::optional<Layout>& layout() const { return layout_; }
 
  private:
   struct Attempt {
     std::unordered_map<uint32_t, uint64_t> checksum_of;  // by sequence
-    std::map<int32_t, PartitionSum> sums;                // what the chunks carried
+    PartitionSums sums;                                  // what the chunks carried; then what the manifest says
     uint64_t marks = 0;
     uint64_t incarnation = 0;
     bool confirmed = false;

@@ -3,6 +3,7 @@
 #include <arrow/array.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "sabot/native/status.h"
@@ -114,7 +115,14 @@ arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<a
   chunk->sequence = header.sequence;
   chunk->source = source;
   chunk->bytes = RetainedBytes(*batch);
-  for (const rows::Extent& extent : header.extents) chunk->stretches.push_back({extent.partition, extent.rows});
+  if (batch->num_rows() > std::numeric_limits<uint32_t>::max()) {
+    return MakeStatus(Code::kLimit, "A chunk has " + std::to_string(batch->num_rows()) +
+                                        " rows; it may have 4294967295. Send fewer rows at a time.");
+  }
+  chunk->stretches.reserve(header.extents.size());
+  for (const rows::Extent& extent : header.extents) {
+    chunk->stretches.push_back({extent.partition, static_cast<uint32_t>(extent.rows)});
+  }
   chunk->batch = std::move(batch);
   Arrival arrival;
   {
@@ -295,7 +303,17 @@ void ChunkStore::Close() {
 
 StoreStats ChunkStore::stats() const {
   std::lock_guard lock(mutex_);
-  return stats_;
+  StoreStats stats = stats_;
+  for (const auto& [id, shuffle] : shuffles_) {
+    stats.index_bytes += shuffle->book.index_bytes();
+    for (const auto& [number, chunk] : shuffle->chunks) {
+      stats.index_bytes += static_cast<int64_t>(sizeof(StoredChunk) + chunk->stretches.capacity() * sizeof(Stretch));
+    }
+    for (const auto& [partition, numbers] : shuffle->chunks_of) {
+      stats.index_bytes += static_cast<int64_t>(sizeof(numbers) + numbers.capacity() * sizeof(uint32_t));
+    }
+  }
+  return stats;
 }
 
 }  // namespace sabot::shuffle

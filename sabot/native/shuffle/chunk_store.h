@@ -69,6 +69,7 @@ struct StoreStats {
   int64_t bytes_received = 0;
   int64_t chunks_repeated = 0;
   int64_t chunks_spilled = 0;
+  int64_t index_bytes = 0;  // what is kept to find rows in memory, and of attempts
 };
 
 class ChunkStore : public spill::SpillSource, public std::enable_shared_from_this<ChunkStore> {
@@ -135,7 +136,7 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   class Spilling;
   struct Stretch {
     int32_t partition;
-    int64_t rows;
+    uint32_t rows;  // at 10,000 partitions there is one for each 3 KiB stored: their size counts
   };
   struct StoredChunk {
     AttemptKey attempt;

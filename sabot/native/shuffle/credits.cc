@@ -84,10 +84,11 @@ void Credits::GrantAhead(CreditDesk::StreamId id) {
   GiveBack(unused);
 }
 
-void Credits::WaitFreed(Clock::time_point deadline) {
+bool Credits::WaitFreed(Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   const uint64_t before = freed_;
   changed_.wait_until(lock, deadline, [&] { return closed_ || freed_ != before; });
+  return !closed_;
 }
 
 void Credits::Close() {

@@ -47,8 +47,8 @@ class Credits {
 
   /// A stream of the sender that calls itself so, with what can be granted to it at once.
   std::unique_ptr<Stream> Open(const std::string& peer);
-  /// Waits until the ledger may have room, or `deadline`; for a chunk that has come and finds none.
-  void WaitFreed(Clock::time_point deadline);
+  /// Waits until the ledger may have room, or `deadline`; for a chunk that has come and finds none. False after Close.
+  bool WaitFreed(Clock::time_point deadline);
   /// Ends every wait, now and later.
   void Close();
 

@@ -143,7 +143,7 @@ arrow::Status FlightServer::ReceiveChunks(const std::string& sender, flight::Fli
       ARROW_ASSIGN_OR_RAISE(const ChunkHeader header, DecodeHeader(bytes));
       ack = AckFor(header);
       const arrow::Result<bool> stored = ReceiveCredited(header, message, schema, credit.get());
-      message.data.reset();  // before more credit is given for what takes its place
+      message.data.reset();  // before the answer invites the next one
       if (stored.ok()) {
         ack.repeated = *stored;
       } else {
@@ -180,7 +180,7 @@ arrow::Result<bool> FlightServer::ReceiveCredited(const ChunkHeader& header, con
   arrow::Result<bool> stored = ReceiveOne(header, message, schema);
   // Its bytes were reserved, but the limit may have been filled by what nobody reserves: spilling makes room.
   while (stored.status().IsOutOfMemory() && Clock::now() < deadline) {
-    credits_.WaitFreed(std::min(deadline, DeadlineIn(0.1)));
+    if (!credits_.WaitFreed(std::min(deadline, DeadlineIn(0.1)))) break;
     stored = ReceiveOne(header, message, schema);
   }
   if (options_.check_credits) credit->Settled(bytes);

@@ -57,7 +57,13 @@ class AuditRun : public AwaitedRun {
       }
       part.run.reset();
     }
-    for (const Piece& piece : pieces) ARROW_RETURN_NOT_OK(Audit(piece, &sums_[index]));
+    for (const Piece& piece : pieces) {
+      if (options_.audit) {
+        ARROW_RETURN_NOT_OK(Audit(piece, &sums_[index]));
+      } else {
+        sums_[index].Add(piece.rows->num_rows(), 0);
+      }
+    }
     return arrow::Status::OK();
   }
 
@@ -151,7 +157,7 @@ arrow::Result<std::vector<Piece>> PartitionReader::LoadNext(const SlotUse& slots
 }
 
 arrow::Status PartitionReader::CheckTotal() const {
-  if (released_ == contents_.promised) return arrow::Status::OK();
+  if (released_ == contents_.promised || !options_.audit) return arrow::Status::OK();
   if (released_.rows != contents_.promised.rows) {
     return MakeStatus(Code::kIntegrity, "A partition has " + std::to_string(released_.rows) +
                                             " rows where its senders sent " + std::to_string(contents_.promised.rows) +

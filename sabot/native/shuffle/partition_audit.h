@@ -27,6 +27,7 @@ class PartitionReader {
     AuditNames names;
     arrow::MemoryPool* pool = arrow::default_memory_pool();
     int64_t loaded_bytes_max = 32 << 20;
+    bool audit = true;  // a guard: a benchmark switches it off to see its cost
   };
 
   PartitionReader(PartitionContents contents, Options options)

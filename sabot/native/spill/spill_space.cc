@@ -99,8 +99,9 @@ void SpillFile::CutTo(int64_t size) {
   size_ = size;
 }
 
-arrow::Result<std::shared_ptr<arrow::Buffer>> SpillFile::Read(int64_t offset, int64_t bytes) const {
-  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> buffer, arrow::AllocateBuffer(bytes));
+arrow::Result<std::shared_ptr<arrow::Buffer>> SpillFile::Read(int64_t offset, int64_t bytes,
+                                                              arrow::MemoryPool* pool) const {
+  ARROW_ASSIGN_OR_RAISE(std::shared_ptr<arrow::Buffer> buffer, arrow::AllocateBuffer(bytes, pool));
   int64_t done = 0;
   while (done < bytes) {
     const ssize_t count =

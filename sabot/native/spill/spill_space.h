@@ -4,6 +4,7 @@
 #pragma once
 
 #include <arrow/buffer.h>
+#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 
 #include <atomic>
@@ -31,7 +32,7 @@ class SpillFile {
   arrow::Result<int64_t> Append(const arrow::Buffer& bytes);
   /// Forgets what lies beyond `size`: what a run that failed has written.
   void CutTo(int64_t size);
-  arrow::Result<std::shared_ptr<arrow::Buffer>> Read(int64_t offset, int64_t bytes) const;
+  arrow::Result<std::shared_ptr<arrow::Buffer>> Read(int64_t offset, int64_t bytes, arrow::MemoryPool* pool) const;
   void Unlink();
   int64_t size() const { return size_; }  // the writer's own
   const std::string& path() const { return path_; }

@@ -6,6 +6,7 @@
 #include <arrow/ipc/options.h>
 #include <arrow/ipc/reader.h>
 #include <arrow/ipc/writer.h>
+#include <arrow/memory_pool.h>
 #include <arrow/table.h>
 #include <arrow/util/byte_size.h>
 #include <arrow/util/compression.h>
@@ -23,7 +24,8 @@
 namespace sabot::spill {
 namespace {
 
-// Larger reads gain nothing, and this much is held twice while it is packed.
+// Larger reads gain nothing, and this much is held twice while it is packed: by malloc, since the ledger may be full,
+// and Arrow's own pool would keep it.
 constexpr int64_t kSegmentBytesMax = 4 << 20;
 
 bool HasDictionary(const arrow::DataType& type) {
@@ -39,6 +41,7 @@ bool NeedsStream(const arrow::Schema& schema) {
 
 arrow::Result<arrow::ipc::IpcWriteOptions> WriteOptions() {
   auto options = arrow::ipc::IpcWriteOptions::Defaults();
+  options.memory_pool = arrow::system_memory_pool();
   ARROW_ASSIGN_OR_RAISE(options.codec, arrow::util::Codec::Create(arrow::Compression::LZ4_FRAME));
   options.use_threads = false;
   options.min_space_savings = 0.05;
@@ -48,7 +51,7 @@ arrow::Result<arrow::ipc::IpcWriteOptions> WriteOptions() {
 arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches,
                                                      const arrow::Schema& schema) {
   ARROW_ASSIGN_OR_RAISE(const auto options, WriteOptions());
-  ARROW_ASSIGN_OR_RAISE(auto sink, arrow::io::BufferOutputStream::Create());
+  ARROW_ASSIGN_OR_RAISE(auto sink, arrow::io::BufferOutputStream::Create(1 << 16, arrow::system_memory_pool()));
   if (NeedsStream(schema)) {
     ARROW_ASSIGN_OR_RAISE(auto writer,
                           arrow::ipc::MakeStreamWriter(sink, std::make_shared<arrow::Schema>(schema), options));
@@ -133,7 +136,7 @@ arrow::Status SpilledRun::WriteSegment(const Content& content, size_t first, siz
     pieces_.push_back({piece.chunk, static_cast<uint32_t>(piece.rows->num_rows())});
   }
   if (batches.size() > 1) {
-    ARROW_ASSIGN_OR_RAISE(auto joined, arrow::ConcatenateRecordBatches(batches));
+    ARROW_ASSIGN_OR_RAISE(auto joined, arrow::ConcatenateRecordBatches(batches, arrow::system_memory_pool()));
     batches = {std::move(joined)};
   }
   ARROW_ASSIGN_OR_RAISE(const auto bytes, Encode(batches, *schema_));
@@ -202,7 +205,7 @@ arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> SpilledRun::Deco
 }
 
 arrow::Result<std::vector<LoadedPiece>> SpilledRun::Load(uint32_t segment, arrow::MemoryPool* pool) const {
-  auto read = file_->Read(segments_[segment].offset, segment_bytes(segment));
+  auto read = file_->Read(segments_[segment].offset, segment_bytes(segment), pool);
   if (!read.ok()) {
     return read.status().IsOutOfMemory() ? read.status() : Changed(segment, PlainMessage(read.status()));
   }

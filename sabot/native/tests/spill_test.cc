@@ -51,9 +51,9 @@ class Spill : public testing::Test {
 
 BatchPtr EveryKind() {
   const auto strings = R"(["a", null, "ccc", "", "a text of more than twelve bytes"])";
-  const auto dictionary = arrow::DictionaryArray::FromArrays(
-      arrow::dictionary(arrow::int8(), arrow::utf8()), FromJson(arrow::int8(), "[0, 1, null, 1, 0]"),
-      FromJson(arrow::utf8(), R"(["x", "y"])"));
+  const auto dictionary = arrow::DictionaryArray::FromArrays(arrow::dictionary(arrow::int8(), arrow::utf8()),
+                                                             FromJson(arrow::int8(), "[0, 1, null, 1, 0]"),
+                                                             FromJson(arrow::utf8(), R"(["x", "y"])"));
   return MakeBatch({
       {"int", FromJson(arrow::int64(), "[1, null, 3, 4, 5]")},
       {"whole", FromJson(arrow::int32(), "[1, 2, 3, 4, 5]")},
@@ -65,8 +65,9 @@ BatchPtr EveryKind() {
       {"decimal", FromJson(arrow::decimal128(9, 2), R"(["1.23", null, "4.50", "0.01", "9.99"])")},
       {"null", FromJson(arrow::null(), "[null, null, null, null, null]")},
       {"list", FromJson(arrow::list(arrow::int16()), "[[1], null, [2, 3], [], [4]]")},
-      {"struct", FromJson(arrow::struct_({arrow::field("a", arrow::int8()), arrow::field("b", arrow::utf8())}),
-                          R"([{"a": 1, "b": "x"}, null, {"a": null, "b": "y"}, {"a": 2, "b": null}, {"a": 3, "b": ""}])")},
+      {"struct",
+       FromJson(arrow::struct_({arrow::field("a", arrow::int8()), arrow::field("b", arrow::utf8())}),
+                R"([{"a": 1, "b": "x"}, null, {"a": null, "b": "y"}, {"a": 2, "b": null}, {"a": 3, "b": ""}])")},
       {"dictionary", dictionary.ValueOrDie()},
   });
 }
@@ -181,7 +182,8 @@ TEST_F(Spill, IndexOfTenThousandPartitionsIsBelowAHundredthOfTheBytes) {
   for (uint32_t chunk = 0; chunk < 4; ++chunk) {
     for (uint32_t partition = 0; partition < 10'000; partition += 2) pieces.emplace_back(partition, rows);
   }
-  SpilledRun::Content content{.name = "s", .agent = "", .schema = rows->schema(), .chunks = {{}, {}, {}, {}}, .pieces = {}};
+  SpilledRun::Content content{
+      .name = "s", .agent = "", .schema = rows->schema(), .chunks = {{}, {}, {}, {}}, .pieces = {}};
   for (size_t i = 0; i < pieces.size(); ++i) {
     content.pieces.push_back({pieces[i].first, static_cast<uint32_t>(i / 5000), pieces[i].second});
   }
@@ -195,8 +197,7 @@ TEST_F(Spill, FullSpaceLeavesNothingOfARunAndNamesItsKey) {
   const BatchPtr batch = Wide(100'000);
   const auto first = SpilledRun::Write(ContentOf(batch, {{0, batch->Slice(0, 1000)}}), &group).ValueOrDie();
   const int64_t before = group.space().bytes();
-  const auto refused =
-      SpilledRun::Write(ContentOf(batch, {{0, batch->Slice(0, 50'000)}, {1, batch}}), &group).status();
+  const auto refused = SpilledRun::Write(ContentOf(batch, {{0, batch->Slice(0, 50'000)}, {1, batch}}), &group).status();
   ExpectCode(refused, Code::kLimit, "spill.bytes_max");
   EXPECT_EQ(group.space().bytes(), before);
   EXPECT_TRUE(first->Load(0, arrow::default_memory_pool()).ok());
