@@ -108,7 +108,7 @@ def test_every_row_comes_once_whoever_dies_and_whenever(
     }[shape]
     agents = [member(index, slots=1 + index % 2) for index in range(num_agents)]
     coordinator = make_coordinator(plan, *agents, hot=HotRule(factor=1.0, rows_min=0))
-    world = Agents(plan, coordinator, fickle=fickle)
+    world = Agents(plan, coordinator, fickle=fickle, skewed=shape == "hot join")
     commands = Walk(agents=world, rng=random.Random(seed), blows=blows).run(num_agents)
     assert Counter(answer_of(world, commands)) == all_rows(plan, commands)
     assert_ended_once_everywhere(commands)
@@ -126,7 +126,7 @@ class Job:
     def __init__(self, plan: JobPlan, num_agents: int, *, hot: HotRule | None = None) -> None:
         self.plan = plan
         self.coordinator = make_coordinator(plan, *[member(index) for index in range(num_agents)], hot=hot)
-        self.agents = Agents(plan, self.coordinator)
+        self.agents = Agents(plan, self.coordinator, skewed=hot is not None)
         self.told: list[ev.Command] = []
         self.waiting: list[ev.Command] = []
         self.tell(ev.JobStarted())
