@@ -15,7 +15,6 @@ from sabot.agent.stage_run import StageRun
 from sabot.dataflow.stage import (
     HashShuffle,
     JobPlan,
-    Output,
     ResultOutput,
     RoundRobinShuffle,
     ShuffleInput,
@@ -24,7 +23,7 @@ from sabot.dataflow.stage import (
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure
 
-from .job_world import JOB_ID, JOIN, group_plan, join_plan, kinds, make_coordinator, member, scan, stage
+from .job_world import JOB_ID, group_plan, hot_plan, join_plan, kinds, make_coordinator, member, scan, stage
 from .recovery_world import Agents, Row, Walk, lost, source_rows
 
 WRITE = WriteOutput(folder="/out", format="parquet")
@@ -38,18 +37,6 @@ def chain_plan(*row_groups: int, output: HashShuffle | RoundRobinShuffle) -> Job
             stage(0, scan(*row_groups), output),
             stage(1, ShuffleInput(stage_ids=(0,)), HashShuffle(keys=("k",))),
             stage(2, ShuffleInput(stage_ids=(1,)), ResultOutput()),
-        ),
-    )
-
-
-def hot_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
-    """Files joined with the same files, whose answer lies in partitions unless it goes elsewhere."""
-    return JobPlan(
-        job_id=JOB_ID,
-        stages=(
-            stage(0, scan(*row_groups), HashShuffle(keys=("k",))),
-            stage(1, scan(*row_groups[:1]), HashShuffle(keys=("k",))),
-            stage(2, ShuffleInput(stage_ids=(0, 1)), output or ResultOutput(), (JOIN,)),
         ),
     )
 

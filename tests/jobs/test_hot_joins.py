@@ -1,4 +1,4 @@
-"""One key with half of the rows: its partition is joined by all agents, and the answer is what pyarrow and DuckDB say."""
+"""One key with half of the rows: all agents join its partition, and the answer is what pyarrow and DuckDB say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,17 @@ RIGHT = pa.concat_tables([RIGHT, pa.table({"k": pa.array([HOT_KEY], pa.int64()),
 
 
 class Reads:
-    """What tasks that read partitions did, by agent; `hold` is called before each of them."""
+    """How many rows tasks that join were given, by agent, and who had shares of which partition."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.rows: Counter[str] = Counter()
         self.shares: dict[int, set[str]] = {}
-        self.hold: Callable[[Task, str], None] = lambda task, agent_id: None
         run = TaskRunner.run
 
         def watched(runner: TaskRunner, task: Task) -> RunTaskReply:
             agent_id = runner._agent_id
             if not isinstance(task.split, PartitionSplit) or len(task.inputs) < 2:
                 return run(runner, task)
-            self.hold(task, agent_id)
             reply = run(runner, task)
             self.rows[agent_id] += reply.rows_in
             if task.split.share is not None:

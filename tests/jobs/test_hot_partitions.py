@@ -28,8 +28,8 @@ from sabot.dataflow.stage import (
 from sabot.errors import ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure
 
-from .job_world import JOB_ID, JOIN, stage
-from .test_coordinator_recovery import Job, hot_plan
+from .job_world import JOB_ID, JOIN, hot_plan, stage
+from .test_coordinator_recovery import Job
 
 RULE = HotRule(factor=2.0, rows_min=0)
 EVERY = HotRule(factor=1.0, rows_min=0)
