@@ -63,18 +63,26 @@ class _Reading:
     released: list[_Count]
     partial: bool = False
     shares: dict[int, dict[int, _Count]] = field(default_factory=dict)  # by partition and index
+    resent: set[int] = field(default_factory=set)  # partitions that were sent again when some of their shares were in
     copied: dict[int, _Count] = field(default_factory=dict)  # what shares were given beyond the first copy
 
     def put_together(self, split: PartitionSplit, share: Share, position: int, now: _Count) -> _Count | None:
         """Counts what a share was given. What is to be held against what was sent: of the input that was cut all shares
-        together, None until the last is in; of the other one each copy."""
+        together, None until the last is in; of the other one each copy.
+        """
         shares = self.shares.setdefault(split.partition, {})
         shares[share.index] = now
         self.released[split.partition] = total = _total(shares.values())
         if position == share.side:
             return total if len(shares) == share.count else None
-        self.copied[split.partition] = _total([now] * (len(shares) - 1))
+        self.copied[split.partition] = _Count(total.rows - now.rows, (total.content_sum - now.content_sum) & _SUM_MASK)
         return now
+
+    def agrees(self, partition: int, whole: _Count, sent: _Count) -> bool:
+        """Whether what was given is what was sent. A float sum may be another one in a replay: where shares were read
+        before and after one, each is what its manifests say, and together they have as many rows.
+        """
+        return whole.rows == sent.rows if partition in self.resent else whole == sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +118,9 @@ class Receipts:
         """What the stage sent to these partitions is gone; every task of it will tell of them again."""
         for partition in partitions:
             self._sent[stage_id].partitions[partition] = _Count()
+            for reading in self._readings.values():
+                if reading.sent_by == stage_id and partition in reading.shares:
+                    reading.resent.add(partition)
 
     def reset(self, stage_id: int) -> None:
         """All that the stage has sent and read is void."""
@@ -121,6 +132,7 @@ class Receipts:
                 reading.partial = False
                 reading.shares.clear()
                 reading.copied.clear()
+                reading.resent.clear()
 
     def fold(
         self, who: TaskIdentity, split: Split, reply: RunTaskReply, partitions: frozenset[int] | None = None
@@ -206,7 +218,7 @@ class Receipts:
             was, now = sent.partitions[partition], _Count()
             now.add(released.sum)
             whole = now if split.share is None else reading.put_together(split, split.share, position, now)
-            if whole is not None and whole != was:
+            if whole is not None and not reading.agrees(partition, whole, was):
                 raise _wrong(sent.shuffle_id, partition, who, f"{was} were sent, and {who} was given {whole}")
             if split.share is None:
                 reading.released[partition] = now

@@ -26,8 +26,10 @@ from sabot.dataflow.stage import (
     Step,
 )
 from sabot.errors import ShuffleIntegrityError
+from sabot.wire.agent_pb2 import PartitionSum
 from sabot.wire.failure import from_failure, to_failure
 
+from . import recovery_world
 from .job_world import JOB_ID, JOIN, hot_plan, stage
 from .test_coordinator_recovery import Job
 
@@ -195,4 +197,22 @@ def test_owner_lost_ends_the_attempts_that_pull_from_it() -> None:
     cancelled = {command.task for command in told if isinstance(command, ev.CancelTask)}
     assert {command.task for command in commands} <= cancelled
     job.waiting = [one for one in job.waiting if not (isinstance(one, ev.StartTask) and one.task in cancelled)]
+    job.check()
+
+
+def test_replay_with_other_float_sums_between_two_shares_does_not_fail_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = hot_job(40, 40, 40, 40)
+    first = tasks_with_shares(job)[0][1]  # on an agent that stays
+    job.waiting.remove(first)
+    for event in job.agents.answer(first):
+        job.tell(event)
+    right = recovery_world.summed
+
+    def otherwise(partition: int, rows: list[recovery_world.Row]) -> PartitionSum:
+        found = right(partition, rows)
+        found.content_sum += 0 if partition else found.rows
+        return found
+
+    monkeypatch.setattr(recovery_world, "summed", otherwise)
+    job.kill(0)
     job.check()
