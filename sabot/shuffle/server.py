@@ -187,9 +187,10 @@ class ShuffleServer:
         )
 
     def open_partition(
-        self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], loaded_bytes_max: int = 32 << 20
+        self, shuffle_id: str, partition: int, *, attempts: Sequence[tuple[int, int]], loaded_bytes_max: int = 0
     ) -> StoredPartition:
-        """As `read_partition`, but piece by piece: of what is on disk about `loaded_bytes_max` are loaded at a time."""
+        """As `read_partition`, but piece by piece: of what is on disk about `loaded_bytes_max` are loaded at a time
+        (0: 32 MiB, and at most an eighth of the memory limit)."""
         num_partitions = self.num_partitions(shuffle_id)
         native = self.native.open_partition(
             shuffle_id,

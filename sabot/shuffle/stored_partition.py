@@ -50,8 +50,10 @@ class StoredPartition:
         first = self._native.next(timeout_s)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            yield from first
-            if first:
+            ahead = bool(first)
+            while first:
+                yield first.pop(0)  # not kept while the rest is read
+            if ahead:
                 for more in self.pieces(timeout_s):
                     yield from more
 

@@ -38,6 +38,7 @@ class Checks:
     def __init__(self, world: Cluster) -> None:
         self._world = world
         self._expected: dict[str, Expected] = {}
+        self._prepared: set[tuple[str, int]] = set()
         self._started: set[tuple[str, int, int, int]] = set()
         self._committed: dict[tuple[str, int, int], set[int]] = {}
         self._void: set[tuple[str, int, int, int]] = set()  # attempts that were cancelled
@@ -50,8 +51,13 @@ class Checks:
         if unacknowledged > chunks_max:
             raise Violation(f"{unacknowledged} chunks of one stream are unacknowledged, not {chunks_max} at most")
 
+    def prepared(self, job_id: str, event: ev.Prepared) -> None:
+        self._prepared.add((job_id, event.agent))
+
     def task_started(self, job_id: str, command: ev.StartTask) -> None:
-        """An attempt is started once, and reads one committed attempt of every task."""
+        """An attempt is started once, where the job is prepared, and reads one committed attempt of every task."""
+        if (job_id, command.agent) not in self._prepared:
+            raise Violation(f"a task is started on agent {command.agent}, which has not said that it is prepared")
         attempt = (job_id, command.stage_id, command.task, command.attempt)
         if attempt in self._started:
             raise Violation(f"attempt {attempt} is started a second time")

@@ -63,6 +63,8 @@ class Driver:
             return
         if isinstance(event, ev.TaskSucceeded):
             self.world.checks.committed(self.plan.job_id, event)
+        if isinstance(event, ev.Prepared):
+            self.world.checks.prepared(self.plan.job_id, event)
         commands = self.coordinator.handle(event)
         if isinstance(event, ev.TaskSucceeded):
             self.world.happen("committed", event.agent, "task %s.%s#%s", event.stage_id, event.task, event.attempt)

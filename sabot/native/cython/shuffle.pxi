@@ -207,7 +207,7 @@ cdef class NativeServer:
         return [(found[i].task, found[i].attempt) for i in range(found.size())]
 
     def open_partition(self, str shuffle_id, int partition, attempts, *, int num_partitions, SlotAccount slots=None,
-                       int64_t loaded_bytes_max=32 << 20):
+                       int64_t loaded_bytes_max=0):
         """The rows of a partition that exactly these (task, attempt) pairs sent, to be read piece by piece."""
         cdef vector[CAttemptKey] keys
         cdef CAttemptKey key
@@ -222,7 +222,7 @@ cdef class NativeServer:
         options.names.num_partitions = num_partitions
         options.audit = self.audits_reads
         options.pool = self.ledger.ledger_pool.get()
-        options.loaded_bytes_max = loaded_bytes_max
+        options.loaded_bytes_max = loaded_bytes_max or self.store.get().loaded_bytes_max()
         cdef CResult[CContents] taken
         cdef NativePartition opened = NativePartition.__new__(NativePartition)
         with nogil:

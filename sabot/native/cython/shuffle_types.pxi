@@ -71,6 +71,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
         CResult[CContents] Take(const string& shuffle_id, int32_t partition, const vector[CAttemptKey]& attempts)
         void EndPrefix(const string& prefix)
         void Close()
+        int64_t loaded_bytes_max()
         CStoreStats stats()
 
 cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuffle" nogil:

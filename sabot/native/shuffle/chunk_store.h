@@ -129,6 +129,11 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   void EndAll();
   StoreStats stats() const;
   const spill::BlockSource& blocks() const { return options_.blocks; }
+  /// How much of what is on disk a reader should load at a time: little where memory is little.
+  int64_t loaded_bytes_max() const {
+    const int64_t bytes_max = options_.blocks.ledger == nullptr ? 0 : options_.blocks.ledger->bytes_max();
+    return bytes_max == 0 ? 32 << 20 : std::min<int64_t>(32 << 20, bytes_max / 8);
+  }
 
   std::unique_ptr<spill::SpillJob> TakeColdest(int64_t bytes, const std::shared_ptr<spill::SpillSpace>& space) override;
 

@@ -268,7 +268,8 @@ arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FlightServer::ReadShuff
   ARROW_ASSIGN_OR_RAISE(const auto attempts, store_->ConfirmedAttempts(shuffle_id));
   ARROW_ASSIGN_OR_RAISE(PartitionContents contents, store_->Take(shuffle_id, partition, attempts));
   const PartitionReader::Options reading{.names = {shuffle_id, options_.agent, partition, INT32_MAX},
-                                         .pool = store_->blocks().pool};
+                                         .pool = store_->blocks().pool,
+                                         .loaded_bytes_max = store_->loaded_bytes_max()};
   return std::make_shared<PartitionStream>(PartitionReader(std::move(contents), reading), options_.batch_bytes_max);
 }
 
