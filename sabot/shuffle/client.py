@@ -81,6 +81,10 @@ class ShuffleClient:
         table = pa.Table.from_batches(batches, schema)
         return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=rows)
 
+    def end_pulls(self, shuffle_id: str, agent: str) -> None:
+        """Ends what is being pulled of a shuffle from an agent that is lost."""
+        self._native.end_pulls(shuffle_id, agent)
+
     def ping(self, agent: str, *, timeout_s: float = 1.0) -> PingReply:
         """Asks the agent's native code whether it lives; PeerLost at the deadline."""
         return PingReply(address=agent, incarnation=self._native.ping(agent, timeout_s))

@@ -243,8 +243,12 @@ class ShuffleTransport:
         )
 
     def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
-        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown."""
+        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown. What is being pulled from an
+        agent that owns nothing any more ends."""
         self.server.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
+        for agent, address in enumerate(self.server.owners(shuffle_id)):
+            if agent not in owner_of:
+                self.client.end_pulls(shuffle_id, address)
 
     def attempt_writer(
         self,

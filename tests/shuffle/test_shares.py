@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -112,7 +113,14 @@ def marked(task: int, sequence: int, rows: int, *, last: bool) -> Marked:
     return batch, MARK.pack(b"SBTS", last, task, sequence, rows, _native.checksum_batch(batch))
 
 
-class Sender(flight.FlightServerBase):
+class Living(flight.FlightServerBase):
+    """Answers pings."""
+
+    def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[flight.Result]:
+        return [flight.Result(struct.pack("<4sHQ", b"SBTP", wire.VERSION, 7))]
+
+
+class Sender(Living):
     """Sends what it was made with, whatever is asked for."""
 
     def __init__(self, batches: list[Marked]) -> None:
@@ -148,7 +156,7 @@ def test_rows_that_are_not_those_that_were_sent_are_never_given(batches: list[Ma
         fetch(f"127.0.0.1:{sender.port}", [0, 0], share=(0, 1))
 
 
-class Hanging(flight.FlightServerBase):
+class Hanging(Living):
     """Sends one batch, and the next when told to."""
 
     def __init__(self) -> None:
@@ -164,22 +172,44 @@ class Hanging(flight.FlightServerBase):
         return flight.GeneratorStream(SCHEMA, batches())
 
 
-def test_pull_from_an_owner_that_hangs_ends_with_its_shuffle() -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["its shuffle", "its owner"])
+def test_pull_from_an_owner_that_hangs_ends_with(whole: bool) -> None:
     with Hanging() as owner, ShuffleClient() as client:
         ended: list[BaseException] = []
+        address = f"127.0.0.1:{owner.port}"
 
         def pull() -> None:
             try:
-                client.fetch_share(f"127.0.0.1:{owner.port}", "a/s", 1, attempts=[0], share=(0, 1), key_columns=[])
+                client.fetch_share(address, "a/s", 1, attempts=[0], share=(0, 1), key_columns=[])
             except (PeerLost, JobCancelled) as error:
                 ended.append(error)
 
         thread = threading.Thread(target=pull)
         thread.start()
         assert owner.asked.wait(20)
-        client.end_shuffle("a")
+        if whole:
+            client.end_shuffle("a")
+        else:
+            client.end_pulls("a/s", "127.0.0.1:1")
+            assert thread.is_alive()  # another's pulls go on
+            while thread.is_alive():  # its first rows are there, and it is not known to be reading until a moment later
+                client.end_pulls("a/s", address)
+                thread.join(0.05)
         thread.join(20)
         owner.go_on.set()
         assert len(ended) == 1
+
+
+def test_nothing_is_pulled_of_a_shuffle_that_has_ended(make_server: MakeServer) -> None:
+    server = served(make_server, tasks=1)
+    with ShuffleClient() as client:
+        client.end_shuffle("a")
         with pytest.raises(JobCancelled):
-            client.fetch_share(f"127.0.0.1:{owner.port}", "a/s", 1, attempts=[0], share=(0, 1), key_columns=[])
+            client.fetch_share(server.address, "a/s", 1, attempts=[0], share=(0, 1), key_columns=[])
+
+
+def test_owner_that_is_frozen_is_lost_before_it_is_asked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute, ShuffleClient() as client:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(PeerLost, match=address):
+            client.fetch_share(address, "a/s", 1, attempts=[0], share=(0, 1), key_columns=[], timeout_s=600)

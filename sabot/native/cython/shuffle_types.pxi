@@ -183,6 +183,7 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
         @staticmethod
         CResult[unique_ptr[CDataClient]] Make(CClientOptions options)
         void EndPrefix(const string& prefix)
+        void EndPulls(const string& shuffle_id, const string& address)
         void Close()
         CResult[shared_ptr[CPulled]] Fetch(const string& address, const string& ticket, double timeout_s)
         CResult[shared_ptr[CPulled]] FetchShare(

@@ -17,6 +17,8 @@ namespace flight = arrow::flight;
 
 namespace {
 
+constexpr double kSignOfLifeS = 5.0;  // as long as an agent may take to answer a ping before a share is pulled
+
 std::string RandomName() {
   std::random_device random;
   return std::to_string(random()) + "-" + std::to_string(random());
@@ -107,7 +109,7 @@ void DataClient::Close() {
     clients.swap(clients_);
     ending.swap(ending_);
   }
-  for (auto& [key, pull] : pulls) pull->Cancel();
+  for (auto& [key, pull] : pulls) pull.reader->Cancel();
   for (auto& [key, link] : links) link->Stop();
   links.clear();  // joins, outside the lock
   ending.clear();
@@ -170,7 +172,7 @@ void DataClient::EndPrefix(const std::string& prefix) {
     std::lock_guard lock(mutex_);
     ended_.Remember(prefix);
     for (const auto& [id, pull] : pulls_) {
-      if (IsBelow(id, prefix)) pulls.push_back(pull);
+      if (IsBelow(id, prefix)) pulls.push_back(pull.reader);
     }
     ending.swap(ending_);
     for (auto entry = links_.begin(); entry != links_.end();) {
@@ -204,6 +206,8 @@ arrow::Result<std::shared_ptr<Pulled>> DataClient::Fetch(const std::string& addr
 arrow::Result<std::shared_ptr<Pulled>> DataClient::FetchShare(const std::string& address, const ShareTicket& ticket,
                                                               const std::vector<int>& key_columns, double timeout_s) {
   ARROW_ASSIGN_OR_RAISE(auto client, Connect(address, 0));
+  // Flight waits for the first message where nothing but the deadline ends it: a frozen peer is not to be asked at all.
+  ARROW_RETURN_NOT_OK(Ping(address, std::min(timeout_s, kSignOfLifeS)).status());
   const auto read = [&]() -> arrow::Result<std::shared_ptr<Pulled>> {
     ARROW_ASSIGN_OR_RAISE(auto opened,
                           client->DoGet(WithDeadline(timeout_s), flight::Ticket{EncodeShareTicket(ticket)}));
@@ -214,7 +218,7 @@ arrow::Result<std::shared_ptr<Pulled>> DataClient::FetchShare(const std::string&
       if (closed_ || ended_.Contains(ticket.shuffle_id)) {
         return MakeStatus(Code::kCancelled, "Shuffle " + ticket.shuffle_id + " was ended while it was being read.");
       }
-      entry = pulls_.emplace(ticket.shuffle_id, reader);
+      entry = pulls_.emplace(ticket.shuffle_id, Pull{address, reader});
     }
     auto share = ReadShare(reader.get(), address, key_columns);
     std::lock_guard lock(mutex_);
@@ -224,6 +228,18 @@ arrow::Result<std::shared_ptr<Pulled>> DataClient::FetchShare(const std::string&
   auto share = read();
   if (share.ok()) return share;
   return Lost(address, timeout_s, share.status());
+}
+
+void DataClient::EndPulls(const std::string& shuffle_id, const std::string& address) {
+  std::vector<std::shared_ptr<flight::FlightStreamReader>> readers;  // cancelled outside the lock
+  {
+    std::lock_guard lock(mutex_);
+    const auto [first, end] = pulls_.equal_range(shuffle_id);
+    for (auto pull = first; pull != end; ++pull) {
+      if (pull->second.address == address) readers.push_back(pull->second.reader);
+    }
+  }
+  for (const auto& reader : readers) reader->Cancel();
 }
 
 arrow::Result<uint64_t> DataClient::Ping(const std::string& address, double timeout_s) {

@@ -279,7 +279,8 @@ arrow::Result<std::unique_ptr<flight::FlightDataStream>> FlightServer::OpenShare
   ARROW_ASSIGN_OR_RAISE(PartitionContents contents, store_->Take(share.shuffle_id, share.partition, share.keys()));
   const PartitionReader::Options reading{
       .names = {share.shuffle_id, options_.agent, share.partition, contents.num_partitions},
-      .pool = store_->blocks().pool};
+      .pool = store_->blocks().pool,
+      .loaded_bytes_max = store_->loaded_bytes_max()};
   return MakeShareStream(PartitionReader(std::move(contents), reading), options_.batch_bytes_max, std::move(open));
 }
 

@@ -23,18 +23,12 @@ class ShareRows : public arrow::RecordBatchReader {
   ShareRows(PartitionReader reader, int64_t batch_bytes_max)
       : reader_(std::move(reader)), batch_bytes_max_(batch_bytes_max) {}
 
-  arrow::Status Start() {
-    ARROW_RETURN_NOT_OK(Fill());
-    if (!ahead_.empty()) return arrow::Status::OK();
-    ARROW_ASSIGN_OR_RAISE(auto none, arrow::RecordBatch::MakeEmpty(schema()));
-    ahead_.push_back({std::move(none), 0});  // without rows there is one batch, to be marked
-    return arrow::Status::OK();
-  }
   std::shared_ptr<arrow::Schema> schema() const override {
     return reader_.schema() != nullptr ? reader_.schema() : arrow::schema({});
   }
   arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
     given_ = {};
+    if (!started_) ARROW_RETURN_NOT_OK(Start());
     if (!ahead_.empty()) {
       given_ = std::move(ahead_.front());
       ahead_.pop_front();
@@ -53,6 +47,16 @@ class ShareRows : public arrow::RecordBatchReader {
     uint32_t task = 0;
   };
 
+  /// Not before the schema has gone: what it costs to load and audit the first rows need not be waited for silently.
+  arrow::Status Start() {
+    started_ = true;
+    ARROW_RETURN_NOT_OK(Fill());
+    if (!ahead_.empty()) return arrow::Status::OK();
+    ARROW_ASSIGN_OR_RAISE(auto none, arrow::RecordBatch::MakeEmpty(schema()));
+    ahead_.push_back({std::move(none), 0});  // without rows there is one batch, to be marked
+    return arrow::Status::OK();
+  }
+
   arrow::Status Fill() {
     while (ahead_.empty()) {
       ARROW_ASSIGN_OR_RAISE(const auto pieces, reader_.Next(SlotUse{}));
@@ -70,6 +74,7 @@ class ShareRows : public arrow::RecordBatchReader {
   const int64_t batch_bytes_max_;
   std::deque<Cut> ahead_;
   Cut given_;
+  bool started_ = false;
 };
 
 class ShareStream : public flight::FlightDataStream {
@@ -110,7 +115,6 @@ arrow::Result<std::unique_ptr<flight::FlightDataStream>> MakeShareStream(Partiti
                                                                          int64_t batch_bytes_max,
                                                                          StreamWatch::Stream open) {
   auto rows = std::make_shared<ShareRows>(std::move(reader), batch_bytes_max);
-  ARROW_RETURN_NOT_OK(rows->Start());
   return std::make_unique<ShareStream>(std::move(rows), std::move(open));
 }
 
