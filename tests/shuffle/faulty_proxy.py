@@ -1,4 +1,4 @@
-"""A TCP proxy between two agents that misbehaves on demand: cuts, stalls, refuses, goes half open."""
+"""A TCP proxy between two agents that misbehaves on demand: cuts, stalls, refuses, flips bits, goes half open."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class FaultyProxy:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()  # guarded by _lock, as the next
         self._cut_after: list[int] = []  # for the next connections, the bytes after which each is cut
+        self._flips: list[int] = []  # bytes to the target, of all connections, of which a bit is flipped
         self._flows = threading.Event()
         self._flows.set()
         self._refuses = False
@@ -43,6 +44,10 @@ class FaultyProxy:
         """Cuts the next connections, each after so many bytes to the target."""
         with self._lock:
             self._cut_after.extend(bytes_each)
+
+    def flip(self, *at: int) -> None:
+        """Flips a bit of these bytes, counted over all that goes to the target."""
+        self._flips.extend(at)
 
     def refuse(self) -> None:
         """Cuts everything, and every connection that comes."""
@@ -116,12 +121,21 @@ class FaultyProxy:
                 if source is far:
                     near.sendall(b"" if self._swallows else piece)
                     continue
-                self.bytes_to_target += len(piece)
-                far.sendall(piece[:left])
+                far.sendall(self._spoilt(piece)[:left])
                 if left is not None:
                     left -= len(piece)
                     if left <= 0:
                         return
+
+    def _spoilt(self, piece: bytes) -> bytes:
+        with self._lock:
+            start = self.bytes_to_target
+            self.bytes_to_target += len(piece)
+            here = [at - start for at in self._flips if start <= at < start + len(piece)]
+        spoilt = bytearray(piece)
+        for at in here:
+            spoilt[at] ^= 0x10
+        return bytes(spoilt)
 
     def __enter__(self) -> FaultyProxy:
         return self
