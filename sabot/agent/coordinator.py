@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from sabot.agent import job_events as ev
+from sabot.agent.hot_partitions import HotRule
 from sabot.agent.job_stages import Ended, JobStages, choose_partitions
 from sabot.agent.task_failures import as_lost, is_ended, is_lost, is_retried, is_wrong, named, shuffle_of, with_history
 from sabot.dataflow.stage import JobPlan, WriteOutput
@@ -34,7 +35,7 @@ class _Phase(Enum):
 
 class Coordinator:
     """Drives `plan` over `agents`; PeerLost where there are none. A task that may succeed elsewhere or later is tried
-    `attempts_max` times.
+    `attempts_max` times. `hot` says which partitions several tasks read; left out, none.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Coordinator:
         partitions_per_slot: int,
         split_bytes: int,
         attempts_max: int = 4,
+        hot: HotRule | None = None,
     ) -> None:
         if not agents:
             raise PeerLost("no agent takes work now: all are draining or gone; see sabot-agent agents")
@@ -53,7 +55,7 @@ class Coordinator:
         self._slots = [max(1, agent.slots) for agent in agents]
         self._split_bytes = split_bytes
         self.num_partitions = choose_partitions(plan, default=max(1, partitions_per_slot * sum(self._slots)))
-        self._stages = JobStages(plan, self._agents, num_partitions=self.num_partitions)
+        self._stages = JobStages(plan, self._agents, num_partitions=self.num_partitions, hot=hot or HotRule())
         self._output = plan.stages[-1].output
         self._attempts_max = attempts_max
         self._running = [0] * len(agents)
@@ -206,8 +208,8 @@ class Coordinator:
             return self._fail(failure)
         self._running[event.agent] -= 1
         run.hold(running, failure)
-        self._stages.spoil_input(run, event.task, shuffle_of(failure))
-        return self._check_agents() + self._hand_out()
+        ended = self._stages.spoil_input(run, event.task, shuffle_of(failure))
+        return self._cancel(ended) + self._check_agents() + self._hand_out()
 
     def _check_agents(self, *, last: bool = False) -> list[ev.Command]:
         """One check at a time; `last`: nothing but its outcome keeps the job from its end."""
@@ -233,7 +235,9 @@ class Coordinator:
         """Start what may start, hand out what may run, and end the job when nothing is left."""
         if self._phase is not _Phase.RUNNING:
             return []
-        self._stages.start_what_may(split_bytes=self._split_bytes, slots=sum(self._slots))
+        self._stages.start_what_may(
+            split_bytes=self._split_bytes, slots=sum(self._slots[agent] for agent in self.living)
+        )
         if not self._stages.last.done:
             return self._hand_out()
         if not isinstance(self._output, WriteOutput):

@@ -14,6 +14,7 @@ from contextlib import aclosing
 
 from sabot.agent.context import AgentContext
 from sabot.agent.coordinator import Coordinator
+from sabot.agent.hot_partitions import HotRule
 from sabot.agent.job_run import JobRun, Surroundings
 from sabot.agent.job_state import JobState
 from sabot.agent.leases import Leases
@@ -61,6 +62,7 @@ class JobDriver:
     def __init__(self, *, context: AgentContext, membership: Membership, config: Config) -> None:
         self._membership = membership
         self._config = config.jobs
+        self._hot = HotRule(factor=config.shuffle.hot_partition_factor)
         me = membership.me
         context.task_slot_manager.execute_nursery()
         runner = TaskRunner(
@@ -233,6 +235,7 @@ class JobDriver:
             partitions_per_slot=self._config.partitions_per_slot,
             split_bytes=self._config.split_bytes,
             attempts_max=self._config.attempts_max,
+            hot=self._hot,
         )
         run = JobRun(
             job_id=plan.job_id,

@@ -2,7 +2,8 @@
 
 A lost owner costs a replay: new attempts of the tasks that sent to it, for the lost partitions that are still to be
 read, and upstream the same for what those attempts read, where that is lost too. Where a replay has placed rows
-otherwise than before, its stage begins anew, with all that read it.
+otherwise than before, its stage begins anew, with all that read it. A hot partition of a join is read by several tasks,
+each of which has a share of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sabot.agent import job_events as ev
+from sabot.agent.hot_partitions import HotRule, SentRows, share_hot
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.receipts import Receipts, TaskIdentity
 from sabot.agent.stage_run import Running, StageRun
@@ -36,10 +38,13 @@ Ended = list[tuple[StageRun, Running]]
 class JobStages:
     """Iterates over its StageRuns in the order of the plan."""
 
-    def __init__(self, plan: JobPlan, agents: Sequence[Member], *, num_partitions: dict[int, int]) -> None:
+    def __init__(
+        self, plan: JobPlan, agents: Sequence[Member], *, num_partitions: dict[int, int], hot: HotRule
+    ) -> None:
         self._plan = plan
         self._agents = agents
         self._num_partitions = num_partitions
+        self._hot = hot
         self.receipts = Receipts(plan, num_partitions)
         self.table = OwnerTable.first(agents=len(agents), partitions=max(num_partitions.values(), default=0))
         repeatable = repeatable_stages(plan)
@@ -67,11 +72,14 @@ class JobStages:
         for run in self:
             if not run.started and all(self[stage_id].done for stage_id in inputs_of(run)):
                 num_partitions = self._partitions_read(run.stage.input)
-                run.start(
-                    splits_of(
-                        run.stage, self._plan, num_partitions=num_partitions, split_bytes=split_bytes, slots=slots
-                    )
+                splits = splits_of(
+                    run.stage, self._plan, num_partitions=num_partitions, split_bytes=split_bytes, slots=slots
                 )
+                inputs = [
+                    SentRows(rows=self.receipts.rows_sent(stage_id), tasks=len(self[stage_id].splits))
+                    for stage_id in inputs_of(run)
+                ]
+                run.start(share_hot(run.stage, splits, inputs, slots=slots, rule=self._hot))
                 self.queue(run)
 
     def take(self, agent: int) -> ev.StartTask | None:
@@ -100,7 +108,7 @@ class JobStages:
         Unless it is a replay that has placed rows otherwise than before: then its stage begins anew.
         """
         if run.is_unlike(running, reply):
-            run.interrupt(task=running.task)
+            run.interrupt(tasks=frozenset({running.task}))
             ended = self._begin_anew(run)
             self.find_work()
             return ended
@@ -129,18 +137,25 @@ class JobStages:
         self.table = self.table.without(agent)
         ended: Ended = []
         for run in self:
-            ended += [(run, running) for running in run.interrupt(agent=agent, senders=True)]
+            pulling = self._shares_of(run, lost)
+            ended += [(run, running) for running in run.interrupt(agent=agent, tasks=pulling, senders=True)]
             run.release(forgive=True)
             self._lose(run, lost)
         return ended
 
-    def spoil_input(self, run: StageRun, task: int, shuffle: str) -> None:
-        """A reader found its partition of `shuffle` missing or wrong: it is to be sent again."""
+    def spoil_input(self, run: StageRun, task: int, shuffle: str) -> Ended:
+        """A reader found its partition of `shuffle` missing or wrong: it is to be sent again. Other shares of it that
+        are being read would be held to an account that is not whole: they end.
+        """
         split = run.splits[task]
+        ended: Ended = []
         for stage_id in inputs_of(run):
             if isinstance(split, PartitionSplit) and shuffle == shuffle_id(self._plan.job_id, stage_id):
-                self._lose(self[stage_id], frozenset({split.partition}))
+                spoilt = frozenset({split.partition})
+                ended += [(run, running) for running in run.interrupt(tasks=self._shares_of(run, spoilt))]
+                self._lose(self[stage_id], spoilt)
                 self.find_work()
+        return ended
 
     def find_work(self) -> None:
         """Set anew what each stage has to do, from the answer back to the sources, and line it up."""
@@ -188,7 +203,16 @@ class JobStages:
         readers = [reader for reader in self if run.stage.stage_id in inputs_of(reader)]
         if not all(reader.started for reader in readers):
             return None
-        return frozenset(task for reader in readers for task in reader.todo)
+        splits = (reader.splits[task] for reader in readers for task in reader.todo)
+        return frozenset(split.partition for split in splits if isinstance(split, PartitionSplit))
+
+    def _shares_of(self, run: StageRun, partitions: frozenset[int]) -> frozenset[int]:
+        """The tasks that have a share of one of the partitions, which they may be pulling from its owner."""
+        return frozenset(
+            task
+            for task, split in enumerate(run.splits)
+            if isinstance(split, PartitionSplit) and split.share is not None and split.partition in partitions
+        )
 
     def _reads_from(self, run: StageRun, source: StageRun) -> bool:
         return run is source or any(self._reads_from(self[stage_id], source) for stage_id in inputs_of(run))
@@ -199,7 +223,11 @@ class JobStages:
     def _agent_of(self, split: Split) -> int | None:
         """Who must run it: a partition's owner, or the agent that was given a piece of an uploaded table."""
         if isinstance(split, PartitionSplit):
-            return self.table.owners[split.partition]
+            owner = self.table.owners[split.partition]
+            if split.share is None:
+                return owner
+            living = self.table.living  # the owner has the first share, the others have one after the other
+            return living[(living.index(owner) + split.share.index) % len(living)]
         if not isinstance(split, TableSplit):
             return None
         address = split.piece.flight_address

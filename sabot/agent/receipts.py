@@ -8,7 +8,7 @@ that can neither add nor drop rows against that. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sabot.dataflow.stage import (
     FilesSplit,
@@ -16,6 +16,7 @@ from sabot.dataflow.stage import (
     PartitionSplit,
     Project,
     ResultOutput,
+    Share,
     ShuffleInput,
     Sort,
     Split,
@@ -61,6 +62,27 @@ class _Reading:
     sent_by: int
     released: list[_Count]
     partial: bool = False
+    shares: dict[int, dict[int, _Count]] = field(default_factory=dict)  # by partition and index
+    resent: set[int] = field(default_factory=set)  # partitions that were sent again when some of their shares were in
+    copied: dict[int, _Count] = field(default_factory=dict)  # what shares were given beyond the first copy
+
+    def put_together(self, split: PartitionSplit, share: Share, position: int, now: _Count) -> _Count | None:
+        """Counts what a share was given. What is to be held against what was sent: of the input that was cut all shares
+        together, None until the last is in; of the other one each copy.
+        """
+        shares = self.shares.setdefault(split.partition, {})
+        shares[share.index] = now
+        self.released[split.partition] = total = _total(shares.values())
+        if position == share.side:
+            return total if len(shares) == share.count else None
+        self.copied[split.partition] = _Count(total.rows - now.rows, (total.content_sum - now.content_sum) & _SUM_MASK)
+        return now
+
+    def agrees(self, partition: int, whole: _Count, sent: _Count) -> bool:
+        """Whether what was given is what was sent. A float sum may be another one in a replay: where shares were read
+        before and after one, each is what its manifests say, and together they have as many rows.
+        """
+        return whole.rows == sent.rows if partition in self.resent else whole == sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +118,9 @@ class Receipts:
         """What the stage sent to these partitions is gone; every task of it will tell of them again."""
         for partition in partitions:
             self._sent[stage_id].partitions[partition] = _Count()
+            for reading in self._readings.values():
+                if reading.sent_by == stage_id and partition in reading.shares:
+                    reading.resent.add(partition)
 
     def reset(self, stage_id: int) -> None:
         """All that the stage has sent and read is void."""
@@ -105,6 +130,9 @@ class Receipts:
             if reader == stage_id:
                 reading.released = [_Count() for _ in reading.released]
                 reading.partial = False
+                reading.shares.clear()
+                reading.copied.clear()
+                reading.resent.clear()
 
     def fold(
         self, who: TaskIdentity, split: Split, reply: RunTaskReply, partitions: frozenset[int] | None = None
@@ -116,7 +144,7 @@ class Receipts:
         if who.stage.stage_id in self._sent:
             self._fold_sent(who, reply, partitions)
         if isinstance(split, PartitionSplit):
-            self._fold_released(who, split.partition, reply)
+            self._fold_released(who, split, reply)
         elif not reply.partial:
             _check_rows_read(who, split, reply)
         if isinstance(who.stage.output, ResultOutput):
@@ -126,6 +154,10 @@ class Receipts:
                 f"{who} took {reply.rows_in:,} rows and gave {reply.rows_out:,}, and none of its steps may do so"
             )
 
+    def rows_sent(self, stage_id: int) -> list[int]:
+        """Rows that the stage put into its shuffle, by partition."""
+        return [count.rows for count in self._sent[stage_id].partitions]
+
     def shuffles(self) -> list[ShuffleReceipt]:
         """One receipt for each time that a shuffle was read; the bytes are told with the first."""
         told: set[int] = set()
@@ -133,6 +165,7 @@ class Receipts:
         for reading in self._readings.values():
             sent = self._sent[reading.sent_by]
             total, read = _total(sent.partitions), _total(reading.released)
+            copied = _total(reading.copied.values())
             first = reading.sent_by not in told
             told.add(reading.sent_by)
             receipts.append(
@@ -147,6 +180,8 @@ class Receipts:
                     wire_bytes=sent.wire_bytes if first else 0,
                     local_bytes=sent.local_bytes if first else 0,
                     partial=reading.partial,
+                    copies=copied.rows,
+                    sum_copies=copied.content_sum,
                 )
             )
         return receipts
@@ -166,8 +201,9 @@ class Receipts:
         sent.wire_bytes += reply.wire_bytes
         sent.local_bytes += reply.local_bytes
 
-    def _fold_released(self, who: TaskIdentity, partition: int, reply: RunTaskReply) -> None:
+    def _fold_released(self, who: TaskIdentity, split: PartitionSplit, reply: RunTaskReply) -> None:
         assert isinstance(who.stage.input, ShuffleInput)
+        partition = split.partition
         expected = [(stage_id, partition) for stage_id in who.stage.input.stage_ids]
         reported = [(released.stage_id, released.sum.partition) for released in reply.released]
         if reported != expected:
@@ -178,12 +214,14 @@ class Receipts:
         rows = 0
         for position, released in enumerate(reply.released):
             sent = self._sent[released.stage_id]
+            reading = self._readings[who.stage.stage_id, position]
             was, now = sent.partitions[partition], _Count()
             now.add(released.sum)
-            if now != was:
-                raise _wrong(sent.shuffle_id, partition, who, f"{was} were sent, and {who} was given {now}")
-            reading = self._readings[who.stage.stage_id, position]
-            reading.released[partition] = now
+            whole = now if split.share is None else reading.put_together(split, split.share, position, now)
+            if whole is not None and not reading.agrees(partition, whole, was):
+                raise _wrong(sent.shuffle_id, partition, who, f"{was} were sent, and {who} was given {whole}")
+            if split.share is None:
+                reading.released[partition] = now
             reading.partial = reading.partial or reply.partial
             rows += released.sum.rows
         if rows != reply.rows_in:

@@ -138,12 +138,14 @@ class StageRun:
         del self.todo[running.task]
         return True
 
-    def interrupt(self, *, agent: int | None = None, task: int | None = None, senders: bool = False) -> list[Running]:
-        """Attempts that count no more: those on `agent`, that of `task`, and with `senders` all that send rows."""
+    def interrupt(
+        self, *, agent: int | None = None, tasks: frozenset[int] = _NONE, senders: bool = False
+    ) -> list[Running]:
+        """Attempts that count no more: those on `agent`, those of `tasks`, and with `senders` all that send rows."""
         ended = []
         for state in self._tasks:
             running = state.running
-            if running is not None and (running.agent == agent or running.task == task or (senders and self.shuffles)):
+            if running is not None and (running.agent == agent or running.task in tasks or (senders and self.shuffles)):
                 ended.append(running)
                 state.running = None
         return ended

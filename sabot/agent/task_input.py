@@ -16,6 +16,7 @@ from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import from_wire, wire_schema
 from sabot.dataflow.stage import (
     FilesSplit,
+    HashShuffle,
     JobPlan,
     PartitionSplit,
     ScanInput,
@@ -27,6 +28,8 @@ from sabot.dataflow.stage import (
     shuffle_id,
 )
 from sabot.errors import InternalError, PeerLost
+from sabot.shuffle.receipts import PartitionRead
+from sabot.shuffle.share_reader import read_share
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, RunTaskReply
@@ -104,14 +107,9 @@ class TaskInput:
         if not isinstance(self._split, PartitionSplit):
             raise InternalError(f"stage {self._stage.stage_id} reads no partition; please report it")
         found = []
-        for given in self._inputs:
+        for side, given in enumerate(self._inputs):
             calls.check_cancelled()
-            read = transport.read_partition(
-                shuffle_id(self._plan.job_id, given.stage_id),
-                self._split.partition,
-                attempts=list(enumerate(given.attempts)),
-                timeout_s=self._timeout_s,
-            )
+            read = self._read(self._split, side, given, transport)
             self._rows += read.rows
             self._network_rows += read.network_rows
             part = PartitionSum(partition=self._split.partition, rows=read.rows, content_sum=read.content_sum)
@@ -119,6 +117,24 @@ class TaskInput:
             found.append(_decoded(read.table, self._sender(given.stage_id).schema, calls))
         self._ended = True
         return found
+
+    def _read(
+        self, split: PartitionSplit, side: int, given: InputAttempts, transport: ShuffleTransport
+    ) -> PartitionRead:
+        name = shuffle_id(self._plan.job_id, given.stage_id)
+        if split.share is None:
+            attempts = list(enumerate(given.attempts))
+            return transport.read_partition(name, split.partition, attempts=attempts, timeout_s=self._timeout_s)
+        output = self._sender(given.stage_id).output
+        return read_share(
+            transport,
+            name,
+            split.partition,
+            attempts=given.attempts,
+            share=split.share.of_side(side),
+            keys=output.keys if isinstance(output, HashShuffle) else (),
+            timeout_s=self._timeout_s,
+        )
 
     def account(self, reply: RunTaskReply) -> None:
         """Say what was read."""

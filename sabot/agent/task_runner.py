@@ -116,6 +116,7 @@ class TaskRunner:
             task.stage,
             task.split,
             stored_bytes=lambda stage_id, part: self._transport.stored_bytes_of(shuffle_id(job_id, stage_id), part),
+            row_bytes=lambda stage_id: self._transport.row_bytes_of(shuffle_id(job_id, stage_id)),
             scatter_bytes_max=self._limits.scatter_bytes_max,
         )
 

@@ -14,6 +14,7 @@ from sabot.dataflow.stage import (
     PartitionSplit,
     ResultOutput,
     RoundRobinShuffle,
+    Share,
     ShuffleInput,
     Split,
     Stage,
@@ -30,9 +31,15 @@ SCATTER_FACTOR = 2
 
 
 def working_bytes(
-    stage: Stage, split: Split, *, stored_bytes: Callable[[int, int], int], scatter_bytes_max: int
+    stage: Stage,
+    split: Split,
+    *,
+    stored_bytes: Callable[[int, int], int],
+    row_bytes: Callable[[int], float],
+    scatter_bytes_max: int,
 ) -> int:
-    """Bytes that `stage` works with on `split`; `stored_bytes(stage_id, partition)` is what this agent stores."""
+    """Bytes that `stage` works with on `split`; `stored_bytes(stage_id, partition)` is what this agent stores, and
+    `row_bytes(stage_id)` the mean of a row."""
     given = scatter_bytes_max
     needed = 0
     match split:
@@ -40,6 +47,11 @@ def working_bytes(
             pieces = _piece_bytes(split)
             given = sum(pieces)
             needed = PIECES_AT_ONCE * max(pieces, default=0)
+        case PartitionSplit(share=Share(rows=rows)):
+            assert isinstance(stage.input, ShuffleInput)
+            sizes = (row_bytes(stage_id) for stage_id in stage.input.stage_ids)
+            given = int(sum(count * size for count, size in zip(rows, sizes, strict=True)))
+            needed = PARTITION_FACTOR * given
         case PartitionSplit():
             assert isinstance(stage.input, ShuffleInput)
             given = sum(stored_bytes(stage_id, split.partition) for stage_id in stage.input.stage_ids)

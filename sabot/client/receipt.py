@@ -16,7 +16,9 @@ class ShuffleReceipt:
     """One shuffle's account, added over its partitions.
 
     `sum_in` and `sum_out` are the wrapping content sums taken before the wire and after it. `partial`: a reader
-    stopped early on purpose (`head`), so that fewer rows out than in are no loss.
+    stopped early on purpose (`head`), so that fewer rows out than in are no loss. `copies` are rows that were given to
+    several tasks on purpose, beyond the first copy (a hot partition's), and `sum_copies` is their content sum: they are
+    among the rows out.
     """
 
     shuffle_id: str
@@ -29,21 +31,23 @@ class ShuffleReceipt:
     wire_bytes: int
     local_bytes: int
     partial: bool = False
+    copies: int = 0
+    sum_copies: int = 0
 
     @property
     def lost(self) -> int:
         """Rows that went in and did not come out."""
-        return 0 if self.partial else max(0, self.rows_in - self.rows_out)
+        return 0 if self.partial else max(0, self.rows_in + self.copies - self.rows_out)
 
     @property
     def doubled(self) -> int:
-        """Rows that came out more often than they went in."""
-        return max(0, self.rows_out - self.rows_in)
+        """Rows that came out more often than they went in, but for copies made on purpose."""
+        return max(0, self.rows_out - self.rows_in - self.copies)
 
     @property
     def sums_agree(self) -> bool:
         """Whether the rows that came out are the rows that went in, not only as many."""
-        return self.partial or self.sum_in == self.sum_out
+        return self.partial or (self.sum_in + self.sum_copies) % (1 << 64) == self.sum_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +99,11 @@ class Receipt:
         ]
         for s in self.shuffles:
             partial = ", read in part" if s.partial else ""
+            copies = f"copies {s.copies:,}, " if s.copies else ""
             sums = "" if s.sums_agree else ", contents differ"
             lines.append(
                 f"  shuffle of stage {s.stage_id}, {s.num_partitions} partitions: "
-                f"in {s.rows_in:,}, out {s.rows_out:,}, lost {s.lost:,}, doubled {s.doubled:,}; "
+                f"in {s.rows_in:,}, {copies}out {s.rows_out:,}, lost {s.lost:,}, doubled {s.doubled:,}; "
                 f"wire {format_bytes(s.wire_bytes)}, local {format_bytes(s.local_bytes)}{partial}{sums}"
             )
         return "\n".join(lines)
@@ -172,6 +177,8 @@ def receipt_from(job_id: str, finished: agent_pb2.JobFinished) -> Receipt:
                 wire_bytes=m.wire_bytes,
                 local_bytes=m.local_bytes,
                 partial=m.partial,
+                copies=m.copies,
+                sum_copies=m.sum_copies,
             )
             for m in finished.shuffles
         ),

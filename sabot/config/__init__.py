@@ -23,6 +23,7 @@ from sabot.config.keys import (
     byte_size,
     byte_size_or_auto,
     choice,
+    factor,
     integer,
     name,
     path,
@@ -86,6 +87,7 @@ class ShuffleSection:
     streams_max: int = integer(1024, 8, 65_536)
     chunk_bytes_max: int = byte_size(4 * MiB, 64 * 1024, 64 * MiB)
     scatter_bytes_max: int = byte_size(32 * MiB, 64 * 1024, 1024 * MiB)
+    hot_partition_factor: float = factor(2.0, 1.0, 1_000_000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

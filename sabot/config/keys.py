@@ -14,7 +14,9 @@ from typing import Any, Literal
 from sabot.errors import UsageError
 from sabot.wire.addresses import parse_address
 
-Kind = Literal["integer", "seconds", "bytes", "boolean", "text", "name", "path", "paths", "addresses", "choice", "span"]
+Kind = Literal[
+    "integer", "seconds", "factor", "bytes", "boolean", "text", "name", "path", "paths", "addresses", "choice", "span"
+]
 Reading = tuple[Any, str | None]
 
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -51,7 +53,7 @@ class Key:
         if self.auto and value == "auto":
             return "auto", None
         match self.kind:
-            case "integer" | "seconds" | "bytes":
+            case "integer" | "seconds" | "factor" | "bytes":
                 reading = self._read_number(value, is_text)
             case "boolean":
                 reading = self._read_boolean(value, is_text)
@@ -71,6 +73,7 @@ class Key:
         spoken = {
             "integer": f"a whole number from {self.low:g} to {self.high:g}",
             "seconds": f"seconds from {self.low:g} to {self.high:g}",
+            "factor": f"a number from {self.low:g} to {self.high:g}",
             "bytes": f"bytes from {format_bytes(int(self.low))} to {format_bytes(int(self.high))} (as 65536 or 64 KiB)",
             "boolean": "true or false",
             "text": "a text",
@@ -90,12 +93,13 @@ class Key:
                 number = _parse_bytes(value)
             elif is_text:
                 number = _parse_number(value, whole=self.kind == "integer")
-        allowed = int | float if self.kind == "seconds" else int
+        broken = self.kind in ("seconds", "factor")
+        allowed = int | float if broken else int
         if isinstance(number, bool) or not isinstance(number, allowed) or not math.isfinite(number):
             return None, f"must be {self.wanted}, not {value!r}"
         if not self.low <= number <= self.high:
             return None, f"{value} is out of range: must be {self.wanted}"
-        return (float(number) if self.kind == "seconds" else number), None
+        return (float(number) if broken else number), None
 
     def _read_boolean(self, value: Any, is_text: bool) -> Reading:
         if isinstance(value, bool):
@@ -148,6 +152,10 @@ def integer(default: int, low: int, high: int) -> Any:
 
 def seconds(default: float, low: float, high: float) -> Any:
     return _field(Key(kind="seconds", default=default, low=low, high=high))
+
+
+def factor(default: float, low: float, high: float) -> Any:
+    return _field(Key(kind="factor", default=default, low=low, high=high))
 
 
 def byte_size(default: int, low: int, high: int) -> Any:

@@ -253,8 +253,29 @@ class TableSplit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One of `count` parts of a hot partition that is joined. `rows` are about how many it has of each input.
+
+    Of input `side` (0 left, 1 right) it has what every `count`th task sent, from task `index` on: a replay of a task
+    has the same rows, whatever its chunks are. It has a copy of the other input.
+    """
+
+    index: int
+    count: int
+    side: int
+    rows: tuple[int, int]
+
+    def of_side(self, side: int) -> tuple[int, int]:
+        """Which part of that input's tasks, of how many."""
+        return (self.index, self.count) if side == self.side else (0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionSplit:
+    """A partition, or a share of one."""
+
     partition: int
+    share: Share | None = None
 
 
 Split = FilesSplit | TableSplit | PartitionSplit

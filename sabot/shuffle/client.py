@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sabot.native._native import Ledger, NativeClient, NativeSender, NativeServer, ticket_of
 from sabot.shuffle.partitioning import Partitioning, RoundRobinPartitioning, bounds_of
+from sabot.shuffle.receipts import PartitionRead
 
 RESUME_S = 2.0
 _BY_NUMBER = RoundRobinPartitioning()  # also for senders that name each partition themselves
@@ -61,6 +62,28 @@ class ShuffleClient:
         """Pulls what `ticket` names (docs/protocol.md, Tickets)."""
         schema, batches = self._native.fetch(agent, ticket, timeout_s)
         return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def fetch_share(
+        self,
+        agent: str,
+        shuffle_id: str,
+        partition: int,
+        *,
+        attempts: Sequence[int],
+        share: tuple[int, int],
+        key_columns: Sequence[int],
+        timeout_s: float = 30.0,
+    ) -> PartitionRead:
+        """Pulls a share of a job's partition from its owner; see sabot.shuffle.share_reader."""
+        schema, batches, rows, content_sum = self._native.fetch_share(
+            agent, shuffle_id, partition, attempts, share=share, key_columns=key_columns, timeout_s=timeout_s
+        )
+        table = pa.Table.from_batches(batches, schema)
+        return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=rows)
+
+    def end_pulls(self, shuffle_id: str, agent: str) -> None:
+        """Ends what is being pulled of a shuffle from an agent that is lost."""
+        self._native.end_pulls(shuffle_id, agent)
 
     def ping(self, agent: str, *, timeout_s: float = 1.0) -> PingReply:
         """Asks the agent's native code whether it lives; PeerLost at the deadline."""

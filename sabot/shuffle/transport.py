@@ -247,8 +247,12 @@ class ShuffleTransport:
         )
 
     def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
-        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown."""
+        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown. What is being pulled from an
+        agent that owns nothing any more ends."""
         self.server.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
+        for agent, address in enumerate(self.server.owners(shuffle_id)):
+            if agent not in owner_of:
+                self.client.end_pulls(shuffle_id, address)
 
     def attempt_writer(
         self,
@@ -331,6 +335,10 @@ class ShuffleTransport:
     def ping(self, address: str, *, timeout_s: float = 1.0) -> PingReply:
         """Asks an agent's native code whether it lives; PeerLost at the deadline."""
         return self.client.ping(address, timeout_s=timeout_s)
+
+    def row_bytes_of(self, shuffle_id: str) -> float:
+        """The mean bytes of the shuffle's rows that came to this agent; 0 where none did."""
+        return self.server.native.row_bytes_of(shuffle_id)
 
     def stored_bytes_of(self, shuffle_id: str, partition: int) -> int:
         """About how many bytes of `partition` this agent holds, whoever sent them; 0 where it knows no such shuffle."""

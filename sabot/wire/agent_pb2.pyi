@@ -291,7 +291,7 @@ class ResultPartition(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., flight_address: _Optional[str] = ..., ticket: _Optional[str] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ..., agent_id: _Optional[str] = ...) -> None: ...
 
 class ShuffleReceipt(_message.Message):
-    __slots__ = ("shuffle_id", "stage_id", "num_partitions", "rows_in", "rows_out", "sum_in", "sum_out", "wire_bytes", "local_bytes", "partial")
+    __slots__ = ("shuffle_id", "stage_id", "num_partitions", "rows_in", "rows_out", "sum_in", "sum_out", "wire_bytes", "local_bytes", "partial", "copies", "sum_copies")
     SHUFFLE_ID_FIELD_NUMBER: _ClassVar[int]
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     NUM_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
@@ -302,6 +302,8 @@ class ShuffleReceipt(_message.Message):
     WIRE_BYTES_FIELD_NUMBER: _ClassVar[int]
     LOCAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
+    SUM_COPIES_FIELD_NUMBER: _ClassVar[int]
     shuffle_id: str
     stage_id: int
     num_partitions: int
@@ -312,7 +314,9 @@ class ShuffleReceipt(_message.Message):
     wire_bytes: int
     local_bytes: int
     partial: bool
-    def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ...) -> None: ...
+    copies: int
+    sum_copies: int
+    def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ..., copies: _Optional[int] = ..., sum_copies: _Optional[int] = ...) -> None: ...
 
 class JobFinished(_message.Message):
     __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema", "agents_lost")

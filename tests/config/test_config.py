@@ -72,6 +72,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "shuffle.streams_max": (64, "64", 64),
     "shuffle.chunk_bytes_max": ("1.5 MiB", "1572864", 1572864),
     "shuffle.scatter_bytes_max": (1 << 20, "1MiB", 1 << 20),
+    "shuffle.hot_partition_factor": (3, "3.0", 3.0),
     "spill.dirs": (["/a", "/b"], "/a, /b", ("/a", "/b")),
     "spill.bytes_max": ("1 GiB", "1 GiB", 1 << 30),
     "jobs.partitions_per_slot": (4, "4", 4),

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
+from sabot.agent.hot_partitions import HotRule
 from sabot.dataflow.stage import (
     FilesSplit,
     HashShuffle,
@@ -90,8 +91,22 @@ def join_plan(*row_groups: int, uploads: Sequence[int] = (0,), output: Output | 
     )
 
 
-def make_coordinator(plan: JobPlan, *agents: Member, attempts_max: int = 4) -> Coordinator:
-    return Coordinator(plan=plan, agents=agents, partitions_per_slot=2, split_bytes=1, attempts_max=attempts_max)
+def hot_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
+    """Files joined with the first of them; the answer lies in partitions unless it goes elsewhere."""
+    return JobPlan(
+        job_id=JOB_ID,
+        stages=(
+            stage(0, scan(*row_groups), HashShuffle(keys=("k",))),
+            stage(1, scan(*row_groups[:1]), HashShuffle(keys=("k",))),
+            stage(2, ShuffleInput(stage_ids=(0, 1)), output or ResultOutput(), (JOIN,)),
+        ),
+    )
+
+
+def make_coordinator(plan: JobPlan, *agents: Member, attempts_max: int = 4, hot: HotRule | None = None) -> Coordinator:
+    return Coordinator(
+        plan=plan, agents=agents, partitions_per_slot=2, split_bytes=1, attempts_max=attempts_max, hot=hot
+    )
 
 
 @dataclass

@@ -55,6 +55,7 @@ class Agents:
     results: dict[tuple[int, int], list[Row]] = field(default_factory=dict)  # by agent and task
     files: dict[str, list[Row]] = field(default_factory=dict)
     fickle: bool = True  # whether rows that are dealt out in turn go elsewhere in another attempt
+    skewed: bool = False  # whether half of the rows have one key
     sent_again: Counter[int] = field(default_factory=Counter)  # partitions sent by replays, by stage
 
     def answer(self, command: ev.Command) -> list[ev.Event]:
@@ -89,7 +90,7 @@ class Agents:
     def _reply(self, command: ev.StartTask) -> RunTaskReply:
         stage, reply = self.plan.stages[command.stage_id], RunTaskReply()
         rows = self._read(command, reply)
-        reply.rows_in = reply.rows_out = len(rows)
+        reply.rows_out = len(rows)
         match stage.output:
             case ResultOutput():
                 self.results[command.agent, command.task] = rows
@@ -104,18 +105,32 @@ class Agents:
 
     def _read(self, command: ev.StartTask, reply: RunTaskReply) -> list[Row]:
         if not isinstance(command.split, PartitionSplit):
-            return source_rows(command.split)
-        partition = command.split.partition
-        rows: list[Row] = []
-        for stage_id, attempts in command.inputs:
+            rows = source_rows(command.split)
+            reply.rows_in = len(rows)
+            return rows
+        partition, share = command.split.partition, command.split.share
+        owner = self._owner(command, partition) if share is not None else command.agent
+        rows = []
+        for side, (stage_id, attempts) in enumerate(command.inputs):
             got: list[Row] = []
-            for task, attempt in enumerate(attempts):
-                sent = self.held.get((command.agent, stage_id, task, attempt))
-                assert sent is not None and partition in sent, f"{command} reads what {command.agent} does not hold"
+            first, step = share.of_side(side) if share is not None else (0, 1)
+            for task in range(first, len(attempts), step):
+                sent = self.held.get((owner, stage_id, task, attempts[task]))
+                assert sent is not None and partition in sent, f"{command} reads what {owner} does not hold"
                 got += sent[partition]
             reply.released.append(ReleasedSum(stage_id=stage_id, sum=summed(partition, got)))
-            rows += got
+            reply.rows_in += len(got)
+            # What a join would make of copies: each row once, whatever the share.
+            rows += got if share is None or side == share.side or share.index == 0 else []
         return rows
+
+    def _owner(self, command: ev.StartTask, partition: int) -> int:
+        """Who owns the partition as far as the agent knows; Refused where it is dead, or the attempt is of the past."""
+        table = self.tables[command.agent]
+        owner = table.owners[partition]
+        if owner in self.dead or table.epoch != command.epoch:
+            raise Refused(PeerLost("broken off", address=member(owner).flight_address))
+        return owner
 
     def _send(self, stage: Stage, command: ev.StartTask, rows: list[Row], reply: RunTaskReply) -> None:
         table, count = self.tables[command.agent], self.coordinator.num_partitions[stage.stage_id]
@@ -125,6 +140,8 @@ class Agents:
         placed: Sent = {partition: [] for partition in wanted}
         for row in rows:
             partition = placement(stage, row, command.attempt if self.fickle else 0, count)
+            if self.skewed and zlib.crc32(str(row).encode()) % 2:
+                partition = 0
             reply.placement_digest += zlib.crc32(f"{row} in {partition}".encode())
             if partition in placed:
                 placed[partition].append(row)

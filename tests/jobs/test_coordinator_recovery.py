@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sabot.agent import job_events as ev
+from sabot.agent.hot_partitions import HotRule
 from sabot.agent.stage_run import StageRun
 from sabot.dataflow.stage import (
     HashShuffle,
@@ -22,7 +23,7 @@ from sabot.dataflow.stage import (
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure
 
-from .job_world import JOB_ID, group_plan, join_plan, kinds, make_coordinator, member, scan, stage
+from .job_world import JOB_ID, group_plan, hot_plan, join_plan, kinds, make_coordinator, member, scan, stage
 from .recovery_world import Agents, Row, Walk, lost, source_rows
 
 WRITE = WriteOutput(folder="/out", format="parquet")
@@ -77,7 +78,7 @@ def assert_ended_once_everywhere(commands: list[ev.Command]) -> None:
     seed=st.integers(0, 2**32),
     num_agents=st.integers(2, 5),
     groups=st.lists(st.integers(0, 30), min_size=1, max_size=8),
-    shape=st.sampled_from(["group", "join", "write", "chain", "round robin"]),
+    shape=st.sampled_from(["group", "join", "write", "chain", "round robin", "hot join"]),
     fickle=st.booleans(),
     blows=st.integers(0, 4),
 )
@@ -88,27 +89,31 @@ def test_every_row_comes_once_whoever_dies_and_whenever(
         "group": group_plan(*groups),
         "join": join_plan(*groups, uploads=(0, 0)),
         "write": join_plan(*groups, uploads=(0, 0), output=WRITE),
+        "hot join": hot_plan(*groups),
         "chain": chain_plan(*groups, output=HashShuffle(keys=("k",))),
         "round robin": chain_plan(*groups, output=RoundRobinShuffle()),
     }[shape]
-    coordinator = make_coordinator(plan, *[member(index, slots=1 + index % 2) for index in range(num_agents)])
-    agents = Agents(plan, coordinator, fickle=fickle)
-    commands = Walk(agents=agents, rng=random.Random(seed), blows=blows).run(num_agents)
-    assert Counter(answer_of(agents, commands)) == all_rows(plan, commands)
+    agents = [member(index, slots=1 + index % 2) for index in range(num_agents)]
+    coordinator = make_coordinator(plan, *agents, hot=HotRule(factor=1.0, rows_min=0))
+    world = Agents(plan, coordinator, fickle=fickle, skewed=shape == "hot join")
+    commands = Walk(agents=world, rng=random.Random(seed), blows=blows).run(num_agents)
+    assert Counter(answer_of(world, commands)) == all_rows(plan, commands)
     assert_ended_once_everywhere(commands)
     finish = commands[-1]
     assert isinstance(finish, ev.Finish)
-    assert all(r.rows_in == r.rows_out and r.sum_in == r.sum_out for r in finish.finished.shuffles)
+    for receipt in finish.finished.shuffles:
+        assert receipt.rows_in + receipt.copies == receipt.rows_out
+        assert (receipt.sum_in + receipt.sum_copies) % 2**64 == receipt.sum_out
     assert all(s.tasks_done == s.tasks_total for s in finish.finished.stages)
 
 
 class Job:
     """A job whose commands are carried out in order until a test says that something else happens."""
 
-    def __init__(self, plan: JobPlan, num_agents: int) -> None:
+    def __init__(self, plan: JobPlan, num_agents: int, *, hot: HotRule | None = None) -> None:
         self.plan = plan
-        self.coordinator = make_coordinator(plan, *[member(index) for index in range(num_agents)])
-        self.agents = Agents(plan, self.coordinator)
+        self.coordinator = make_coordinator(plan, *[member(index) for index in range(num_agents)], hot=hot)
+        self.agents = Agents(plan, self.coordinator, skewed=hot is not None)
         self.told: list[ev.Command] = []
         self.waiting: list[ev.Command] = []
         self.tell(ev.JobStarted())

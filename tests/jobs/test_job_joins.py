@@ -19,7 +19,8 @@ from .in_process import WAIT_S, InProcessCluster
 from .rows import make_table, write_files
 from .test_job_failures import submit
 
-# All rows have one key, so that one agent joins them all: 2,000,000 rows by 400, of which each batch is a task.
+# All rows have one key, so that one agent joins them all, where hot partitions are
+# not shared: 2,000,000 rows by 400, of which each batch is a task.
 LEFT = pa.table({"k": pa.repeat(pa.scalar(7, pa.int8()), 2_000_000)})
 RIGHT = LEFT.slice(0, 400)
 FREE_S_MAX = 5.0
@@ -27,7 +28,7 @@ FREE_S_MAX = 5.0
 
 @pytest.fixture
 def cluster() -> Iterator[InProcessCluster]:
-    with InProcessCluster(2, slots=2) as running:
+    with InProcessCluster(2, slots=2, **{"shuffle.hot_partition_factor": 1_000_000}) as running:
         yield running
         running.check_nothing_held()
 

@@ -14,6 +14,7 @@ from sabot.dataflow.stage import (
     PartitionSplit,
     ResultOutput,
     ScanInput,
+    Share,
     ShuffleInput,
     SourceFile,
     Stage,
@@ -40,6 +41,7 @@ def needed(split: FilesSplit | PartitionSplit, output: Output, stored: dict[tupl
         stage(source, output),
         split,
         stored_bytes=lambda stage_id, partition: given[stage_id, partition],
+        row_bytes=lambda stage_id: {1: 100.0, 2: 10.0}[stage_id],
         scatter_bytes_max=SCATTER_MAX,
     )
 
@@ -68,3 +70,9 @@ def test_scan_of_a_file_of_unknown_row_groups_needs_the_file() -> None:
 def test_partition_needs_a_multiple_of_what_is_stored_of_all_its_inputs(output: Output, more: int) -> None:
     stored = {(1, 7): MiB, (2, 7): 2 * MiB}
     assert needed(PartitionSplit(partition=7), output, stored) == PARTITION_FACTOR * 3 * MiB + more
+
+
+def test_share_needs_what_its_rows_take_though_nothing_of_them_is_stored_here() -> None:
+    share = Share(index=1, count=2, side=0, rows=(1000, 50))
+    given = 1000 * 100 + 50 * 10
+    assert needed(PartitionSplit(partition=7, share=share), ResultOutput()) == PARTITION_FACTOR * given + given

@@ -274,6 +274,11 @@ cdef class NativeServer:
         cdef CResult[int64_t] found = self.store.get().BytesOf(_bytes(shuffle_id), partition)
         return deref(found) if found.ok() else 0
 
+    def row_bytes_of(self, str shuffle_id):
+        """The mean bytes of a row of the shuffle; 0 where none has come here, or the shuffle is not open."""
+        cdef CResult[double] found = self.store.get().RowBytesOf(_bytes(shuffle_id))
+        return deref(found) if found.ok() else 0.0
+
     def wait_spilled(self, double timeout_s):
         """False where rows were still being written to disk at the deadline."""
         cdef cbool done
@@ -334,6 +339,19 @@ cdef class NativeClient:
         cdef shared_ptr[CPulled] pulled = deref(part)
         return pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
 
+    def fetch_share(self, str address, str shuffle_id, int partition, attempts, *, share, key_columns, double timeout_s):
+        """A share of a partition at `address`, audited: (schema, batches, rows, content sum)."""
+        cdef string address_bytes = _bytes(address)
+        cdef CShareTicket ticket = _share_ticket(shuffle_id, partition, attempts, share)
+        cdef vector[int] keys = key_columns
+        cdef CResult[shared_ptr[CPulled]] part
+        with nogil:
+            part = self.client.get().FetchShare(address_bytes, ticket, keys, timeout_s)
+        check(part.status())
+        cdef shared_ptr[CPulled] pulled = deref(part)
+        schema, batches = pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
+        return schema, batches, pulled.get().rows, pulled.get().content_sum
+
     def ping(self, str address, double timeout_s):
         """The incarnation of the agent at `address`."""
         cdef string address_bytes = _bytes(address)
@@ -342,6 +360,12 @@ cdef class NativeClient:
             incarnation = self.client.get().Ping(address_bytes, timeout_s)
         check(incarnation.status())
         return deref(incarnation)
+
+    def end_pulls(self, str shuffle_id, str address):
+        cdef string id_bytes = _bytes(shuffle_id)
+        cdef string address_bytes = _bytes(address)
+        with nogil:
+            self.client.get().EndPulls(id_bytes, address_bytes)
 
     def end(self, str prefix):
         cdef string prefix_bytes = _bytes(prefix)
@@ -356,10 +380,4 @@ cdef class NativeClient:
 include "shuffle_sender.pxi"
 
 
-def ticket_of(str name, int64_t index, *, bint shuffle=False):
-    """The DoGet ticket of a published part, or of a shuffle's partition."""
-    cdef CTicketParts parts
-    parts.kind = kTicketShuffle if shuffle else kTicketPublished
-    parts.name = _bytes(name)
-    parts.index = index
-    return CEncodeTicket(parts).decode()
+include "shuffle_tickets.pxi"

@@ -64,6 +64,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
     cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
         CStatus Open(CStoreSpec spec)
         CResult[int64_t] BytesOf(const string& shuffle_id, int32_t partition)
+        CResult[double] RowBytesOf(const string& shuffle_id)
         CStatus Reown(const string& shuffle_id, COwnerTable table)
         CResult[cbool] Holds(const string& shuffle_id, int32_t partition)
         CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id)
@@ -154,10 +155,22 @@ cdef extern from "sabot/native/shuffle/ticket.h" namespace "sabot::shuffle" nogi
 
     string CEncodeTicket "sabot::shuffle::EncodeTicket"(const CTicketParts& parts)
 
+cdef extern from "sabot/native/shuffle/share_ticket.h" namespace "sabot::shuffle" nogil:
+    cdef cppclass CShareTicket "sabot::shuffle::ShareTicket":
+        string shuffle_id
+        int32_t partition
+        uint32_t share
+        uint32_t shares
+        vector[uint32_t] attempts
+
+    string CEncodeShareTicket "sabot::shuffle::EncodeShareTicket"(const CShareTicket& ticket)
+
 cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CPulled "sabot::shuffle::Pulled":
         shared_ptr[CSchema] schema
         vector[shared_ptr[CRecordBatch]] batches
+        int64_t rows
+        uint64_t content_sum
 
     cdef cppclass CClientOptions "sabot::shuffle::DataClient::Options":
         double stream_timeout_s
@@ -170,8 +183,11 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
         @staticmethod
         CResult[unique_ptr[CDataClient]] Make(CClientOptions options)
         void EndPrefix(const string& prefix)
+        void EndPulls(const string& shuffle_id, const string& address)
         void Close()
         CResult[shared_ptr[CPulled]] Fetch(const string& address, const string& ticket, double timeout_s)
+        CResult[shared_ptr[CPulled]] FetchShare(
+            const string& address, const CShareTicket& ticket, const vector[int]& key_columns, double timeout_s)
         CResult[uint64_t] Ping(const string& address, double timeout_s)
 
 cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuffle" nogil:

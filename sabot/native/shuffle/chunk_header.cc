@@ -12,6 +12,7 @@ constexpr std::string_view kAckMagic = "SBTA";
 constexpr std::string_view kRequestMagic = "SBTW";
 constexpr std::string_view kEndMagic = "SBTE";
 constexpr std::string_view kReadMagic = "SBTR";
+constexpr std::string_view kShareMagic = "SBTS";
 constexpr size_t kExtentBytes = sizeof(uint32_t) + 2 * sizeof(uint64_t);
 constexpr uint8_t kHasSchema = 1;
 constexpr uint8_t kByHash = 2;
@@ -206,6 +207,30 @@ arrow::Result<ReadMark> DecodeReadMark(std::string_view bytes) {
   const bool whole = GetMagic(&in, kReadMagic) && in.Get(&last) && in.GetBytes(3, &padding) && in.Get(&mark.sequence) &&
                      in.Get(&mark.rows) && in.Get(&mark.content_sum) && in.left() == 0;
   if (!whole) return Malformed("read mark");
+  mark.last = last != 0;
+  return mark;
+}
+
+std::string EncodeShareMark(const ShareMark& mark) {
+  ByteWriter out;
+  out.PutBytes(kShareMagic);
+  out.Put(static_cast<uint8_t>(mark.last));
+  out.PutBytes(std::string_view("\0\0\0", 3));
+  out.Put(mark.task);
+  out.Put(mark.sequence);
+  out.Put(mark.rows);
+  out.Put(mark.checksum);
+  return out.Take();
+}
+
+arrow::Result<ShareMark> DecodeShareMark(std::string_view bytes) {
+  ByteReader in(bytes);
+  ShareMark mark;
+  uint8_t last = 0;
+  std::string_view padding;
+  const bool whole = GetMagic(&in, kShareMagic) && in.Get(&last) && in.GetBytes(3, &padding) && in.Get(&mark.task) &&
+                     in.Get(&mark.sequence) && in.Get(&mark.rows) && in.Get(&mark.checksum) && in.left() == 0;
+  if (!whole) return Malformed("share mark");
   mark.last = last != 0;
   return mark;
 }

@@ -89,4 +89,16 @@ struct ReadMark {
 std::string EncodeReadMark(const ReadMark& mark);
 arrow::Result<ReadMark> DecodeReadMark(std::string_view bytes);
 
+/// Beside each batch of a share's stream: "SBTS", and instead of a content sum what its reader needs to compute one.
+struct ShareMark {
+  bool last = false;
+  uint32_t task = 0;  // who sent these rows into the shuffle
+  uint32_t sequence = 0;
+  uint64_t rows = 0;      // so far, this batch included
+  uint64_t checksum = 0;  // of this batch
+};
+
+std::string EncodeShareMark(const ShareMark& mark);
+arrow::Result<ShareMark> DecodeShareMark(std::string_view bytes);
+
 }  // namespace sabot::shuffle

@@ -210,6 +210,7 @@ arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id,
     }
     ARROW_ASSIGN_OR_RAISE(contents.promised, shuffle->book.Promised(partition, attempts));
     contents.schema = shuffle->schema;
+    contents.num_partitions = shuffle->book.options().num_partitions;
     contents.layout = shuffle->book.layout().value_or(Layout{});
     AppendSpilled(*shuffle, partition, &contents);
     const auto found = shuffle->chunks_of.find(partition);
@@ -250,6 +251,12 @@ arrow::Result<int64_t> ChunkStore::BytesOf(const std::string& shuffle_id, int32_
     for (uint32_t segment = first; segment < end; ++segment) rows += run->segment_rows(segment);
   }
   return rows == 0 ? 0 : static_cast<int64_t>(shuffle->mean_row_bytes() * static_cast<double>(rows));
+}
+
+arrow::Result<double> ChunkStore::RowBytesOf(const std::string& shuffle_id) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(const ShufflePtr shuffle, FindLocked(shuffle_id));
+  return shuffle->rows_came == 0 ? 0.0 : shuffle->mean_row_bytes();
 }
 
 void ChunkStore::EndPrefix(const std::string& prefix) {

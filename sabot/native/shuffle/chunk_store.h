@@ -58,6 +58,7 @@ struct PartitionContents {
   std::set<AttemptKey> attempts;          // those asked for: a segment may have rows of others
   PartitionSum promised;
   Layout layout;
+  int32_t num_partitions = 1;
 };
 
 struct StoreStats {
@@ -116,6 +117,9 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   /// About how many bytes the rows of `partition` have in memory, whoever sent them and wherever they are: by the mean
   /// of the shuffle's rows.
   arrow::Result<int64_t> BytesOf(const std::string& shuffle_id, int32_t partition);
+
+  /// The mean bytes of a row of the shuffle, as it came here; 0 where none has come.
+  arrow::Result<double> RowBytesOf(const std::string& shuffle_id);
 
   /// Ends the shuffles named `prefix` or below "prefix/": their rows go, and what comes later for them is refused.
   void EndPrefix(const std::string& prefix);

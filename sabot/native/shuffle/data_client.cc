@@ -7,6 +7,7 @@
 #include "sabot/native/shuffle/chunk_store.h"
 #include "sabot/native/shuffle/ping.h"
 #include "sabot/native/shuffle/received_batch.h"
+#include "sabot/native/shuffle/share_pull.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -15,6 +16,8 @@ namespace sabot::shuffle {
 namespace flight = arrow::flight;
 
 namespace {
+
+constexpr double kSignOfLifeS = 5.0;  // as long as an agent may take to answer a ping before a share is pulled
 
 std::string RandomName() {
   std::random_device random;
@@ -97,13 +100,16 @@ void DataClient::Close() {
   decltype(clients_) clients;  // last to go: the links use them
   decltype(links_) links;
   decltype(ending_) ending;
+  decltype(pulls_) pulls;
   {
     std::lock_guard lock(mutex_);
     closed_ = true;
+    pulls = pulls_;
     links.swap(links_);
     clients.swap(clients_);
     ending.swap(ending_);
   }
+  for (auto& [key, pull] : pulls) pull.reader->Cancel();
   for (auto& [key, link] : links) link->Stop();
   links.clear();  // joins, outside the lock
   ending.clear();
@@ -161,9 +167,13 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
 
 void DataClient::EndPrefix(const std::string& prefix) {
   std::vector<std::shared_ptr<PeerLink>> ending;  // stopped, and joined where that takes no time, outside the lock
+  std::vector<std::shared_ptr<flight::FlightStreamReader>> pulls;
   {
     std::lock_guard lock(mutex_);
     ended_.Remember(prefix);
+    for (const auto& [id, pull] : pulls_) {
+      if (IsBelow(id, prefix)) pulls.push_back(pull.reader);
+    }
     ending.swap(ending_);
     for (auto entry = links_.begin(); entry != links_.end();) {
       if (!IsBelow(entry->first.first, prefix)) {
@@ -174,6 +184,7 @@ void DataClient::EndPrefix(const std::string& prefix) {
       entry = links_.erase(entry);
     }
   }
+  for (const auto& pull : pulls) pull->Cancel();
   for (const auto& link : ending) link->Stop();
   std::erase_if(ending, [](const std::shared_ptr<PeerLink>& link) { return link->ended(); });
   std::lock_guard lock(mutex_);
@@ -190,6 +201,45 @@ arrow::Result<std::shared_ptr<Pulled>> DataClient::Fetch(const std::string& addr
   auto part = read();
   if (part.ok()) return part;
   return Lost(address, timeout_s, part.status());
+}
+
+arrow::Result<std::shared_ptr<Pulled>> DataClient::FetchShare(const std::string& address, const ShareTicket& ticket,
+                                                              const std::vector<int>& key_columns, double timeout_s) {
+  ARROW_ASSIGN_OR_RAISE(auto client, Connect(address, 0));
+  // Flight waits for the first message where nothing but the deadline ends it: a frozen peer is not to be asked at all.
+  ARROW_RETURN_NOT_OK(Ping(address, std::min(timeout_s, kSignOfLifeS)).status());
+  const auto read = [&]() -> arrow::Result<std::shared_ptr<Pulled>> {
+    ARROW_ASSIGN_OR_RAISE(auto opened,
+                          client->DoGet(WithDeadline(timeout_s), flight::Ticket{EncodeShareTicket(ticket)}));
+    const std::shared_ptr<flight::FlightStreamReader> reader = std::move(opened);
+    decltype(pulls_)::iterator entry;
+    {
+      std::lock_guard lock(mutex_);
+      if (closed_ || ended_.Contains(ticket.shuffle_id)) {
+        return MakeStatus(Code::kCancelled, "Shuffle " + ticket.shuffle_id + " was ended while it was being read.");
+      }
+      entry = pulls_.emplace(ticket.shuffle_id, Pull{address, reader});
+    }
+    auto share = ReadShare(reader.get(), address, key_columns);
+    std::lock_guard lock(mutex_);
+    pulls_.erase(entry);
+    return share;
+  };
+  auto share = read();
+  if (share.ok()) return share;
+  return Lost(address, timeout_s, share.status());
+}
+
+void DataClient::EndPulls(const std::string& shuffle_id, const std::string& address) {
+  std::vector<std::shared_ptr<flight::FlightStreamReader>> readers;  // cancelled outside the lock
+  {
+    std::lock_guard lock(mutex_);
+    const auto [first, end] = pulls_.equal_range(shuffle_id);
+    for (auto pull = first; pull != end; ++pull) {
+      if (pull->second.address == address) readers.push_back(pull->second.reader);
+    }
+  }
+  for (const auto& reader : readers) reader->Cancel();
 }
 
 arrow::Result<uint64_t> DataClient::Ping(const std::string& address, double timeout_s) {

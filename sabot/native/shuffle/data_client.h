@@ -13,16 +13,10 @@
 
 #include "sabot/native/shuffle/ended_names.h"
 #include "sabot/native/shuffle/peer_link.h"
+#include "sabot/native/shuffle/pulled.h"
+#include "sabot/native/shuffle/share_ticket.h"
 
 namespace sabot::shuffle {
-
-/// What a pull has given, whole and audited.
-struct Pulled {
-  std::shared_ptr<arrow::Schema> schema;
-  std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
-  int64_t rows = 0;
-  uint64_t content_sum = 0;  // key hash 0, column 0
-};
 
 class DataClient {
  public:
@@ -48,10 +42,21 @@ class DataClient {
 
   /// Pulls what `ticket` names, whole and audited, or fails: kPeerLost naming the address at the deadline.
   arrow::Result<std::shared_ptr<Pulled>> Fetch(const std::string& address, const std::string& ticket, double timeout_s);
+  /// Pulls a share; its content sum is bound to `key_columns`. Ended by EndPulls, EndPrefix and Close: kPeerLost.
+  arrow::Result<std::shared_ptr<Pulled>> FetchShare(const std::string& address, const ShareTicket& ticket,
+                                                    const std::vector<int>& key_columns, double timeout_s);
+  /// Ends what is being pulled of the shuffle from `address`, which is lost; a frozen peer would hold it to its
+  /// deadline.
+  void EndPulls(const std::string& shuffle_id, const std::string& address);
   /// The peer's incarnation.
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 
  private:
+  struct Pull {
+    std::string address;
+    std::shared_ptr<arrow::flight::FlightStreamReader> reader;  // shared with the thread that reads
+  };
+
   DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec);
   /// Each `lane` has a connection of its own: the streams of one connection share its flow control.
   arrow::Result<std::shared_ptr<arrow::flight::FlightClient>> Connect(const std::string& address, size_t lane);
@@ -63,6 +68,7 @@ class DataClient {
   std::map<std::pair<std::string, size_t>, std::shared_ptr<arrow::flight::FlightClient>> clients_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;
   EndedNames ended_;
+  std::multimap<std::string, Pull> pulls_;         // of shares, by shuffle
   std::vector<std::shared_ptr<PeerLink>> ending_;  // stopped, their threads not yet done
   bool closed_ = false;
 };

@@ -10,6 +10,8 @@
 #include "sabot/native/shuffle/ping.h"
 #include "sabot/native/shuffle/received_batch.h"
 #include "sabot/native/shuffle/row_readers.h"
+#include "sabot/native/shuffle/share_stream.h"
+#include "sabot/native/shuffle/share_ticket.h"
 #include "sabot/native/shuffle/ticket.h"
 #include "sabot/native/status.h"
 
@@ -271,6 +273,17 @@ arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FlightServer::ReadShuff
   return std::make_shared<PartitionStream>(PartitionReader(std::move(contents), reading), options_.batch_bytes_max);
 }
 
+arrow::Result<std::unique_ptr<flight::FlightDataStream>> FlightServer::OpenShare(const std::string& ticket,
+                                                                                 StreamWatch::Stream open) {
+  ARROW_ASSIGN_OR_RAISE(const ShareTicket share, DecodeShareTicket(ticket));
+  ARROW_ASSIGN_OR_RAISE(PartitionContents contents, store_->Take(share.shuffle_id, share.partition, share.keys()));
+  const PartitionReader::Options reading{
+      .names = {share.shuffle_id, options_.agent, share.partition, contents.num_partitions},
+      .pool = store_->blocks().pool,
+      .loaded_bytes_max = store_->loaded_bytes_max()};
+  return MakeShareStream(PartitionReader(std::move(contents), reading), options_.batch_bytes_max, std::move(open));
+}
+
 arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FlightServer::FindTicket(const std::string& ticket) {
   ARROW_ASSIGN_OR_RAISE(const TicketParts parts, DecodeTicket(ticket));
   if (parts.kind == TicketKind::kShuffle) return ReadShuffle(parts.name, static_cast<int32_t>(parts.index));
@@ -282,6 +295,7 @@ arrow::Status FlightServer::DoGet(const flight::ServerCallContext&, const flight
                                   std::unique_ptr<flight::FlightDataStream>* stream) {
   auto open = watch_.Enter();
   if (!open.ok()) return ForWire(open.status());
+  if (IsShareTicket(request.ticket)) return ForWire(OpenShare(request.ticket, *std::move(open)).Value(stream));
   auto rows = FindTicket(request.ticket);
   if (!rows.ok()) return ForWire(rows.status());
   return ForWire(MarkedStream::Make(*std::move(rows), *std::move(open)).Value(stream));

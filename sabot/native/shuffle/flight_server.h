@@ -68,6 +68,8 @@ class FlightServer : public arrow::flight::FlightServerBase {
                                  arrow::flight::FlightMessageReader* reader,
                                  arrow::flight::FlightMetadataWriter* writer);
   arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> FindTicket(const std::string& ticket);
+  arrow::Result<std::unique_ptr<arrow::flight::FlightDataStream>> OpenShare(const std::string& ticket,
+                                                                            StreamWatch::Stream open);
   arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> ReadShuffle(const std::string& shuffle_id,
                                                                        int32_t partition);
 

@@ -17,6 +17,27 @@ bool IsPlain(char c) {
          c == '.' || c == '~';
 }
 
+arrow::Status NoTicket(std::string_view text) {
+  return MakeStatus(Code::kUsage, "The ticket \"" + std::string(text.substr(0, 200)) +
+                                      "\" is not one of Sabot's: write sabot:1:published:<name>:<index> or "
+                                      "sabot:1:shuffle:<id>:<partition>, the name percent-encoded.");
+}
+
+}  // namespace
+
+std::string PercentEncode(std::string_view text) {
+  std::string encoded;
+  for (const char c : text) {
+    if (IsPlain(c)) {
+      encoded.push_back(c);
+    } else {
+      const auto byte = static_cast<unsigned char>(c);
+      encoded += {'%', kHexDigits[byte >> 4], kHexDigits[byte & 15]};
+    }
+  }
+  return encoded;
+}
+
 bool PercentDecode(std::string_view text, std::string* decoded) {
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '%') {
@@ -33,24 +54,9 @@ bool PercentDecode(std::string_view text, std::string* decoded) {
   return true;
 }
 
-arrow::Status NoTicket(std::string_view text) {
-  return MakeStatus(Code::kUsage, "The ticket \"" + std::string(text.substr(0, 200)) +
-                                      "\" is not one of Sabot's: write sabot:1:published:<name>:<index> or "
-                                      "sabot:1:shuffle:<id>:<partition>, the name percent-encoded.");
-}
-
-}  // namespace
-
 std::string EncodeTicket(const TicketParts& parts) {
   std::string text(parts.kind == TicketKind::kPublished ? kPublishedPrefix : kShufflePrefix);
-  for (const char c : parts.name) {
-    if (IsPlain(c)) {
-      text.push_back(c);
-    } else {
-      const auto byte = static_cast<unsigned char>(c);
-      text += {'%', kHexDigits[byte >> 4], kHexDigits[byte & 15]};
-    }
-  }
+  text += PercentEncode(parts.name);
   return text + ":" + std::to_string(parts.index);
 }
 

@@ -19,6 +19,11 @@ struct TicketParts {
   int64_t index = 0;  // part or partition
 };
 
+/// All but letters, digits, '-', '_', '.' and '~' as %XX.
+std::string PercentEncode(std::string_view text);
+/// False where a '%' is not followed by two digits.
+bool PercentDecode(std::string_view text, std::string* decoded);
+
 /// "sabot:1:published:<name>:<index>" or "sabot:1:shuffle:<id>:<partition>", names percent-encoded.
 std::string EncodeTicket(const TicketParts& parts);
 /// kUsage with the two forms where `text` is neither.
