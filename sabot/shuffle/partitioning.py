@@ -134,6 +134,14 @@ def bounds_of(partitioning: Partitioning) -> RangeBounds | None:
     return partitioning.bounds if isinstance(partitioning, RangePartitioning) else None
 
 
+def check_partitioning(partitioning: object) -> None:
+    """UsageError unless it is one of these, or None."""
+    if partitioning is not None and not isinstance(partitioning, Partitioning):
+        raise UsageError(
+            f"partitioning must be one of sabot.shuffle's, such as HashPartitioning(('a',)), not {partitioning!r}."
+        )
+
+
 def check_columns(partitioning: Partitioning, schema: pa.Schema) -> None:
     """UsageError unless rows of `schema` have the columns that place them."""
     for key in partitioning.keys:

@@ -13,7 +13,7 @@ from sabot.errors import PeerRefused, UsageError
 from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
 from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation, owners_of_replay
 from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
-from sabot.shuffle.partitioning import Partitioning, check_columns
+from sabot.shuffle.partitioning import Partitioning, check_columns, check_partitioning
 from sabot.shuffle.processor import Processor
 from sabot.shuffle.receipts import PartitionRead, Published
 from sabot.shuffle.server import CHUNK_BYTES_MAX, STREAM_IDLE_S, STREAMS_MAX, ShuffleServer, check_partition
@@ -122,10 +122,7 @@ class ShuffleTransport:
         send_rows, otherwise by send_partition. What the shuffle does in slots goes on the account of `job`, of that
         `weight`, as in TaskSlotManager.execute_morsels.
         """
-        if partitioning is not None and not isinstance(partitioning, Partitioning):
-            raise UsageError(
-                f"partitioning must be one of sabot.shuffle's, such as HashPartitioning(('a',)), not {partitioning!r}."
-            )
+        check_partitioning(partitioning)
         if self.address not in agents:
             raise UsageError(
                 f"This agent, {self.address}, is not among the shuffle's agents: {', '.join(agents)}. Name it as its "

@@ -339,6 +339,9 @@ def test_every_schedule_ends_once_and_frees_every_agent(
         event = world.answer(command)
         if steps == fault_after:
             event = data.draw(st.sampled_from(faults(command)))
+            if isinstance(command, ev.PublishFolder) and isinstance(event, ev.Cancelled):
+                waiting.append(command)  # too late: what is being moved into place is moved, and the job ends well
+                fault_after = None
         if event is None:
             continue
         steps += 1
