@@ -65,6 +65,8 @@ class TaskRoom:
             self._parked[0].reserved = True
             self._running += 1
             self._admit(self._parked[0])
+        if not self._parked:
+            self._ledger.withdraw_tasks()
         self._listen(bool(self._parked))
 
     def _admit(self, one: _Parked) -> None:

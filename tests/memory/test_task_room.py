@@ -145,6 +145,22 @@ def test_parked_task_whose_job_has_ended_is_let_go_without_a_reservation(which: 
     run(test)
 
 
+def test_nothing_is_freed_any_more_for_a_task_that_was_cancelled_while_it_waited() -> None:
+    async def test(tasks: Tasks) -> None:
+        await tasks.start("a", 700)
+        await tasks.wait_for(["a"])
+        await tasks.start("b", 700)
+        assert tasks.ledger.bytes_to_free > 0
+        tasks.flags["b"].set()
+        tasks.room.look_again()
+        await tasks.wait_for(["a", "b"])
+        assert tasks.ledger.bytes_to_free == 0
+        await tasks.end("b")
+        await tasks.end("a")
+
+    run(test)
+
+
 def test_cancelled_call_leaves_its_place_to_the_next() -> None:
     async def test(tasks: Tasks) -> None:
         await tasks.start("a", 500)

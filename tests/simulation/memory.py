@@ -79,21 +79,27 @@ class Memory:
     def _answer(self, stream: int) -> None:
         answer, timer = self._waiting.pop(stream)
         timer.cancel()
+        if self.desk.waits(stream):
+            self.desk.answered(stream)
+            self._serve_waiting()
         answer()
 
     def _serve_waiting(self) -> None:
         while (need := self.desk.next_waiting()) is not None:
             stream, count = need
             if not self.ledger.try_reserve(count):
-                self.desk.lend_own_chunks()
-                break
+                if not self.desk.lend_own_chunks():
+                    break
+                continue
             self.ledger.unreserve(self.desk.reserved(stream, count))
+        else:
+            self.ledger.withdraw()
         for stream in [stream for stream in self._waiting if not self.desk.waits(stream)]:
             self._answer(stream)
 
     def _grant_ahead(self, stream: int) -> None:
         need = self.desk.ahead(stream)
-        if need is not None and self.ledger.try_reserve(need[1]):
+        if need is not None and self.ledger.reserve_if_room(need[1]):
             self.ledger.unreserve(self.desk.reserved(*need))
 
     # Allocation and the disk

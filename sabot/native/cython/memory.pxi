@@ -24,10 +24,13 @@ cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
     cdef cppclass CLedger "sabot::memory::Ledger":
         CLedger(CLedgerOptions options) except +
         cbool TryReserve(CPromise promise, int64_t bytes)
+        cbool ReserveIfRoom(CPromise promise, int64_t bytes)
+        void Withdraw(CPromise promise)
         void Reserve(CPromise promise, int64_t bytes)
         void Unreserve(CPromise promise, int64_t bytes)
         cbool above_high_water()
         cbool below_low_water()
+        int64_t bytes_to_free()
         CLedgerSnapshot snapshot()
 
 cdef extern from "sabot/native/memory/ledger_pool.h" namespace "sabot::memory" nogil:
@@ -97,6 +100,7 @@ cdef class Ledger:
     def start_watch(self):
         """Has a native thread measure what workers hold, and give back idle memory, until `stop_watch`."""
         with nogil:
+            self.watch.reset()  # the old one's end says that nobody watches: it must not come after the new one's start
             self.watch.reset(new CMemoryWatch(self.ledger_pool))
 
     def stop_watch(self):
@@ -129,6 +133,11 @@ cdef class Ledger:
             reserved = self.ledger.get().TryReserve(CPromise.kTasks, bytes)
         return reserved
 
+    def withdraw_tasks(self):
+        """No task waits any more for what try_reserve_task has refused: nothing need be freed for it."""
+        with nogil:
+            self.ledger.get().Withdraw(CPromise.kTasks)
+
     def reserve_task(self, int64_t bytes):
         """As try_reserve_task, whatever room there is."""
         with nogil:
@@ -141,6 +150,11 @@ cdef class Ledger:
     @property
     def above_high_water(self):
         return self.ledger.get().above_high_water()
+
+    @property
+    def bytes_to_free(self):
+        """What the spill writer should free now: 0 where nothing presses and nobody waits."""
+        return self.ledger.get().bytes_to_free()
 
     @property
     def below_low_water(self):

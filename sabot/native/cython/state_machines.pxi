@@ -91,6 +91,7 @@ cdef extern from "sabot/native/shuffle/credit_desk.h" namespace "sabot::shuffle"
         cbool LendOwnChunks()
         int64_t granted(uint64_t stream)
         cbool Waits(uint64_t stream)
+        void Answered(uint64_t stream)
         int64_t reserved()
 
 cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
@@ -104,6 +105,8 @@ cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
         void Hold(CAccount account, int64_t bytes)
         void Drop(CAccount account, int64_t bytes)
         cbool TryReserve(CPromise promise, int64_t bytes)
+        cbool ReserveIfRoom(CPromise promise, int64_t bytes)
+        void Withdraw(CPromise promise)
         void Reserve(CPromise promise, int64_t bytes)
         void Unreserve(CPromise promise, int64_t bytes)
         cbool above_high_water()
@@ -321,6 +324,9 @@ cdef class CreditDeskMachine:
         need.bytes = count
         return self.desk.get().Reserved(need)
 
+    def answered(self, uint64_t stream):
+        self.desk.get().Answered(stream)
+
     def lend_own_chunks(self):
         return self.desk.get().LendOwnChunks()
 
@@ -358,6 +364,12 @@ cdef class LedgerMachine:
 
     def try_reserve(self, int64_t count):
         return self.ledger.get().TryReserve(CPromise.kCredits, count)
+
+    def reserve_if_room(self, int64_t count):
+        return self.ledger.get().ReserveIfRoom(CPromise.kCredits, count)
+
+    def withdraw(self):
+        self.ledger.get().Withdraw(CPromise.kCredits)
 
     def reserve(self, int64_t count):
         self.ledger.get().Reserve(CPromise.kCredits, count)

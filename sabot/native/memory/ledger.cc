@@ -58,19 +58,30 @@ void Ledger::Drop(Account account, int64_t bytes) noexcept {
 }
 
 bool Ledger::TryReserve(Promise promise, int64_t bytes) noexcept {
-  if (TryPromise(promise, bytes)) return true;
-  WantAtMost(std::max<int64_t>(0, high_ - bytes));
-  // What was freed before the wish was known told nobody.
-  if (TryPromise(promise, bytes)) return true;
-  Notify(Event::kHighWater);
-  return false;
+  bool reserved = ReserveIfRoom(promise, bytes);
+  if (!reserved) {
+    WantAtMost(promise, std::max<int64_t>(0, high_ - bytes));
+    // What was freed before the wish was known told nobody.
+    reserved = ReserveIfRoom(promise, bytes);
+  }
+  if (reserved) {
+    Withdraw(promise);
+  } else {
+    Notify(Event::kHighWater);
+  }
+  return reserved;
 }
 
-bool Ledger::TryPromise(Promise promise, int64_t bytes) noexcept {
+bool Ledger::ReserveIfRoom(Promise promise, int64_t bytes) noexcept {
   const std::lock_guard lock(reserving_);
   if (bytes_max_ != 0 && committed() > high_ - bytes) return false;
   promised_[Index(promise)].fetch_add(bytes, kSeqCst);
   return true;
+}
+
+void Ledger::Withdraw(Promise promise) noexcept {
+  Counter& wanted = wanted_[Index(promise)];
+  if (wanted.load(kSeqCst) >= 0 && wanted.exchange(-1, kSeqCst) >= 0) Notify(Event::kFreed);
 }
 
 void Ledger::Reserve(Promise promise, int64_t bytes) noexcept {
@@ -118,7 +129,8 @@ int64_t Ledger::committed() const noexcept {
 
 int64_t Ledger::bytes_to_free() const noexcept {
   int64_t level = pressed_.load(kSeqCst) ? low_ : kNoMark;
-  const int64_t wanted = wanted_.load(kSeqCst);
+  int64_t wanted = -1;  // what needs least first: the larger wish may never be met
+  for (const Counter& one : wanted_) wanted = std::max(wanted, one.load(kSeqCst));
   if (wanted >= 0) level = std::min(level, wanted);
   return level == kNoMark ? 0 : std::max<int64_t>(0, committed() - level);
 }
@@ -152,9 +164,10 @@ void Ledger::RemoveListener(int64_t id) {
   listener_ended_.wait(lock, [&] { return removed->running == 0; });
 }
 
-void Ledger::WantAtMost(int64_t level) noexcept {
-  int64_t wanted = wanted_.load(kSeqCst);
-  while (wanted < level && !wanted_.compare_exchange_weak(wanted, level, kSeqCst)) {
+void Ledger::WantAtMost(Promise promise, int64_t level) noexcept {
+  Counter& known = wanted_[Index(promise)];
+  int64_t wanted = known.load(kSeqCst);
+  while (wanted < level && !known.compare_exchange_weak(wanted, level, kSeqCst)) {
   }
 }
 
@@ -172,9 +185,14 @@ void Ledger::Fell() noexcept {
     // without end.
     if (committed() > high_ && !pressed_.exchange(true, kSeqCst)) Notify(Event::kHighWater);
   }
-  int64_t wanted = wanted_.load(kSeqCst);
-  if (wanted >= 0 && committed() <= wanted) {
-    tell = wanted_.compare_exchange_strong(wanted, -1, kSeqCst) || tell;
+  for (Counter& one : wanted_) {
+    int64_t wanted = one.load(kSeqCst);
+    // Again where it was raised meanwhile: who raised it may have looked before what has just been freed.
+    while (wanted >= 0 && committed() <= wanted) {
+      if (!one.compare_exchange_weak(wanted, -1, kSeqCst)) continue;
+      tell = true;
+      break;
+    }
   }
   if (tell) Notify(Event::kFreed);
 }

@@ -65,8 +65,12 @@ class Ledger {
   void Drop(Account account, int64_t bytes) noexcept;
 
   /// `bytes` are promised; false, and nothing promised, where committed() would pass the high-water mark. Whoever is
-  /// refused hears of kFreed when there may be room.
+  /// refused hears of kFreed when there may be room; when it wants the room no more, it withdraws.
   bool TryReserve(Promise promise, int64_t bytes) noexcept;
+  /// As TryReserve, but a refusal asks nobody to make room: for what is only good to have.
+  bool ReserveIfRoom(Promise promise, int64_t bytes) noexcept;
+  /// No refused reservation for `promise` is wanted any more. Whoever still wants one hears of kFreed, and tries again.
+  void Withdraw(Promise promise) noexcept;
   /// As TryReserve, whatever is committed: for the one that must always be able to go on.
   void Reserve(Promise promise, int64_t bytes) noexcept;
   void Unreserve(Promise promise, int64_t bytes) noexcept;
@@ -104,8 +108,7 @@ class Ledger {
   };
   using Counter = std::atomic<int64_t>;
 
-  bool TryPromise(Promise promise, int64_t bytes) noexcept;
-  void WantAtMost(int64_t level) noexcept;
+  void WantAtMost(Promise promise, int64_t level) noexcept;
   void Rose() noexcept;
   void Fell() noexcept;
   void Notify(Event event) noexcept;
@@ -123,8 +126,8 @@ class Ledger {
   std::array<Counter, kPromises> promised_{};
   Counter workers_{0};
   std::atomic<bool> pressed_{false};  // from above the high-water mark to below the low one
-  Counter wanted_{
-      -1};  // the highest level of committed() at which a refused reservation would have been granted; -1: none
+  // For each promise the highest level of committed() at which a refused reservation would have been granted; -1: none.
+  std::array<Counter, kPromises> wanted_{-1, -1};
 
   std::mutex reserving_;  // one reservation is weighed at a time, or two could both find the last room
   std::mutex listeners_mutex_;

@@ -32,6 +32,15 @@ arrow::Status SystemFull(int64_t bytes) {
       std::to_string(bytes) + ")");
 }
 
+constexpr int64_t kBytesMax =
+    int64_t{1} << 62;  // a block's size rounded up stays a number, and so does the ledger's sum
+
+arrow::Status Refused(int64_t bytes) {
+  return bytes < 0 ? arrow::Status::Invalid("negative malloc size: " + std::to_string(bytes)) : SystemFull(bytes);
+}
+
+bool IsPossible(int64_t bytes) { return bytes >= 0 && bytes <= kBytesMax; }
+
 }  // namespace
 
 LedgerPool::LedgerPool(std::shared_ptr<Ledger> ledger, Options options)
@@ -60,6 +69,7 @@ arrow::Result<uint8_t*> LedgerPool::FreshBlock(int64_t block_bytes) {
 }
 
 arrow::Status LedgerPool::Allocate(int64_t size, int64_t alignment, uint8_t** out) {
+  if (!IsPossible(size)) return Refused(size);
   const int64_t bytes = IsBlock(size, alignment) ? BlockArena::BlockBytes(size) : size;
   ARROW_RETURN_NOT_OK(Counted(bytes));
   const auto allocate = [&]() -> arrow::Status {
@@ -94,6 +104,7 @@ void LedgerPool::Free(uint8_t* buffer, int64_t size, int64_t alignment) {
 }
 
 arrow::Status LedgerPool::Reallocate(int64_t old_size, int64_t new_size, int64_t alignment, uint8_t** ptr) {
+  if (!IsPossible(new_size)) return Refused(new_size);
   const bool was_block = IsBlock(old_size, alignment);
   if (was_block != IsBlock(new_size, alignment)) return Copied(old_size, new_size, alignment, ptr);
   const int64_t had = was_block ? BlockArena::BlockBytes(old_size) : old_size;

@@ -11,6 +11,7 @@ constexpr int64_t kAlignment = 64;
 struct Buffers {
   int64_t count = 0;
   int64_t bytes = 0;
+  int64_t dictionary_bytes = 0;  // of these, what dictionaries take
 
   void Add(const arrow::ArrayData& data) {
     for (const auto& buffer : data.buffers) {
@@ -19,6 +20,14 @@ struct Buffers {
       bytes += (buffer->size() + kAlignment - 1) / kAlignment * kAlignment;
     }
     for (const auto& child : data.child_data) Add(*child);
+    if (data.dictionary != nullptr) AddDictionary(*data.dictionary);
+  }
+
+  void AddDictionary(const arrow::ArrayData& data) {
+    const int64_t before = bytes;
+    const int64_t dictionaries_before = dictionary_bytes;
+    Add(data);
+    dictionary_bytes = dictionaries_before + bytes - before;  // those within it are counted already
   }
 };
 
@@ -35,7 +44,8 @@ int64_t ReceivedBytes(const arrow::RecordBatch& batch) { return BuffersOf(batch)
 arrow::Result<int64_t> BytesToReceive(const arrow::RecordBatch& batch) {
   int64_t size = 0;
   ARROW_RETURN_NOT_OK(arrow::ipc::GetRecordBatchSize(batch, &size));
-  return size + kAlignment * BuffersOf(batch).count;
+  const Buffers all = BuffersOf(batch);  // IPC's size is without the dictionaries, which come in messages of their own
+  return size + all.dictionary_bytes + kAlignment * all.count;
 }
 
 }  // namespace sabot::shuffle

@@ -8,8 +8,8 @@
 
 namespace sabot::shuffle {
 
-/// What the receiver holds of a batch that came: its buffers, each rounded up to 64 bytes. Dictionaries, of which a
-/// stream has one for all its batches, are not counted.
+/// What the receiver holds of a batch that came: its buffers, each rounded up to 64 bytes, with the dictionaries,
+/// which are copied with every batch that is kept.
 int64_t ReceivedBytes(const arrow::RecordBatch& batch);
 
 /// As much as ReceivedBytes of the batch once it has come over IPC, or a little more.

@@ -13,8 +13,16 @@ int64_t CreditDesk::Opened(StreamId stream, const std::string& peer) {
 void CreditDesk::Wanted(StreamId stream, int64_t total) {
   Stream& own = streams_.at(stream);
   const bool waited = Waits(stream);
-  own.wanted = std::max(own.wanted, total);
+  own.wanted = total;
+  own.asks = true;
   if (!waited && Waits(stream)) waiting_.push_back(stream);
+  if (waited && !Waits(stream)) std::erase(waiting_, stream);
+}
+
+bool CreditDesk::CanEverGrant(StreamId stream, int64_t total, int64_t room) const {
+  const Stream& own = streams_.at(stream);
+  if (total - own.granted <= options_.chunk_bytes) return true;  // its peer's own chunk will do
+  return total - own.settled <= room - options_.chunk_bytes * static_cast<int64_t>(peers_.size());
 }
 
 bool CreditDesk::Arrived(StreamId stream, int64_t bytes) {
@@ -50,13 +58,13 @@ int64_t CreditDesk::Closed(StreamId stream) {
 }
 
 std::optional<CreditDesk::Need> CreditDesk::NextWaiting() const {
-  if (waiting_.empty()) return std::nullopt;
-  const Stream& first = streams_.at(waiting_.front());
-  return Need{waiting_.front(), first.wanted - first.granted};
+  const auto first = std::ranges::find_if(waiting_, [this](StreamId stream) { return AsksInVain(stream); });
+  if (first == waiting_.end()) return std::nullopt;
+  return Need{*first, streams_.at(*first).wanted - streams_.at(*first).granted};
 }
 
 std::optional<CreditDesk::Need> CreditDesk::Ahead(StreamId stream) const {
-  if (!waiting_.empty()) return std::nullopt;
+  if (NextWaiting()) return std::nullopt;
   const Stream& own = streams_.at(stream);
   const int64_t bytes = options_.chunk_bytes * options_.window_chunks - (own.granted - own.arrived);
   if (bytes <= 0) return std::nullopt;
@@ -86,7 +94,7 @@ bool CreditDesk::LendOwnChunks() {
     const Stream& own = streams_.at(stream);
     Peer& peer = peers_.at(own.peer);
     const int64_t need = own.wanted - own.granted;
-    if (need > peer.own) continue;
+    if (!own.asks || need > peer.own) continue;
     peer.own -= need;
     Grant(stream, need);
     any = true;

@@ -31,13 +31,18 @@ class CreditDesk {
   int64_t Opened(StreamId stream, const std::string& peer);
   /// The stream cannot go on with less than `total` in all, counted from its opening.
   void Wanted(StreamId stream, int64_t total);
+  /// It has been answered: until it asks again nothing is reserved for it, but it keeps its place.
+  void Answered(StreamId stream) { streams_.at(stream).asks = false; }
+  /// Whether `total` could be granted to it with all that others give back, where `room` can be reserved in all: a
+  /// peer's own chunk is given back by none.
+  bool CanEverGrant(StreamId stream, int64_t total, int64_t room) const;
   /// False where that is more than was granted: nothing of it may be kept.
   bool Arrived(StreamId stream, int64_t bytes);
   /// So much of what arrived is stored or dropped, and no longer the desk's. What is to be given back.
   int64_t Settled(StreamId stream, int64_t bytes);
   int64_t Closed(StreamId stream);
 
-  /// What should be reserved next, if that is possible; none where nobody waits.
+  /// What should be reserved next, if that is possible; none where nobody who asks waits.
   std::optional<Need> NextWaiting() const;
   /// What should be reserved to keep `stream` sending; none while others wait.
   std::optional<Need> Ahead(StreamId stream) const;
@@ -59,6 +64,7 @@ class CreditDesk {
     int64_t wanted = 0;
     int64_t arrived = 0;
     int64_t settled = 0;
+    bool asks = false;  // somebody waits for the answer
   };
   struct Peer {
     int64_t streams = 0;
@@ -68,6 +74,7 @@ class CreditDesk {
   /// `bytes` are free again: first the peer's own chunk is made whole. What is left.
   int64_t Release(Peer* peer, int64_t bytes) const;
   void Grant(StreamId stream, int64_t bytes);
+  bool AsksInVain(StreamId stream) const { return streams_.at(stream).asks && Waits(stream); }
 
   const Options options_;
   std::map<StreamId, Stream> streams_;

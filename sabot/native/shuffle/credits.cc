@@ -47,12 +47,14 @@ void Credits::GiveBack(int64_t bytes) {
 void Credits::ServeWaiting() {
   while (true) {
     CreditDesk::Need need;
+    bool waits = false;
     {
       std::lock_guard lock(mutex_);
       const auto next = desk_.NextWaiting();
-      if (!next) return;
-      need = *next;
+      waits = next.has_value();
+      if (waits) need = *next;
     }
+    if (!waits) return ledger_->Withdraw(Promise::kCredits);
     // Outside the lock: the ledger tells its listeners, and we are one.
     const bool reserved = ledger_->TryReserve(Promise::kCredits, need.bytes);
     int64_t unused = 0;
@@ -61,7 +63,6 @@ void Credits::ServeWaiting() {
       if (reserved) unused = desk_.Reserved(need);
       if (!reserved && !desk_.LendOwnChunks()) return;
       changed_.notify_all();
-      if (!reserved) return;
     }
     GiveBack(unused);
   }
@@ -75,7 +76,7 @@ void Credits::GrantAhead(CreditDesk::StreamId id) {
     if (!ahead) return;
     need = *ahead;
   }
-  if (!ledger_->TryReserve(Promise::kCredits, need.bytes)) return;
+  if (!ledger_->ReserveIfRoom(Promise::kCredits, need.bytes)) return;
   int64_t unused = 0;
   {
     std::lock_guard lock(mutex_);
@@ -103,22 +104,35 @@ int64_t Credits::Stream::granted() const {
 }
 
 arrow::Status Credits::Stream::WaitGranted(int64_t total, Clock::time_point deadline) {
-  const memory::Ledger& ledger = credits_->ledger();
-  if (ledger.bytes_max() > 0 && total - granted() > ledger.high_water()) {
-    return MakeStatus(Code::kLimit, "A chunk of " + std::to_string(total - granted()) +
-                                        " bytes is more than the agent's memory has room for at any time. Raise "
-                                        "memory.bytes_max, or send fewer rows or smaller values at a time (limit=" +
-                                        std::to_string(ledger.bytes_max()) + ")");
-  }
   {
     std::lock_guard lock(credits_->mutex_);
     credits_->desk_.Wanted(id_, total);
   }
+  const arrow::Status status = AwaitGranted(total, deadline);
+  {
+    std::lock_guard lock(credits_->mutex_);
+    credits_->desk_.Answered(id_);
+    credits_->changed_.notify_all();  // those behind it may be served now
+  }
+  credits_->ServeWaiting();
+  return status;
+}
+
+arrow::Status Credits::Stream::AwaitGranted(int64_t total, Clock::time_point deadline) {
+  const memory::Ledger& ledger = credits_->ledger();
   while (true) {
     uint64_t freed = 0;
     {
       std::lock_guard lock(credits_->mutex_);
-      if (!credits_->desk_.Waits(id_) || credits_->closed_ || Clock::now() >= deadline) return arrow::Status::OK();
+      const CreditDesk& desk = credits_->desk_;
+      if (!desk.Waits(id_) || credits_->closed_ || Clock::now() >= deadline) return arrow::Status::OK();
+      // Again each time: another peer may have come, with a chunk of its own.
+      if (ledger.bytes_max() > 0 && !desk.CanEverGrant(id_, total, ledger.high_water())) {
+        return MakeStatus(Code::kLimit, "A chunk of " + std::to_string(total - desk.granted(id_)) +
+                                            " bytes is more than the agent's memory has room for at any time. Raise "
+                                            "memory.bytes_max, or send fewer rows or smaller values at a time (limit=" +
+                                            std::to_string(ledger.bytes_max()) + ")");
+      }
       freed = credits_->freed_;
     }
     credits_->ServeWaiting();

@@ -38,6 +38,8 @@ class Credits {
     void Settled(int64_t bytes);
 
    private:
+    arrow::Status AwaitGranted(int64_t total, Clock::time_point deadline);
+
     Credits* const credits_;
     const CreditDesk::StreamId id_;
   };

@@ -32,6 +32,7 @@ PeerLink::~PeerLink() {
     streams.swap(streams_);
   }
   streams.clear();  // joins, outside the lock
+  FailLeft();
 }
 
 void PeerLink::Stop() {
@@ -48,7 +49,14 @@ bool PeerLink::ended() {
 }
 
 void PeerLink::Enqueue(Outgoing message) {
-  if (outbox_.Add(std::move(message))) Grow();
+  if (!outbox_.Add(std::move(message))) return;
+  Grow();
+  // Between the two the link may have been stopped: then no stream may be left to fail the message.
+  if (ended()) FailLeft();
+}
+
+void PeerLink::FailLeft() {
+  outbox_.Fail(MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent."));
 }
 
 void PeerLink::Grow() {

@@ -37,6 +37,8 @@ class PeerLink {
  private:
   /// Starts the next stream where those that run are all full.
   void Grow();
+  /// No stream sends any more: what is queued is undelivered.
+  void FailLeft();
 
   const OutboxStream::Connect connect_;
   const Options options_;

@@ -125,7 +125,7 @@ class PublishedStore::Spilling : public spill::SpillJob {
     store_->Swapped(key_.first, key_.second, part_, first_ + batches_.size());
     batches_.clear();
   }
-  void Failed(const arrow::Status&) override { store_->Stuck(key_.first, key_.second); }
+  void Failed(const arrow::Status&) override { store_->Stuck(key_.first, key_.second, part_); }
 
  private:
   const std::shared_ptr<PublishedStore> store_;  // shared with the server
@@ -161,10 +161,10 @@ void PublishedStore::Swapped(const std::string& name, int64_t index, const std::
   if (found != parts_.end() && found->second.published == part) found->second.spilled = count;
 }
 
-void PublishedStore::Stuck(const std::string& name, int64_t index) {
+void PublishedStore::Stuck(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part) {
   std::lock_guard lock(mutex_);
   const auto found = parts_.find({name, index});
-  if (found != parts_.end()) found->second.stuck = true;
+  if (found != parts_.end() && found->second.published == part) found->second.stuck = true;
 }
 
 std::vector<std::pair<std::string, double>> PublishedStore::NamesWithAge() const {

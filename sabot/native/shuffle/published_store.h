@@ -70,7 +70,7 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
 
   void Swapped(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part, size_t count);
   void DropThose(const std::function<bool(const std::string&)>& named);
-  void Stuck(const std::string& name, int64_t index);
+  void Stuck(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part);
 
   const Options options_;
   mutable std::mutex mutex_;  // guards the three below; a leaf

@@ -19,6 +19,7 @@
 #include <set>
 
 #include "sabot/native/rows/storage.h"
+#include "sabot/native/spill/row_block.h"
 #include "sabot/native/status.h"
 
 namespace sabot::spill {
@@ -32,6 +33,21 @@ bool HasDictionary(const arrow::DataType& type) {
   const arrow::DataType& storage = rows::StorageOf(type);
   if (storage.id() == arrow::Type::DICTIONARY) return true;
   return std::ranges::any_of(storage.fields(), [](const auto& field) { return HasDictionary(*field->type()); });
+}
+
+bool HasView(const arrow::DataType& type) {
+  const arrow::DataType& storage = rows::StorageOf(type);
+  const arrow::Type::type id = storage.id();
+  if (id == arrow::Type::BINARY_VIEW || id == arrow::Type::STRING_VIEW || id == arrow::Type::LIST_VIEW ||
+      id == arrow::Type::LARGE_LIST_VIEW) {
+    return true;
+  }
+  return std::ranges::any_of(storage.fields(), [](const auto& field) { return HasView(*field->type()); });
+}
+
+/// IPC writes what views point into whole, of a slice too: every partition would get its whole chunk's values.
+bool NeedsCompacting(const arrow::Schema& schema) {
+  return std::ranges::any_of(schema.fields(), [](const auto& field) { return HasView(*field->type()); });
 }
 
 /// Dictionaries travel in messages of their own, so that such rows need a whole IPC stream.
@@ -126,6 +142,7 @@ arrow::Status SpilledRun::WriteTo(const Content& content, SpillFile* file) {
 arrow::Status SpilledRun::WriteSegment(const Content& content, size_t first, size_t end, SpillFile* file) {
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
   const auto first_piece = static_cast<uint32_t>(pieces_.size());
+  const bool compact = NeedsCompacting(*schema_);
   for (size_t i = first; i < end; ++i) {
     const RowsToSpill& piece = content.pieces[i];
     if (piece.rows->num_rows() > std::numeric_limits<uint32_t>::max()) {
@@ -133,6 +150,10 @@ arrow::Status SpilledRun::WriteSegment(const Content& content, size_t first, siz
                         "More than 2^32 rows of one chunk were to be written to disk. Please report it.");
     }
     batches.push_back(piece.rows);
+    if (compact) {
+      ARROW_ASSIGN_OR_RAISE(batches.back(),
+                            CopyRows(*piece.rows, {.ledger = nullptr, .pool = arrow::system_memory_pool()}));
+    }
     pieces_.push_back({piece.chunk, static_cast<uint32_t>(piece.rows->num_rows())});
   }
   if (batches.size() > 1) {

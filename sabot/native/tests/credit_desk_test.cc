@@ -106,6 +106,31 @@ TEST(CreditDesk, WhoWaitedLongerIsServedFirstAndNobodyGetsAhead) {
   EXPECT_EQ(receiver.desk.granted(2), 3 * kChunk);
 }
 
+TEST(CreditDesk, WhoHasBeenAnsweredKeepsNobodyWaitingUntilItAsksAgain) {
+  Receiver receiver{.room = 0};
+  receiver.Open(1, "a");
+  receiver.Open(2, "b");
+  receiver.desk.Wanted(1, 3 * kChunk);
+  receiver.desk.Wanted(2, 2 * kChunk);
+  receiver.desk.Answered(1);
+  receiver.room = 2 * kChunk;
+  receiver.Serve();
+  EXPECT_EQ(receiver.desk.granted(2), 2 * kChunk);
+  EXPECT_FALSE(receiver.desk.NextWaiting().has_value());
+  receiver.desk.Wanted(2, 4 * kChunk);
+  receiver.desk.Wanted(1, 3 * kChunk);
+  EXPECT_EQ(receiver.desk.NextWaiting()->stream, 1u) << "it has kept its place";
+}
+
+TEST(CreditDesk, WhatDoesNotFitBesideEachPeersOwnChunkCanNeverBeGranted) {
+  Receiver receiver{.room = 0};
+  receiver.Open(1, "a");
+  receiver.Open(2, "b");
+  EXPECT_TRUE(receiver.desk.CanEverGrant(1, 3 * kChunk, 5 * kChunk));
+  EXPECT_FALSE(receiver.desk.CanEverGrant(1, 3 * kChunk + 1, 5 * kChunk));
+  EXPECT_TRUE(receiver.desk.CanEverGrant(1, kChunk, 0)) << "its own";
+}
+
 TEST(CreditDesk, WhatWasReservedForAStreamThatIsGoneIsGivenBack) {
   Receiver receiver{.room = 5 * kChunk};
   receiver.Open(1, "a");

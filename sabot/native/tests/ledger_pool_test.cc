@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <thread>
@@ -58,6 +59,22 @@ TEST(LedgerPool, BeyondTheLimitIsALimitErrorThatNamesTheKey) {
   }
   pool.Free(kept, 5 * kMiB);
   EXPECT_EQ(pool.ledger()->allocated(), 0);
+}
+
+TEST(LedgerPool, SizesThatNoMachineHasAreRefusedWithOrWithoutALimit) {
+  for (const int64_t bytes_max : {int64_t{0}, 8 * kMiB}) {
+    LedgerPool pool(LimitedTo(bytes_max));
+    uint8_t* kept = nullptr;
+    ASSERT_TRUE(pool.Allocate(kMiB, &kept).ok());
+    for (const int64_t size : {std::numeric_limits<int64_t>::max(), (int64_t{1} << 62) + 1, int64_t{-1}}) {
+      uint8_t* more = nullptr;
+      EXPECT_FALSE(pool.Allocate(size, &more).ok()) << size;
+      EXPECT_FALSE(pool.Reallocate(kMiB, size, &kept).ok()) << size;
+      EXPECT_EQ(pool.ledger()->allocated(), kMiB) << size;
+    }
+    pool.Free(kept, kMiB);
+    EXPECT_EQ(pool.ledger()->allocated(), 0);
+  }
 }
 
 TEST(LedgerPool, BlocksAreRecycled) {

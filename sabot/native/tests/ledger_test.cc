@@ -101,6 +101,42 @@ TEST(Ledger, WhoWasRefusedIsToldWhenItWouldFitAndNotBefore) {
   EXPECT_TRUE(ledger.TryReserve(Promise::kCredits, 100));
 }
 
+TEST(Ledger, WithdrawnWishFreesNothingAndHasTheOthersTryAgain) {
+  Ledger ledger(kThousand);
+  int freed = 0;
+  ledger.AddListener(Event::kFreed, [&] { ++freed; });
+  ASSERT_TRUE(ledger.TryAllocate(700));
+  ASSERT_FALSE(ledger.TryReserve(Promise::kTasks, 300));
+  ASSERT_FALSE(ledger.TryReserve(Promise::kCredits, 100));
+  EXPECT_EQ(ledger.bytes_to_free(), 50);
+  ledger.Withdraw(Promise::kCredits);
+  EXPECT_EQ(freed, 1);
+  EXPECT_EQ(ledger.bytes_to_free(), 250) << "the task still waits";
+  ledger.Withdraw(Promise::kTasks);
+  EXPECT_EQ(ledger.bytes_to_free(), 0);
+  ledger.Withdraw(Promise::kTasks);
+  EXPECT_EQ(freed, 2) << "there was nothing to withdraw";
+}
+
+TEST(Ledger, WhatIsGrantedAfterARefusalIsWantedNoMore) {
+  Ledger ledger(kThousand);
+  ASSERT_TRUE(ledger.TryAllocate(700));
+  ASSERT_FALSE(ledger.TryReserve(Promise::kCredits, 100));
+  EXPECT_TRUE(ledger.TryReserve(Promise::kCredits, 50));
+  EXPECT_EQ(ledger.bytes_to_free(), 0);
+}
+
+TEST(Ledger, WhatIsOnlyGoodToHaveAsksNobodyForRoom) {
+  Ledger ledger(kThousand);
+  int high = 0;
+  ledger.AddListener(Event::kHighWater, [&] { ++high; });
+  ASSERT_TRUE(ledger.TryAllocate(700));
+  EXPECT_FALSE(ledger.ReserveIfRoom(Promise::kCredits, 100));
+  EXPECT_EQ(ledger.bytes_to_free(), 0);
+  EXPECT_EQ(high, 0);
+  EXPECT_TRUE(ledger.ReserveIfRoom(Promise::kCredits, 50));
+}
+
 TEST(Ledger, RemovedListenerIsNotCalled) {
   Ledger ledger(kThousand);
   int told = 0;

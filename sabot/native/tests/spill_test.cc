@@ -192,6 +192,27 @@ TEST_F(Spill, IndexOfTenThousandPartitionsIsBelowAHundredthOfTheBytes) {
   EXPECT_LT(run->index_bytes() * 100, 20'000 * 3200);
 }
 
+TEST_F(Spill, ValuesThatViewsPointIntoAreWrittenOnceHoweverManyPartitionsShareThem) {
+  arrow::StringViewBuilder builder;
+  for (int64_t i = 0; i < 1000; ++i) {
+    std::string text;
+    for (uint64_t part = 1; part <= 20; ++part)
+      text += std::to_string((static_cast<uint64_t>(i) + part) * 0x9E3779B97F4A7C15ull * part);
+    ASSERT_TRUE(builder.Append(text).ok());
+  }
+  const rows::ArrayPtr views = builder.Finish().ValueOrDie();
+  const auto nested = arrow::StructArray::Make({views}, std::vector<std::string>{"inner"}).ValueOrDie();
+  SpillGroup group(MakeSpace());
+  for (const BatchPtr& batch : {MakeBatch({{"text", views}}), MakeBatch({{"nested", nested}})}) {
+    std::vector<std::pair<uint32_t, BatchPtr>> pieces;
+    for (uint32_t i = 0; i < 100; ++i) pieces.emplace_back(i, batch->Slice(i * 10, 10));
+    const auto run = SpilledRun::Write(ContentOf(batch, pieces), &group).ValueOrDie();
+    EXPECT_LT(run->bytes(), 1'000'000) << "400 KB of digits";
+    const auto loaded = run->Load(50, arrow::default_memory_pool()).ValueOrDie();
+    EXPECT_TRUE(loaded.front().rows->Equals(*batch->Slice(500, 10)));
+  }
+}
+
 TEST_F(Spill, FullSpaceLeavesNothingOfARunAndNamesItsKey) {
   SpillGroup group(MakeSpace(1, 1 << 20));
   const BatchPtr batch = Wide(100'000);
