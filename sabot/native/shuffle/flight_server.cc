@@ -11,6 +11,7 @@
 #include "sabot/native/shuffle/received_batch.h"
 #include "sabot/native/shuffle/row_readers.h"
 #include "sabot/native/shuffle/ticket.h"
+#include "sabot/native/shuffle/unpack_limit.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -77,8 +78,13 @@ arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options,
                                                                 std::shared_ptr<PublishedStore> published) {
   const std::string address = options.host + ":" + std::to_string(options.port);
   ARROW_ASSIGN_OR_RAISE(auto location, flight::Location::ForGrpcTcp(options.host, options.port));
+  flight::FlightServerOptions serving(location);
+  if (options.ledger != nullptr) {
+    serving.memory_manager =
+        LimitUnpacking(UnpackedBytesMax(options.ledger->bytes_max(), OrdinaryChunkBytes(options.batch_bytes_max)));
+  }
   std::unique_ptr<FlightServer> server(new FlightServer(std::move(options), std::move(store), std::move(published)));
-  const arrow::Status status = server->Init(flight::FlightServerOptions(location));
+  const arrow::Status status = server->Init(serving);
   if (status.ok()) {
     server->watch_.Start(server->port());
     return server;
