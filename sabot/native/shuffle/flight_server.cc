@@ -86,7 +86,7 @@ arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options,
   std::unique_ptr<FlightServer> server(new FlightServer(std::move(options), std::move(store), std::move(published)));
   const arrow::Status status = server->Init(serving);
   if (status.ok()) {
-    server->watch_.Start(server->port());
+    ARROW_RETURN_NOT_OK(server->watch_.Start(server->port()));
     return server;
   }
   server->stopped_.store(true, std::memory_order_relaxed);  // never served: nothing to shut down
