@@ -82,7 +82,7 @@ cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuf
     cdef cppclass CPublishedStore "sabot::shuffle::PublishedStore":
         CResult[shared_ptr[const CPublished]] Publish(
             const string& name, int64_t index, shared_ptr[CSchema] schema,
-            vector[shared_ptr[CRecordBatch]] batches, int64_t batch_bytes_max)
+            vector[shared_ptr[CRecordBatch]] batches, int64_t batch_bytes_max) except +
         CResult[shared_ptr[const CPublished]] Find(const string& name, int64_t index) except +
         void DropPrefix(const string& prefix) except +
         vector[pair[string, double]] NamesWithAge() except +
