@@ -30,6 +30,8 @@ class TaskRoom:
 
     def __init__(self, ledger: Ledger, *, guard: bool = True) -> None:
         self._ledger = ledger
+        # From the start: a signal made only once somebody waits would miss what is freed between refusal and waiting.
+        self._freed_fd = ledger.freed_fd
         self._guard = guard
         self._parked: deque[_Parked] = deque()
         self._running = 0
@@ -89,10 +91,10 @@ class TaskRoom:
         self._listens = wanted
         loop = asyncio.get_running_loop()
         if wanted:
-            loop.add_reader(self._ledger.freed_fd, self._on_freed)
+            loop.add_reader(self._freed_fd, self._on_freed)
         else:
-            loop.remove_reader(self._ledger.freed_fd)
+            loop.remove_reader(self._freed_fd)
 
     def _on_freed(self) -> None:
-        os.read(self._ledger.freed_fd, 8)
+        os.read(self._freed_fd, 8)
         self.look_again()

@@ -78,6 +78,11 @@ arrow::Status MakeOutOfMemory(std::string message) {
   return arrow::Status(arrow::StatusCode::OutOfMemory, std::move(message), std::make_shared<CodeDetail>(Code::kLimit));
 }
 
+arrow::Status MakeNoThread(const std::string& what) {
+  return MakeStatus(Code::kLimit, what + ": the system gave no more threads. Raise its limit (ulimit -u, or the " +
+                                      "container's), or run fewer jobs at a time (limit=threads of this process)");
+}
+
 Code CodeOf(const arrow::Status& status) {
   if (const CodeDetail* detail = DetailOf(status)) return detail->code();
   if (const auto parts = FindWireParts(status.message())) return parts->code;

@@ -30,6 +30,9 @@ arrow::Status MakeStatus(Code code, std::string message);
 /// As MakeStatus with kLimit, for memory: pyarrow raises it as ArrowMemoryError where it does not pass our funnel.
 arrow::Status MakeOutOfMemory(std::string message);
 
+/// kLimit, for a thread that the system would not start; `what` is left undone.
+arrow::Status MakeNoThread(const std::string& what);
+
 /// The code of `status`: its detail's, or the one that a peer wrote in front of the message, or kOther.
 Code CodeOf(const arrow::Status& status);
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 
@@ -173,3 +174,31 @@ def test_cancelled_call_leaves_its_place_to_the_next() -> None:
         await tasks.end("c")
 
     run(test)
+
+
+def test_memory_freed_between_a_refusal_and_the_wait_starts_the_task() -> None:
+    class FreedMeanwhile:
+        """A ledger in which memory comes free right after it refused."""
+
+        def __init__(self) -> None:
+            self.ledger = Ledger(LIMIT)
+            self.ledger.reserve_task(700)
+
+        def try_reserve_task(self, num_bytes: int) -> bool:
+            reserved = self.ledger.try_reserve_task(num_bytes)
+            if not reserved:
+                self.ledger.unreserve_task(700)
+            return reserved
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.ledger, name)
+
+    async def inner() -> None:
+        tasks = Tasks(cast(Ledger, FreedMeanwhile()))
+        await tasks.start("a", 10)
+        await tasks.start("b", 400)
+        await tasks.wait_for(["a", "b"])
+        await tasks.end("a")
+        await tasks.end("b")
+
+    asyncio.run(inner())

@@ -148,3 +148,11 @@ def test_pull_that_breaks_off_is_not_taken_for_whole() -> None:
     with BreakingServer("grpc://127.0.0.1:0") as other, ShuffleClient() as client:
         with pytest.raises(PeerLost, match="broke off before the end"):
             client.fetch_partition(f"127.0.0.1:{other.port}", "r", 0)
+
+
+def test_upload_is_held_once_while_it_is_published(make_server: MakeServer) -> None:
+    ledger = _native.Ledger(64 << 20)
+    server = make_server(ledger=ledger)
+    batch = pa.record_batch({"v": pa.array(range(250_000), pa.int64())})  # 2 MB
+    assert wire.put_plain(server.address, PUBLISH, [batch] * 10, announced=2_500_000) == 2_500_000
+    assert ledger.snapshot()["peak"] < 30 << 20

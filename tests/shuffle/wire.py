@@ -170,6 +170,11 @@ def put_heedless(
         return acks
 
 
+def end_message(rows: int) -> bytes:
+    """The last message of a plain writer."""
+    return struct.pack("<4sQ", b"SBTE", rows)
+
+
 def put_plain(address: str, path: tuple[str, ...], batches: list[pa.RecordBatch], *, announced: int | None) -> int:
     """Writes as a plain Flight client does; `announced` None leaves the end message out. Rows stored."""
     with flight.connect(f"grpc://{address}") as client:
@@ -177,7 +182,7 @@ def put_plain(address: str, path: tuple[str, ...], batches: list[pa.RecordBatch]
         for batch in batches:
             writer.write_batch(batch)
         if announced is not None:
-            writer.write_metadata(struct.pack("<4sQ", b"SBTE", announced))
+            writer.write_metadata(end_message(announced))
         writer.done_writing()
         answer = reader.read()
         writer.close()

@@ -17,10 +17,10 @@ cdef extern from "sabot/native/operators/running_plan.h" namespace "sabot::opera
         @staticmethod
         size_t ThreadsMax()
         @staticmethod
-        CResult[unique_ptr[CRunningPlan]] Start(const CDeclaration& declaration, CPlanOptions options)
-        cbool WaitFor(int64_t timeout_us)
-        void Cancel()
-        CResult[shared_ptr[CTable]] result()
+        CResult[unique_ptr[CRunningPlan]] Start(const CDeclaration& declaration, CPlanOptions options) except +
+        cbool WaitFor(int64_t timeout_us) except +
+        void Cancel() except +
+        CResult[shared_ptr[CTable]] result() except +
 
 
 def run_declaration(Declaration declaration not None, SlotPool pool not None, cancel=None, bint network=False,

@@ -6,14 +6,14 @@ from cython.operator cimport dereference as _deref
 from pyarrow.lib cimport pyarrow_unwrap_array, pyarrow_unwrap_buffer
 
 cdef extern from "sabot/native/rows/hash.h" namespace "sabot::rows" nogil:
-    CStatus HashColumn(const CArray& array, uint64_t* out)
-    CStatus HashKeys(const CRecordBatch& batch, const vector[int]& key_columns, uint64_t* out)
-    CResult[uint64_t] ContentSum(const uint64_t* key_hashes, const CArray& column)
-    int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions)
-    uint64_t Mix(uint64_t key_hash, uint64_t value_hash)
+    CStatus HashColumn(const CArray& array, uint64_t* out) except +
+    CStatus HashKeys(const CRecordBatch& batch, const vector[int]& key_columns, uint64_t* out) except +
+    CResult[uint64_t] ContentSum(const uint64_t* key_hashes, const CArray& column) except +
+    int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions) except +
+    uint64_t Mix(uint64_t key_hash, uint64_t value_hash) except +
 
 cdef extern from "sabot/native/rows/checksum.h" namespace "sabot::rows" nogil:
-    CResult[uint64_t] ChecksumBatch(const CRecordBatch& batch)
+    CResult[uint64_t] ChecksumBatch(const CRecordBatch& batch) except +
 
 cdef extern from "sabot/native/rows/range_bounds.h" namespace "sabot::rows" nogil:
     cdef cppclass CSortOrder "sabot::rows::SortOrder":
@@ -22,7 +22,7 @@ cdef extern from "sabot/native/rows/range_bounds.h" namespace "sabot::rows" nogi
 
     cdef cppclass CRangeBounds "sabot::rows::RangeBounds":
         @staticmethod
-        CResult[shared_ptr[const CRangeBounds]] Make(const CRecordBatch& boundaries, vector[CSortOrder] orders)
+        CResult[shared_ptr[const CRangeBounds]] Make(const CRecordBatch& boundaries, vector[CSortOrder] orders) except +
 
 cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil:
     cdef enum class Partitioning(uint8_t):

@@ -62,17 +62,17 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
         CArrival arrival
 
     cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
-        CStatus Open(CStoreSpec spec)
-        CResult[int64_t] BytesOf(const string& shuffle_id, int32_t partition)
-        CResult[double] RowBytesOf(const string& shuffle_id)
-        CStatus Reown(const string& shuffle_id, COwnerTable table)
-        CResult[cbool] Holds(const string& shuffle_id, int32_t partition)
-        CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id)
-        CResult[CContents] Take(const string& shuffle_id, int32_t partition, const vector[CAttemptKey]& attempts)
-        void EndPrefix(const string& prefix)
-        void Close()
+        CStatus Open(CStoreSpec spec) except +
+        CResult[int64_t] BytesOf(const string& shuffle_id, int32_t partition) except +
+        CResult[double] RowBytesOf(const string& shuffle_id) except +
+        CStatus Reown(const string& shuffle_id, COwnerTable table) except +
+        CResult[cbool] Holds(const string& shuffle_id, int32_t partition) except +
+        CResult[vector[CAttemptKey]] ConfirmedAttempts(const string& shuffle_id) except +
+        CResult[CContents] Take(const string& shuffle_id, int32_t partition, const vector[CAttemptKey]& attempts) except +
+        void EndPrefix(const string& prefix) except +
+        void Close() except +
         int64_t loaded_bytes_max()
-        CStoreStats stats()
+        CStoreStats stats() except +
 
 cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CPublished "sabot::shuffle::Published":
@@ -83,10 +83,10 @@ cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuf
     cdef cppclass CPublishedStore "sabot::shuffle::PublishedStore":
         CResult[shared_ptr[const CPublished]] Publish(
             const string& name, int64_t index, shared_ptr[CSchema] schema,
-            const vector[shared_ptr[CRecordBatch]]& batches, int64_t batch_bytes_max)
-        CResult[shared_ptr[const CPublished]] Find(const string& name, int64_t index)
-        void DropPrefix(const string& prefix)
-        vector[pair[string, double]] NamesWithAge()
+            vector[shared_ptr[CRecordBatch]] batches, int64_t batch_bytes_max) except +
+        CResult[shared_ptr[const CPublished]] Find(const string& name, int64_t index) except +
+        void DropPrefix(const string& prefix) except +
+        vector[pair[string, double]] NamesWithAge() except +
         int64_t bytes()
 
 cdef extern from "sabot/native/shuffle/stores.h" namespace "sabot::shuffle" nogil:
@@ -105,18 +105,18 @@ cdef extern from "sabot/native/shuffle/stores.h" namespace "sabot::shuffle" nogi
 
     cdef cppclass CStores "sabot::shuffle::Stores":
         @staticmethod
-        CResult[unique_ptr[CStores]] Make(CStoresOptions options)
-        void Stop()
+        CResult[unique_ptr[CStores]] Make(CStoresOptions options) except +
+        void Stop() except +
         const shared_ptr[CChunkStore]& chunks()
         const shared_ptr[CPublishedStore]& published()
-        cbool WaitSpilled(double seconds)
-        CSpillStats spill_stats()
+        cbool WaitSpilled(double seconds) except +
+        CSpillStats spill_stats() except +
 
 cdef extern from "sabot/native/shuffle/row_readers.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CPublishedReader "sabot::shuffle::PublishedReader":
-        CPublishedReader(shared_ptr[const CPublished] part, CMemoryPool* pool)
-        shared_ptr[CSchema] schema()
-        CStatus ReadNext(shared_ptr[CRecordBatch]* batch)
+        CPublishedReader(shared_ptr[const CPublished] part, CMemoryPool* pool) except +
+        shared_ptr[CSchema] schema() except +
+        CStatus ReadNext(shared_ptr[CRecordBatch]* batch) except +
 
 cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CStreamOptions "sabot::shuffle::StreamWatch::Options":
@@ -138,9 +138,9 @@ cdef extern from "sabot/native/shuffle/flight_server.h" namespace "sabot::shuffl
     cdef cppclass CFlightServer "sabot::shuffle::FlightServer":
         @staticmethod
         CResult[unique_ptr[CFlightServer]] Make(
-            CServerOptions options, shared_ptr[CChunkStore] store, shared_ptr[CPublishedStore] published)
+            CServerOptions options, shared_ptr[CChunkStore] store, shared_ptr[CPublishedStore] published) except +
         int port()
-        void Stop()
+        void Stop() except +
         size_t open_streams()
 
 cdef extern from "sabot/native/shuffle/ticket.h" namespace "sabot::shuffle" nogil:
@@ -153,7 +153,7 @@ cdef extern from "sabot/native/shuffle/ticket.h" namespace "sabot::shuffle" nogi
         string name
         int64_t index
 
-    string CEncodeTicket "sabot::shuffle::EncodeTicket"(const CTicketParts& parts)
+    string CEncodeTicket "sabot::shuffle::EncodeTicket"(const CTicketParts& parts) except +
 
 cdef extern from "sabot/native/shuffle/share_ticket.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CShareTicket "sabot::shuffle::ShareTicket":
@@ -163,7 +163,7 @@ cdef extern from "sabot/native/shuffle/share_ticket.h" namespace "sabot::shuffle
         uint32_t shares
         vector[uint32_t] attempts
 
-    string CEncodeShareTicket "sabot::shuffle::EncodeShareTicket"(const CShareTicket& ticket)
+    string CEncodeShareTicket "sabot::shuffle::EncodeShareTicket"(const CShareTicket& ticket) except +
 
 cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CPulled "sabot::shuffle::Pulled":
@@ -181,14 +181,14 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
 
     cdef cppclass CDataClient "sabot::shuffle::DataClient":
         @staticmethod
-        CResult[unique_ptr[CDataClient]] Make(CClientOptions options)
-        void EndPrefix(const string& prefix)
-        void EndPulls(const string& shuffle_id, const string& address)
-        void Close()
-        CResult[shared_ptr[CPulled]] Fetch(const string& address, const string& ticket, double timeout_s)
+        CResult[unique_ptr[CDataClient]] Make(CClientOptions options) except +
+        void EndPrefix(const string& prefix) except +
+        void EndPulls(const string& shuffle_id, const string& address) except +
+        void Close() except +
+        CResult[shared_ptr[CPulled]] Fetch(const string& address, const string& ticket, double timeout_s) except +
         CResult[shared_ptr[CPulled]] FetchShare(
-            const string& address, const CShareTicket& ticket, const vector[int]& key_columns, double timeout_s)
-        CResult[uint64_t] Ping(const string& address, double timeout_s)
+            const string& address, const CShareTicket& ticket, const vector[int]& key_columns, double timeout_s) except +
+        CResult[uint64_t] Ping(const string& address, double timeout_s) except +
 
 cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CSendSummary "sabot::shuffle::SendSummary":
@@ -211,11 +211,11 @@ cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuff
         cbool checksums
 
     cdef cppclass CAttemptSender "sabot::shuffle::AttemptSender":
-        CStatus Send(const vector[ScatteredChunk]& chunks)
-        CStatus Finish()
-        void Abort()
-        CSendSummary summary()
-        vector[string] OwnersWaitedFor()
+        CStatus Send(const vector[ScatteredChunk]& chunks) except +
+        CStatus Finish() except +
+        void Abort() except +
+        CSendSummary summary() except +
+        vector[string] OwnersWaitedFor() except +
 
 cdef extern from "sabot/native/shuffle/slot_call.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CSlotUse "sabot::shuffle::SlotUse":
@@ -240,8 +240,8 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
         int64_t loaded_bytes_max
 
     cdef cppclass CPartitionReader "sabot::shuffle::PartitionReader":
-        CPartitionReader(CContents contents, CReaderOptions options)
-        CResult[vector[CPiece]] Next(const CSlotUse& slots)
+        CPartitionReader(CContents contents, CReaderOptions options) except +
+        CResult[vector[CPiece]] Next(const CSlotUse& slots) except +
         const shared_ptr[CSchema]& schema()
         const CPartitionSum& released()
         int64_t network_rows()
@@ -254,12 +254,12 @@ cdef extern from "sabot/native/shuffle/python_bridge.h" namespace "sabot::shuffl
     ctypedef cbool (*ProcessorCall)(
         void* processor, const shared_ptr[CRecordBatch]& rows, shared_ptr[CRecordBatch]* result) noexcept
     ctypedef void (*ProcessorRelease)(void* processor) noexcept
-    shared_ptr[CAttemptSender] MakeSender(CSenderOptions options, CChunkStore* store, CDataClient* client)
+    shared_ptr[CAttemptSender] MakeSender(CSenderOptions options, CChunkStore* store, CDataClient* client) except +
     shared_ptr[CProcessing] MakeProcessing(
-        shared_ptr[CSlotPool] pool, CJobShare share, ProcessorCall call, void* processor, ProcessorRelease release)
-    CSlotUse SlotUseFor(CSlotPool* pool, CJobShare share, double timeout_s)
-    CArrival ArrivalOf(const shared_ptr[CProcessing]& processing)
+        shared_ptr[CSlotPool] pool, CJobShare share, ProcessorCall call, void* processor, ProcessorRelease release) except +
+    CSlotUse SlotUseFor(CSlotPool* pool, CJobShare share, double timeout_s) except +
+    CArrival ArrivalOf(const shared_ptr[CProcessing]& processing) except +
     CResult[vector[shared_ptr[CRecordBatch]]] ProcessedResults(
         const shared_ptr[CProcessing]& processing, const vector[CPiece]& pieces, double timeout_s)
-    CResult[cbool] WaitConfirmedFor(CAttemptSender* sender, double timeout_s)
-    CResult[cbool] WaitSendersFor(CChunkStore* store, const string& shuffle_id, double timeout_s)
+    CResult[cbool] WaitConfirmedFor(CAttemptSender* sender, double timeout_s) except +
+    CResult[cbool] WaitSendersFor(CChunkStore* store, const string& shuffle_id, double timeout_s) except +

@@ -47,18 +47,18 @@ cdef extern from "sabot/native/slots/slot_pool.h" namespace "sabot::slots" nogil
         cbool wake
     cdef cppclass CSlotPool "sabot::slots::SlotPool":
         @staticmethod
-        unique_ptr[CSlotPool] Make(CSlotPoolOptions options)
-        COutcome Submit(shared_ptr[CRun] run, const CJobShare& share)
+        unique_ptr[CSlotPool] Make(CSlotPoolOptions options) except +
+        COutcome Submit(shared_ptr[CRun] run, const CJobShare& share) except +
         void Cancel(const shared_ptr[CRun]& run)
         void Widen(const shared_ptr[CRun]& run)
-        COutcome AddSlots(int count)
+        COutcome AddSlots(int count) except +
         COutcome RemoveSlots(int count)
         COutcome Shutdown(cbool drain, CTimePoint deadline)
         int num_slots()
         int available_slots_approx()
         int64_t queue_depth_approx()
         int parked_slots_approx()
-        vector[CSlotStats] stats()
+        vector[CSlotStats] stats() except +
         CLogbook& logbook()
         cbool on_slot_thread()
         cbool forked() noexcept

@@ -29,12 +29,12 @@ cdef extern from "sabot/native/shuffle/chunk_header.h" namespace "sabot::shuffle
         uint64_t granted
         string message
 
-    uint64_t ChunkMark(uint32_t sequence, uint64_t checksum)
-    string CEncodeHeader "sabot::shuffle::EncodeHeader"(const CChunkHeader& header)
-    CResult[CChunkHeader] CDecodeHeader "sabot::shuffle::DecodeHeader"(const string& data)
-    CAck CAckFor "sabot::shuffle::AckFor"(const CChunkHeader& header)
-    string CEncodeAck "sabot::shuffle::EncodeAck"(const CAck& ack)
-    CResult[CAck] CDecodeAck "sabot::shuffle::DecodeAck"(const string& data)
+    uint64_t ChunkMark(uint32_t sequence, uint64_t checksum) except +
+    string CEncodeHeader "sabot::shuffle::EncodeHeader"(const CChunkHeader& header) except +
+    CResult[CChunkHeader] CDecodeHeader "sabot::shuffle::DecodeHeader"(const string& data) except +
+    CAck CAckFor "sabot::shuffle::AckFor"(const CChunkHeader& header) except +
+    string CEncodeAck "sabot::shuffle::EncodeAck"(const CAck& ack) except +
+    CResult[CAck] CDecodeAck "sabot::shuffle::DecodeAck"(const string& data) except +
 
 cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle" nogil:
     cdef enum class CVerdict "sabot::shuffle::Verdict":
@@ -45,11 +45,11 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
         CStatus status
 
     cdef cppclass CBookkeeping "sabot::shuffle::Bookkeeping":
-        CBookkeeping(CBookOptions options)
-        void Reown(COwnerTable table)
-        CJudgement OfferChunk(const CChunkHeader& header, int64_t batch_rows)
-        CJudgement OfferManifest(const CChunkHeader& header)
-        CResult[CPartitionSum] Promised(int32_t partition, const vector[CAttemptKey]& attempts)
+        CBookkeeping(CBookOptions options) except +
+        void Reown(COwnerTable table) except +
+        CJudgement OfferChunk(const CChunkHeader& header, int64_t batch_rows) except +
+        CJudgement OfferManifest(const CChunkHeader& header) except +
+        CResult[CPartitionSum] Promised(int32_t partition, const vector[CAttemptKey]& attempts) except +
 
 cdef extern from "sabot/native/shuffle/send_window.h" namespace "sabot::shuffle" nogil:
     cdef cppclass COutgoing "sabot::shuffle::Outgoing":
@@ -58,16 +58,16 @@ cdef extern from "sabot/native/shuffle/send_window.h" namespace "sabot::shuffle"
         uint64_t bytes
 
     cdef cppclass CSendWindow "sabot::shuffle::SendWindow":
-        CSendWindow(string peer, size_t streams, size_t chunks)
-        void Add(COutgoing message)
-        void Opened(size_t stream)
-        void Granted(size_t stream, uint64_t total)
-        shared_ptr[const COutgoing] Next(size_t stream)
-        shared_ptr[const COutgoing] Write(size_t stream)
-        uint64_t CreditFor(const COutgoing& next, size_t stream)
-        CResult[shared_ptr[const COutgoing]] Acknowledge(size_t stream, const CAck& ack)
-        void Rewind(size_t stream)
-        size_t unacknowledged(size_t stream)
+        CSendWindow(string peer, size_t streams, size_t chunks) except +
+        void Add(COutgoing message) except +
+        void Opened(size_t stream) except +
+        void Granted(size_t stream, uint64_t total) except +
+        shared_ptr[const COutgoing] Next(size_t stream) except +
+        shared_ptr[const COutgoing] Write(size_t stream) except +
+        uint64_t CreditFor(const COutgoing& next, size_t stream) except +
+        CResult[shared_ptr[const COutgoing]] Acknowledge(size_t stream, const CAck& ack) except +
+        void Rewind(size_t stream) except +
+        size_t unacknowledged(size_t stream) except +
         cbool empty()
 
 cdef extern from "sabot/native/shuffle/credit_desk.h" namespace "sabot::shuffle" nogil:
@@ -79,19 +79,19 @@ cdef extern from "sabot/native/shuffle/credit_desk.h" namespace "sabot::shuffle"
         int64_t bytes
 
     cdef cppclass CCreditDesk "sabot::shuffle::CreditDesk":
-        CCreditDesk(CDeskOptions options)
-        int64_t Opened(uint64_t stream, const string& peer)
-        void Wanted(uint64_t stream, int64_t total)
-        cbool Arrived(uint64_t stream, int64_t bytes)
-        int64_t Settled(uint64_t stream, int64_t bytes)
-        int64_t Closed(uint64_t stream)
-        optional[CNeed] NextWaiting()
-        optional[CNeed] Ahead(uint64_t stream)
-        int64_t Reserved(const CNeed& need)
+        CCreditDesk(CDeskOptions options) except +
+        int64_t Opened(uint64_t stream, const string& peer) except +
+        void Wanted(uint64_t stream, int64_t total) except +
+        cbool Arrived(uint64_t stream, int64_t bytes) except +
+        int64_t Settled(uint64_t stream, int64_t bytes) except +
+        int64_t Closed(uint64_t stream) except +
+        optional[CNeed] NextWaiting() except +
+        optional[CNeed] Ahead(uint64_t stream) except +
+        int64_t Reserved(const CNeed& need) except +
         cbool LendOwnChunks()
-        int64_t granted(uint64_t stream)
-        cbool Waits(uint64_t stream)
-        void Answered(uint64_t stream)
+        int64_t granted(uint64_t stream) except +
+        cbool Waits(uint64_t stream) except +
+        void Answered(uint64_t stream) except +
         int64_t reserved()
 
 cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
@@ -100,18 +100,18 @@ cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
 
     cdef cppclass CWholeLedger "sabot::memory::Ledger":
         CWholeLedger(CLedgerOptions options) except +
-        cbool TryAllocate(int64_t bytes)
-        void Free(int64_t bytes)
-        void Hold(CAccount account, int64_t bytes)
-        void Drop(CAccount account, int64_t bytes)
-        cbool TryReserve(CPromise promise, int64_t bytes)
-        cbool ReserveIfRoom(CPromise promise, int64_t bytes)
-        void Withdraw(CPromise promise)
-        void Reserve(CPromise promise, int64_t bytes)
-        void Unreserve(CPromise promise, int64_t bytes)
+        cbool TryAllocate(int64_t bytes) except +
+        void Free(int64_t bytes) except +
+        void Hold(CAccount account, int64_t bytes) except +
+        void Drop(CAccount account, int64_t bytes) except +
+        cbool TryReserve(CPromise promise, int64_t bytes) except +
+        cbool ReserveIfRoom(CPromise promise, int64_t bytes) except +
+        void Withdraw(CPromise promise) except +
+        void Reserve(CPromise promise, int64_t bytes) except +
+        void Unreserve(CPromise promise, int64_t bytes) except +
         cbool above_high_water()
         int64_t bytes_to_free()
-        CLedgerSnapshot snapshot()
+        CLedgerSnapshot snapshot() except +
 
 HeaderFields = _namedtuple(
     "HeaderFields", "manifest shuffle_id incarnation epoch task attempt sequence checksum bytes extents")

@@ -10,7 +10,7 @@ cdef extern from "sabot/native/workers/worker.h" namespace "sabot::workers" nogi
         CDescriptor(int fd)
     cdef cppclass CFunction "sabot::workers::Function":
         @staticmethod
-        shared_ptr[const CFunction] Make(string name, const void* pickled, size_t size)
+        shared_ptr[const CFunction] Make(string name, const void* pickled, size_t size) except +
         const string name
     cdef cppclass CWorkerSockets "sabot::workers::WorkerSockets":
         CDescriptor data

@@ -9,8 +9,8 @@ namespace sabot::memory {
 
 MemoryWatch::MemoryWatch(std::shared_ptr<LedgerPool> pool, Options options)
     : pool_(std::move(pool)), options_(options) {
+  thread_ = std::jthread([this] { Run(); });  // first, since it may throw
   pool_->SetWatched(true);
-  thread_ = std::jthread([this] { Run(); });
 }
 
 MemoryWatch::~MemoryWatch() {

@@ -13,6 +13,7 @@
 #include "sabot/native/shuffle/share_stream.h"
 #include "sabot/native/shuffle/share_ticket.h"
 #include "sabot/native/shuffle/ticket.h"
+#include "sabot/native/shuffle/unpack_limit.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -36,16 +37,29 @@ arrow::Status WriteAck(flight::FlightMetadataWriter* writer, const Ack& ack) {
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeAck(ack)));
 }
 
-/// Rows of a plain writer, whose last message must say how many there were.
+/// What `make` gives, made again as memory comes free, to `deadline`: spilling makes room meanwhile.
+template <typename Make>
+auto MadeWithRoom(Credits* credits, Clock::time_point deadline, const Make& make) {
+  auto made = make();
+  while (made.status().IsOutOfMemory() && Clock::now() < deadline) {
+    if (!credits->WaitFreed(std::min(deadline, DeadlineIn(0.1)))) break;
+    made = make();
+  }
+  return made;
+}
+
+/// Rows of a plain writer, whose last message must say how many there were; each batch waits `wait_s` for memory.
 arrow::Result<std::vector<std::shared_ptr<arrow::RecordBatch>>> ReadPlainStream(flight::FlightMessageReader* reader,
-                                                                                const spill::BlockSource& blocks) {
+                                                                                const spill::BlockSource& blocks,
+                                                                                Credits* credits, double wait_s) {
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches;
   uint64_t row_count = 0;
   while (true) {
     ARROW_ASSIGN_OR_RAISE(flight::FlightStreamChunk message, reader->Next());
     const bool ended = message.data == nullptr && message.app_metadata == nullptr;
     if (message.data != nullptr) {
-      ARROW_ASSIGN_OR_RAISE(auto batch, CopyAndValidate(*message.data, blocks));
+      ARROW_ASSIGN_OR_RAISE(auto batch, MadeWithRoom(credits, DeadlineIn(wait_s),
+                                                     [&] { return CopyAndValidate(*message.data, blocks); }));
       row_count += static_cast<uint64_t>(batch->num_rows());
       batches.push_back(std::move(batch));
     }
@@ -79,10 +93,15 @@ arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Make(Options options,
                                                                 std::shared_ptr<PublishedStore> published) {
   const std::string address = options.host + ":" + std::to_string(options.port);
   ARROW_ASSIGN_OR_RAISE(auto location, flight::Location::ForGrpcTcp(options.host, options.port));
+  flight::FlightServerOptions serving(location);
+  if (options.ledger != nullptr) {
+    serving.memory_manager =
+        LimitUnpacking(UnpackedBytesMax(options.ledger->bytes_max(), OrdinaryChunkBytes(options.batch_bytes_max)));
+  }
   std::unique_ptr<FlightServer> server(new FlightServer(std::move(options), std::move(store), std::move(published)));
-  const arrow::Status status = server->Init(flight::FlightServerOptions(location));
+  const arrow::Status status = server->Init(serving);
   if (status.ok()) {
-    server->watch_.Start(server->port());
+    ARROW_RETURN_NOT_OK(server->watch_.Start(server->port()));
     return server;
   }
   server->stopped_.store(true, std::memory_order_relaxed);  // never served: nothing to shut down
@@ -176,13 +195,9 @@ arrow::Result<bool> FlightServer::ReceiveCredited(const ChunkHeader& header, con
   if (options_.check_credits) {
     ARROW_RETURN_NOT_OK(credit->Arrived(bytes));
   }
-  const Clock::time_point deadline = DeadlineIn(options_.open_wait_s);
-  arrow::Result<bool> stored = ReceiveOne(header, message, schema);
-  // Its bytes were reserved, but the limit may have been filled by what nobody reserves: spilling makes room.
-  while (stored.status().IsOutOfMemory() && Clock::now() < deadline) {
-    if (!credits_.WaitFreed(std::min(deadline, DeadlineIn(0.1)))) break;
-    stored = ReceiveOne(header, message, schema);
-  }
+  // Its bytes were reserved, but the limit may have been filled by what nobody reserves.
+  arrow::Result<bool> stored =
+      MadeWithRoom(&credits_, DeadlineIn(options_.open_wait_s), [&] { return ReceiveOne(header, message, schema); });
   if (options_.check_credits) credit->Settled(bytes);
   return stored;
 }
@@ -215,8 +230,9 @@ arrow::Status FlightServer::ReceiveUpload(const std::string& name, const std::st
                                           flight::FlightMessageReader* reader, flight::FlightMetadataWriter* writer) {
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(index, "index"));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
-  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, published_->blocks()));
-  ARROW_ASSIGN_OR_RAISE(const auto part, published_->Publish(name, number, schema, batches, options_.batch_bytes_max));
+  ARROW_ASSIGN_OR_RAISE(auto batches, ReadPlainStream(reader, published_->blocks(), &credits_, options_.open_wait_s));
+  ARROW_ASSIGN_OR_RAISE(const auto part, published_->Publish(name, number, schema, std::move(batches),
+                                                             options_.batch_bytes_max, /*ours=*/true));
   const ReadMark stored{
       .last = true, .sequence = 0, .rows = static_cast<uint64_t>(part->rows), .content_sum = part->content_sum};
   return writer->WriteMetadata(*arrow::Buffer::FromString(EncodeReadMark(stored)));
@@ -228,7 +244,7 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(partition, "partition"));
   ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, DeadlineIn(options_.open_wait_s)));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
-  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, store_->blocks()));
+  ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, store_->blocks(), &credits_, options_.open_wait_s));
   ChunkHeader header;
   header.shuffle_id = shuffle_id;
   header.incarnation = options_.incarnation;

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <system_error>
 #include <utility>
 
 #include "sabot/native/status.h"
@@ -71,7 +72,11 @@ arrow::Status OutboxStream::Open(const std::shared_ptr<arrow::Schema>& schema) {
   call_->writer = std::move(opened.writer);
   call_->reader = std::move(opened.reader);
   outbox_->Opened(options_.index);
-  call_->acknowledgements = std::jthread([this, reader = call_->reader.get()] { ReadAcknowledgements(reader); });
+  try {
+    call_->acknowledgements = std::jthread([this, reader = call_->reader.get()] { ReadAcknowledgements(reader); });
+  } catch (const std::system_error&) {
+    return MakeNoThread("Chunks cannot be sent to agent " + outbox_->options().peer);
+  }
   return arrow::Status::OK();
 }
 
@@ -94,7 +99,7 @@ arrow::Status OutboxStream::Close() {
   if (call_ == nullptr) return arrow::Status::OK();
   outbox_->Closed(options_.index);
   (void)call_->writer->DoneWriting();
-  call_->acknowledgements.join();
+  if (call_->acknowledgements.joinable()) call_->acknowledgements.join();
   const arrow::Status closed = call_->writer->Close();
   call_.reset();
   return closed;

@@ -1,6 +1,7 @@
 #include "sabot/native/shuffle/peer_link.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "sabot/native/shuffle/chunk_store.h"
@@ -66,10 +67,15 @@ void PeerLink::Grow() {
     next = streams_.size();
   }
   if (next >= options_.outbox.streams || !outbox_.Needs(next)) return;
-  std::lock_guard lock(mutex_);
-  if (stopping_ || streams_.size() != next) return;
-  streams_.push_back(std::make_unique<OutboxStream>(
-      &outbox_, OutboxStream::Options{next, connect_, CallOptions(options_), options_.sender, [this] { Grow(); }}));
+  try {
+    std::lock_guard lock(mutex_);
+    if (stopping_ || streams_.size() != next) return;
+    streams_.push_back(std::make_unique<OutboxStream>(
+        &outbox_, OutboxStream::Options{next, connect_, CallOptions(options_), options_.sender, [this] { Grow(); }}));
+  } catch (const std::system_error&) {
+    // One stream carries everything, though slower; without any the rows would wait for ever.
+    if (next == 0) outbox_.Fail(MakeNoThread("Chunks cannot be sent to agent " + options_.outbox.peer));
+  }
 }
 
 }  // namespace sabot::shuffle

@@ -11,7 +11,7 @@
 namespace sabot::shuffle {
 arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
     const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
-    const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches, int64_t batch_bytes_max) {
+    std::vector<std::shared_ptr<arrow::RecordBatch>> batches, int64_t batch_bytes_max, bool ours) {
   if (name.empty() || name.size() > kNameBytesMax) {
     return MakeStatus(Code::kUsage, "A published name is a text of 1 to " + std::to_string(kNameBytesMax) + " bytes.");
   }
@@ -19,7 +19,8 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
   auto part = std::make_shared<Published>();
   part->schema = std::move(schema);
   part->published_at = std::chrono::steady_clock::now();
-  for (const auto& batch : batches) {
+  for (auto& given : batches) {
+    const auto batch = std::move(given);  // gone, as far as it is ours, before the next is copied
     if (!batch->schema()->Equals(*part->schema, /*check_metadata=*/false)) {
       return MakeStatus(Code::kUsage, "A batch of " + name + " has the schema {" + batch->schema()->ToString() +
                                           "}, not {" + part->schema->ToString() + "}. Cast it.");
@@ -30,7 +31,13 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
       part->content_sum += sum;
     }
     part->rows += batch->num_rows();
-    for (const auto& cut : CutToSize(batch, batch_bytes_max)) {
+    const auto cuts = CutToSize(batch, batch_bytes_max);
+    if (ours && cuts.size() == 1) {
+      part->bytes += RetainedBytes(*batch);
+      part->batches.push_back(std::make_shared<spill::KeptRows>(batch));
+      continue;
+    }
+    for (const auto& cut : cuts) {
       // What it is a slice of, or a Flight client's message, would be kept whole.
       ARROW_ASSIGN_OR_RAISE(auto copy, spill::CopyRows(*cut, options_.blocks));
       part->bytes += RetainedBytes(*copy);

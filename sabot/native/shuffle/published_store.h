@@ -41,11 +41,13 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
   PublishedStore() : PublishedStore(Options()) {}
   explicit PublishedStore(Options options) : options_(std::move(options)) {}
 
-  /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps a copy; kUsage where the name and index are
-  /// taken.
-  arrow::Result<std::shared_ptr<const Published>> Publish(
-      const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
-      const std::vector<std::shared_ptr<arrow::RecordBatch>>& batches, int64_t batch_bytes_max);
+  /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps a copy, letting go of each once it is copied;
+  /// kUsage where the name and index are taken. What `ours` says are blocks of blocks() alone, and small enough, is
+  /// kept as it is.
+  arrow::Result<std::shared_ptr<const Published>> Publish(const std::string& name, int64_t index,
+                                                          std::shared_ptr<arrow::Schema> schema,
+                                                          std::vector<std::shared_ptr<arrow::RecordBatch>> batches,
+                                                          int64_t batch_bytes_max, bool ours = false);
   /// kUsage where nothing is published so.
   arrow::Result<std::shared_ptr<const Published>> Find(const std::string& name, int64_t index) const;
   /// Drops what is named `prefix` or lies below "prefix/".

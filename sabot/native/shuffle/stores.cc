@@ -2,7 +2,10 @@
 
 #include <malloc.h>
 
+#include <system_error>
 #include <utility>
+
+#include "sabot/native/status.h"
 
 namespace sabot::shuffle {
 namespace {
@@ -32,7 +35,11 @@ arrow::Result<std::unique_ptr<Stores>> Stores::Make(const Options& options) {
                                                                    .bytes_max = options.spill_bytes_max,
                                                                    .incarnation = options.incarnation,
                                                                    .verify_loads = options.verify_loads}));
-    stores->writer_ = std::make_unique<spill::SpillWriter>(options.ledger, stores->space_);
+    try {
+      stores->writer_ = std::make_unique<spill::SpillWriter>(options.ledger, stores->space_);
+    } catch (const std::system_error&) {
+      return MakeNoThread("The thread that writes rows to disk cannot be started");
+    }
     pressed = [writer = stores->writer_.get()] { writer->Wake(); };
   }
   stores->chunks_ = std::make_shared<ChunkStore>(

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "sabot/native/status.h"
@@ -53,11 +54,16 @@ void StreamWatch::CutIdleConnections(int port, std::chrono::milliseconds idle) {
   }
 }
 
-void StreamWatch::Start(int port) {
+arrow::Status StreamWatch::Start(int port) {
   descriptors_.reset(opendir("/proc/self/fd"));
-  if (descriptors_ == nullptr) return;
-  thread_ = std::thread([this, port] { Loop(port); });
+  if (descriptors_ == nullptr) return arrow::Status::OK();
+  try {
+    thread_ = std::thread([this, port] { Loop(port); });
+  } catch (const std::system_error&) {
+    return MakeNoThread("The thread that watches the Flight port's connections cannot be started");
+  }
   (void)pthread_setname_np(thread_.native_handle(), "shuffle-watch");
+  return arrow::Status::OK();
 }
 
 void StreamWatch::Stop() {

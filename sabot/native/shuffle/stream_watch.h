@@ -40,8 +40,8 @@ class StreamWatch {
   explicit StreamWatch(Options options) : options_(options) {}
   ~StreamWatch() { Stop(); }
 
-  /// Watches the connections that come to `port` of this process.
-  void Start(int port);
+  /// Watches the connections that come to `port` of this process; kLimit where there is no thread for it.
+  arrow::Status Start(int port);
   void Stop();
 
   /// kLimit where there are streams_max already. The watch outlives its streams.

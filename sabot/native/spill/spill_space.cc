@@ -146,13 +146,14 @@ arrow::Status SpillSpace::Open(const std::string& parent) {
 }
 
 void SpillSpace::RemoveStale(const std::string& parent) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
-    if (!entry.path().filename().string().starts_with(kPrefix)) continue;
-    const int lock = LockFolder(entry.path().string());
+  std::error_code error;  // ends the loop: what cannot be listed is left to the next agent
+  std::filesystem::directory_iterator entry(parent, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (!entry->path().filename().string().starts_with(kPrefix)) continue;
+    const int lock = LockFolder(entry->path().string());
     if (lock < 0) continue;   // its agent lives
     std::error_code ignored;  // of another user, or gone already
-    std::filesystem::remove_all(entry.path(), ignored);
+    std::filesystem::remove_all(entry->path(), ignored);
     close(lock);
   }
 }
