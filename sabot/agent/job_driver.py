@@ -12,9 +12,11 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
+from sabot.agent.admission import Admission, Place
 from sabot.agent.context import AgentContext
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.job_list import summaries
 from sabot.agent.job_run import JobRun, Surroundings
 from sabot.agent.job_state import JobState
 from sabot.agent.leases import Leases
@@ -23,10 +25,13 @@ from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.sources import describe_source
 from sabot.agent.task_runner import TaskLimits, TaskRunner
+from sabot.agent.upload_keeper import uploads_kept
 from sabot.config import Config
 from sabot.dataflow.stage import JobPlan
-from sabot.errors import PeerLost, PeerRefused, UsageError
+from sabot.errors import JobCancelled, PeerLost, PeerRefused, UsageError
 from sabot.wire.agent_pb2 import (
+    CancelJobReply,
+    CancelJobRequest,
     CheckJobReply,
     CheckJobRequest,
     DescribeSourceReply,
@@ -34,6 +39,11 @@ from sabot.wire.agent_pb2 import (
     EndJobReply,
     EndJobRequest,
     JobEvent,
+    JobQueued,
+    KeepUploadsReply,
+    KeepUploadsRequest,
+    ListJobsReply,
+    ListJobsRequest,
     PrepareJobReply,
     PrepareJobRequest,
     ReleaseJobReply,
@@ -84,6 +94,7 @@ class JobDriver:
         )
         self._watch = PeerWatch(context.shuffle_transport, deadline_s=config.jobs.peer_deadline_s)
         self._calls = PeerCalls(self, me.identity)
+        self._admission = Admission(config.jobs.running_max)
         self._runs: dict[str, JobRun] = {}
         self._finished: dict[str, tuple[Member, ...]] = {}  # who keeps a result, while its lease runs
         self._leases = Leases(self._forget_finished)
@@ -103,12 +114,19 @@ class JobDriver:
     async def submit(self, request: SubmitJobRequest) -> AsyncGenerator[JobEvent, None]:
         """Coordinates a job and says how it goes; closing the generator before its end cancels the job everywhere."""
         self._check_submission(request)
+        plan = await self._plan_of(request)
+        place = self._admission.enter(plan.job_id, plan.weight)
         try:
-            run = await self._start_run(request)
-        except UsageError:
-            raise
-        except Exception as error:
-            log.exception("job not started job=%s", request.job_id)
+            kept = uploads_kept(plan, self._membership, self._calls, self._config)
+            async with kept, aclosing(place.turn()) as moves:
+                async for jobs_ahead in moves:
+                    yield JobEvent(queued=JobQueued(jobs_ahead=jobs_ahead))
+            run = await self._start_run(request, plan, place)
+        except BaseException as error:
+            place.leave()
+            if isinstance(error, UsageError) or not isinstance(error, Exception):
+                raise
+            log.warning("job not started job=%s", request.job_id, exc_info=error)
             yield JobEvent(failed=to_failure(error))
             return
         ended = False
@@ -181,6 +199,27 @@ class JobDriver:
             await asyncio.gather(*calls)
         return ReleaseJobReply()
 
+    def list_jobs(self, request: ListJobsRequest) -> ListJobsReply:
+        """The jobs that this agent coordinates, queued ones included."""
+        return ListJobsReply(jobs=summaries(self._admission, self._runs))
+
+    async def cancel(self, request: CancelJobRequest) -> CancelJobReply:
+        """Cancels a job that this agent coordinates, and waits until the others are told."""
+        place, run = self._admission.get(request.job_id), self._runs.get(request.job_id)
+        if place is None:
+            return CancelJobReply(known=False)
+        if run is None:
+            place.refuse(JobCancelled(f"job {place.job_id} was cancelled: {request.reason}", job=place.job_id))
+        else:
+            run.cancel(request.reason)
+            await asyncio.wait([asyncio.ensure_future(run.wound_up())], timeout=_CLOSE_WAIT_S)
+        return CancelJobReply(known=True)
+
+    def keep_uploads(self, request: KeepUploadsRequest) -> KeepUploadsReply:
+        """Tables were uploaded here for a job that waits for its turn."""
+        self._state.keep_uploads(request.job_id)
+        return KeepUploadsReply()
+
     async def describe_source(self, request: DescribeSourceRequest) -> DescribeSourceReply:
         """Lists a source's files as this agent sees them."""
         paths = list(request.paths)
@@ -203,11 +242,13 @@ class JobDriver:
     async def drain(self, deadline_s: float) -> None:
         """Takes no new job and no new task, and waits for the running ones, at most `deadline_s`."""
         self._draining = True
+        self._refuse_queued()
         await self._state.drain(deadline_s)
 
     async def close(self) -> None:
         """Cancels what still runs, here and on the other agents, and frees it."""
         self._draining = True
+        self._refuse_queued()
         for run in list(self._runs.values()):
             run.cancel("its coordinator stops")
         if self._winding_up:
@@ -221,13 +262,19 @@ class JobDriver:
     def _check_submission(self, request: SubmitJobRequest) -> None:
         self._check_not_draining()
         check_versions(request.versions, peer="the client")
-        if request.job_id in self._runs:
-            raise UsageError(f"job {request.job_id} runs already; a job_id is used once", job=request.job_id)
 
-    async def _start_run(self, request: SubmitJobRequest) -> JobRun:
+    async def _plan_of(self, request: SubmitJobRequest) -> JobPlan:
         plan = await self._state.load_plan(request.plan)
         if plan.job_id != request.job_id:
             raise UsageError(f"the plan of job {request.job_id} is that of job {plan.job_id}", job=request.job_id)
+        return plan
+
+    def _refuse_queued(self) -> None:
+        for place in self._admission:
+            if place.job_id not in self._runs:
+                place.refuse(self._draining_error())
+
+    async def _start_run(self, request: SubmitJobRequest, plan: JobPlan, place: Place) -> JobRun:
         agents = await self._agents_for(plan)
         coordinator = Coordinator(
             plan=plan,
@@ -249,9 +296,10 @@ class JobDriver:
                 peer_deadline_s=self._config.peer_deadline_s,
             ),
         )
+        place.check()
         self._runs[plan.job_id] = run
         run.start()
-        winding_up = asyncio.get_running_loop().create_task(self._forget(run))
+        winding_up = asyncio.get_running_loop().create_task(self._forget(run, place))
         self._winding_up.add(winding_up)
         winding_up.add_done_callback(self._winding_up.discard)
         return run
@@ -273,9 +321,10 @@ class JobDriver:
     def _forget_finished(self, job_id: str) -> None:
         self._finished.pop(job_id, None)
 
-    async def _forget(self, run: JobRun) -> None:
+    async def _forget(self, run: JobRun, place: Place) -> None:
         await run.wound_up()
         del self._runs[run.job_id]
+        place.leave()
 
     async def _end_without(self, coordinator: Member, job_id: str) -> None:
         """Ends a job here when the agent that drives it is lost, or says that the job goes on without this one."""
@@ -321,9 +370,12 @@ class JobDriver:
 
     def _check_not_draining(self) -> None:
         if self._draining:
-            me = self._membership.me
-            raise PeerRefused(
-                f"agent {me.agent_id} is draining and takes no new work; run the job again on the others",
-                agent=me.agent_id,
-                address=me.control_address,
-            )
+            raise self._draining_error()
+
+    def _draining_error(self) -> PeerRefused:
+        me = self._membership.me
+        return PeerRefused(
+            f"agent {me.agent_id} is draining and takes no new work; run the job again on the others",
+            agent=me.agent_id,
+            address=me.control_address,
+        )

@@ -95,6 +95,10 @@ class JobRun:
     def identities(self) -> set[tuple[str, int]]:
         return {member.identity for member in self.living}
 
+    def progress(self) -> list[agent_pb2.StageProgress]:
+        """Where each stage stands."""
+        return self._coordinator.progress()
+
     def start(self) -> None:
         self._started_s = asyncio.get_running_loop().time()
         for index, member in enumerate(self.agents):

@@ -68,6 +68,7 @@ class JobState:
         self._jobs: dict[str, HeldJob] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._kept = Leases(self._drop_soon)
+        self._queued = Leases(lambda _: None)  # jobs that wait elsewhere for their turn, with tables uploaded here
         self._room = TaskRoom(transport.ledger)
         self._running: set[asyncio.Future[RunTaskReply]] = set()
         self._tasks = ThreadPoolExecutor(TASK_THREADS_MAX, thread_name_prefix="sabot-task")
@@ -170,6 +171,10 @@ class JobState:
         """From now on drop tables that clients have uploaded and never used in a job, once their lease has run out."""
         self._sweep = asyncio.get_running_loop().call_later(self._upload_lease_s, self._sweep_uploads)
 
+    def keep_uploads(self, job_id: str) -> None:
+        """What was uploaded for the job is kept as if it had just come."""
+        self._queued.start(job_id, self._upload_lease_s)
+
     async def drain(self, deadline_s: float) -> None:
         """Waits for the running tasks, at most `deadline_s`."""
         if self._running:
@@ -182,6 +187,7 @@ class JobState:
         for job_id in list(self._jobs):
             await self.end(job_id, keep_result=False)
         self._kept.close()
+        self._queued.close()
         self._tasks.shutdown(wait=False, cancel_futures=True)
         self._work.shutdown(wait=False, cancel_futures=True)
 
@@ -246,9 +252,12 @@ class JobState:
     def _sweep_uploads(self) -> None:
         for name, age_s in self._transport.published_names().items():
             job_id, upload, _ = name.partition(_UPLOAD)
-            if upload and job_id not in self._jobs and age_s >= self._upload_lease_s:
+            if upload and not self._awaits_uploads(job_id) and age_s >= self._upload_lease_s:
                 self._drop_soon(name)
         self.start_sweeping()
+
+    def _awaits_uploads(self, job_id: str) -> bool:
+        return job_id in self._jobs or job_id in self._queued
 
 
 def _shuffling(plan: JobPlan) -> list[Stage]:

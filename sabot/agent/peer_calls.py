@@ -18,6 +18,7 @@ from sabot.wire.agent_pb2 import (
     CheckJobRequest,
     EndJobRequest,
     Failure,
+    KeepUploadsRequest,
     PrepareJobRequest,
     ReownJobRequest,
     RunTaskReply,
@@ -40,6 +41,7 @@ class LocalAgent(Protocol):
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply: ...
     async def reown(self, request: ReownJobRequest) -> Any: ...
     async def end_job(self, request: EndJobRequest) -> Any: ...
+    def keep_uploads(self, request: KeepUploadsRequest) -> Any: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +86,12 @@ class PeerCalls:
             await self._local.end_job(request)
         else:
             await self._call(member, "EndJob", request, timeout_s)
+
+    async def keep_uploads(self, member: Member, request: KeepUploadsRequest, *, timeout_s: float) -> None:
+        if member.identity == self._identity:
+            self._local.keep_uploads(request)
+        else:
+            await self._call(member, "KeepUploads", request, timeout_s)
 
     async def check_job(self, member: Member, request: CheckJobRequest, *, timeout_s: float) -> CheckJobReply:
         """Asks the coordinator `member` whether this agent still has a part in the job."""

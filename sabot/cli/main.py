@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from sabot.cli.jobs import cancel, jobs
 from sabot.cli.local import local
 from sabot.cli.ping import ping
 from sabot.cli.show import agents, slots, status
@@ -70,7 +71,7 @@ def cli() -> None:
     """
 
 
-for command in (start, status, agents, slots, stop, ping, local):
+for command in (start, status, agents, slots, jobs, cancel, stop, ping, local):
     cli.add_command(command)
 
 

@@ -54,7 +54,7 @@ def status(agent: str, as_json: bool, timeout_s: float) -> None:
         },
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     shown = {
         **facts,
@@ -64,7 +64,7 @@ def status(agent: str, as_json: bool, timeout_s: float) -> None:
         "versions": f"sabot {versions.sabot}, pyarrow {versions.pyarrow_major}, Python {versions.python}, "
         f"protocol {versions.protocol}",
     }
-    _print_table(
+    print_table(
         ("what", "value"), [(name.removesuffix("_bytes").replace("_", " "), value) for name, value in shown.items()]
     )
 
@@ -84,10 +84,10 @@ def agents(agent: str, as_json: bool, timeout_s: float) -> None:
     members = [from_agent(member) for member in reply.agents]
     rows = [{**_facts_of(member), "state": state} for member, state in zip(members, _states(members), strict=True)]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     columns = ("agent_id", "state", "slots", "control_address", "flight_address", "http_address", "incarnation")
-    _print_table([name.replace("_", " ") for name in columns], [[row[name] for name in columns] for row in rows])
+    print_table([name.replace("_", " ") for name in columns], [[row[name] for name in columns] for row in rows])
 
 
 @click.command()
@@ -120,7 +120,7 @@ def slots(agent: str, as_json: bool, timeout_s: float, num_slots: int | None, ti
         reply = call_agent(agent, "SetSlots", request, timeout_s=timeout_s)
     rows = [{field.name: getattr(slot, field.name) for field in slot.DESCRIPTOR.fields} for slot in reply.slots]
     if as_json:
-        _print_json(
+        print_json(
             {
                 "num_slots": reply.num_slots,
                 "available_slots": reply.available_slots,
@@ -131,7 +131,7 @@ def slots(agent: str, as_json: bool, timeout_s: float, num_slots: int | None, ti
         return
     click.echo(f"{reply.num_slots} slots, {reply.available_slots} available, {reply.queue_depth} morsels queued")
     header = ("slot", "state", "morsels", "local", "network", "stolen", "busy time")
-    _print_table(
+    print_table(
         header,
         [
             (
@@ -180,11 +180,11 @@ def _states(members: Sequence[Member]) -> list[str]:
         client.close()
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     from rich.console import Console  # a tenth of a second to import, which `ping` and `start` need not pay
     from rich.table import Table
 

@@ -24,14 +24,16 @@ def connect(
     progress: bool | None = None,
     py_modules: Modules = (),
     weight: float = 1.0,
+    job_timeout_s: float | None = None,
 ) -> Session:
     """A session through the agent at `address`, HOST:PORT of its control port.
 
     `timeout_s` bounds this call and every later control call. `progress` shows each job's progress on standard error:
     None does so in a terminal only. `py_modules` are .py files and package folders that functions of the jobs import;
     they travel along. Jobs that run at the same time share each agent's slots by `weight`, from 0.001 to 1,000,000: a
-    job of weight 3 gets three times the slot time of one of weight 1. UsageError for what is no address, PeerLost where
-    no agent answers, PeerRefused where versions do not fit.
+    job of weight 3 gets three times the slot time of one of weight 1. A job that has not ended after `job_timeout_s`
+    is cancelled with LimitReached, unless it has a `timeout_s` of its own. UsageError for what is no address, PeerLost
+    where no agent answers, PeerRefused where versions do not fit.
     """
     if in_worker():
         raise UsageError(
@@ -42,7 +44,14 @@ def connect(
     check_weight(weight)
     control = ControlClient(str(parse_address(address, what="the agent's address")), timeout_s=timeout_s)
     try:
-        return Session(control, from_agent(control.hello().agent), progress=progress, py_modules=modules, weight=weight)
+        return Session(
+            control,
+            from_agent(control.hello().agent),
+            progress=progress,
+            py_modules=modules,
+            weight=weight,
+            job_timeout_s=job_timeout_s,
+        )
     except BaseException:
         control.close()
         raise

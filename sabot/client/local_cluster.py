@@ -106,12 +106,18 @@ class LocalCluster:
         progress: bool | None = None,
         py_modules: Modules = (),
         weight: float = 1.0,
+        job_timeout_s: float | None = None,
     ) -> Session:
         """A session through `agents[agent]`; it is closed with the cluster at the latest."""
         if not self.agents:
             raise UsageError("the cluster does not run; use it in a with block: with sabot.LocalCluster() as cluster")
         session = connect(
-            self.agents[agent].address, timeout_s=timeout_s, progress=progress, py_modules=py_modules, weight=weight
+            self.agents[agent].address,
+            timeout_s=timeout_s,
+            progress=progress,
+            py_modules=py_modules,
+            weight=weight,
+            job_timeout_s=job_timeout_s,
         )
         self._sessions.add(session)
         return session

@@ -23,6 +23,7 @@ class ProgressView:
         shown = self._console.is_terminal if enabled is None else enabled
         self._progress = self._bars() if shown else None
         self._tasks: dict[int, TaskID] = {}
+        self._queue: TaskID | None = None
 
     def _bars(self) -> Progress:
         return Progress(
@@ -45,10 +46,22 @@ class ProgressView:
         if self._progress is not None:
             self._progress.stop()
 
+    def queued(self, jobs_ahead: int) -> None:
+        """The job waits for its turn."""
+        if self._progress is None:
+            return
+        if self._queue is None:
+            self._queue = self._progress.add_task("queued", total=None, facts="")
+        behind = "1 job" if jobs_ahead == 1 else f"{jobs_ahead} jobs"
+        self._progress.update(self._queue, facts=f"behind {behind}")
+
     def update(self, stages: Sequence[StageStats]) -> None:
         """Takes the newest report; stages are known by their id."""
         if self._progress is None:
             return
+        if self._queue is not None:
+            self._progress.remove_task(self._queue)
+            self._queue = None
         for stage in stages:
             facts = f"{stage.rows_out:,} rows, {format_bytes(stage.wire_bytes)} sent"
             if stage.stage_id not in self._tasks:

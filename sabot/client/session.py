@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from sabot.client.control import ControlClient
 from sabot.client.flight import ping_agent
-from sabot.client.job_run import run_job
+from sabot.client.job import Job, Seen
+from sabot.client.job_run import Deadline, Inbox, run_job
 from sabot.client.progress import ProgressView
 from sabot.client.receipt import receipt_from, stats_from
 from sabot.client.releaser import Releaser
@@ -53,12 +54,16 @@ class Session:
         progress: bool | None = None,
         py_modules: PyModules | None = None,
         weight: float = 1.0,
+        job_timeout_s: float | None = None,
     ) -> None:
+        Deadline.after(job_timeout_s)  # a fault of it is told now
         self.agent = agent
         self._control = control
         self._progress = progress
         self._py_modules = py_modules
         self._weight = weight
+        self._job_timeout_s = job_timeout_s
+        self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._releaser = Releaser(control.release_job)
         self._closed = False
@@ -98,9 +103,23 @@ class Session:
         )
         return Dataset(self, node)
 
-    def run(self, root: Node, *, output: WriteOutput | None = None) -> Result:
+    def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Result:
         """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
+        with ProgressView(self._progress) as view:
+            job = self._submit(root, output, timeout_s, on_queued=view.queued, on_progress=view.update)
+            try:
+                return job.result()
+            finally:
+                job.cancel()
+                job.wait_ended()
+
+    def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Job:
+        """Starts the job and returns; LimitReached is its failure when it has not ended within `timeout_s`."""
+        return self._submit(root, output, timeout_s)
+
+    def _submit(self, root: Node, output: WriteOutput | None, timeout_s: float | None, **told: Any) -> Job:
         self._check_open()
+        deadline = Deadline.after(self._job_timeout_s if timeout_s is None else timeout_s)
         job_id = uuid.uuid4().hex
         if output is not None:
             output = replace(output, folder=absolute_paths(output.folder, Path.cwd())[0])
@@ -112,11 +131,23 @@ class Session:
         if tables:
             plan = replace(plan, uploads=self._upload(job_id, tables))
             packed = self._pack(plan)
-        with ProgressView(self._progress) as view:
+
+        def follow(inbox: Inbox, seen: Seen) -> Result:
             finished = run_job(
-                self._control, job_id, packed, on_progress=view.update, check_alive=self._check_coordinator
+                self._control,
+                job_id,
+                packed,
+                on_queued=seen.queued,
+                on_progress=seen.stages,
+                check_alive=self._check_coordinator,
+                inbox=inbox,
+                deadline=deadline,
             )
-        return self._result(job_id, plan.stages[-1].schema, finished)
+            return self._result(job_id, plan.stages[-1].schema, finished)
+
+        job = Job(job_id, follow, **told)
+        self._jobs.add(job)
+        return job
 
     def _upload(self, job_id: str, tables: Mapping[str, pa.Table]) -> dict[str, tuple[TablePiece, ...]]:
         members = [agent for agent in self.agents() if not agent.draining and _answers(agent)]
@@ -190,10 +221,15 @@ class Session:
         return [{field.name: getattr(slot, field.name) for field in slot.DESCRIPTOR.fields} for slot in slots]
 
     def close(self) -> None:
-        """Frees the results of this session's jobs on the agents; a second call does nothing."""
+        """Cancels this session's jobs and frees their results on the agents; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
+        jobs = list(self._jobs)
+        for job in jobs:
+            job.cancel("with its session, which was closed")
+        for job in jobs:
+            job.wait_ended()
         for result in list(self._results):
             result.close(because="its session was closed")
         self._releaser.close()

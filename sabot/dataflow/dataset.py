@@ -26,7 +26,7 @@ from sabot.dataflow.plan import (
     SortNode,
 )
 from sabot.dataflow.planner import plan_job
-from sabot.dataflow.session_protocol import ResultProtocol, SessionProtocol
+from sabot.dataflow.session_protocol import JobProtocol, ResultProtocol, SessionProtocol
 from sabot.dataflow.stage import Aggregate, Aggregation, Head, Join, JoinType, Sort, SortKey, WriteOutput
 from sabot.errors import UsageError
 
@@ -194,9 +194,16 @@ class Dataset:
         names = () if keys is None else names_list(keys)
         return self._then(RepartitionNode(child=self._node, keys=names, num_partitions=num_partitions))
 
-    def run(self) -> ResultProtocol:
-        """Computes the rows and leaves them with the agents, from where the result can be read again and again."""
-        return self._session.run(self._node)
+    def run(self, *, timeout_s: float | None = None) -> ResultProtocol:
+        """Computes the rows and leaves them with the agents, from where the result can be read again and again.
+
+        LimitReached when that has not ended after `timeout_s`; the wait in a queue counts.
+        """
+        return self._session.run(self._node, timeout_s=timeout_s)
+
+    def submit(self, *, timeout_s: float | None = None) -> JobProtocol:
+        """As `run()`, without waiting for the end: the job given has `result()`, `cancel()`, `done()`, `progress`."""
+        return self._session.submit(self._node, timeout_s=timeout_s)
 
     def to_table(self) -> pa.Table:
         """Computes the rows and fetches them."""

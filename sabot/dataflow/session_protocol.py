@@ -44,9 +44,36 @@ class ResultProtocol(Protocol):
     ) -> None: ...
 
 
+class JobProtocol(Protocol):
+    """A job that runs while the program goes on; dropping it cancels it."""
+
+    job_id: str
+
+    @property
+    def progress(self) -> Any:
+        """How far it is: a `sabot.client.job.Progress`."""
+        ...
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        ...
+
+    def result(self, timeout_s: float | None = None) -> ResultProtocol:
+        """Waits for its end; raises its failure as its own type."""
+        ...
+
+    def cancel(self) -> None:
+        """Ends it on all agents."""
+        ...
+
+
 class SessionProtocol(Protocol):
     """Runs the jobs of its datasets."""
 
-    def run(self, root: Node, *, output: WriteOutput | None = None) -> ResultProtocol:
+    def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> ResultProtocol:
         """Runs the job and waits for its end. A relative `output.folder` is taken from the client's directory."""
+        ...
+
+    def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> JobProtocol:
+        """Starts the job and returns at once."""
         ...

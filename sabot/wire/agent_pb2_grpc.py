@@ -94,6 +94,16 @@ class AgentControlStub(object):
                 request_serializer=sabot_dot_wire_dot_agent__pb2.ReleaseJobRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.ReleaseJobReply.FromString,
                 _registered_method=True)
+        self.ListJobs = channel.unary_unary(
+                '/sabot.v1.AgentControl/ListJobs',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.ListJobsRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.ListJobsReply.FromString,
+                _registered_method=True)
+        self.CancelJob = channel.unary_unary(
+                '/sabot.v1.AgentControl/CancelJob',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.CancelJobRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.CancelJobReply.FromString,
+                _registered_method=True)
         self.PrepareJob = channel.unary_unary(
                 '/sabot.v1.AgentControl/PrepareJob',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.PrepareJobRequest.SerializeToString,
@@ -113,6 +123,11 @@ class AgentControlStub(object):
                 '/sabot.v1.AgentControl/EndJob',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.EndJobRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.EndJobReply.FromString,
+                _registered_method=True)
+        self.KeepUploads = channel.unary_unary(
+                '/sabot.v1.AgentControl/KeepUploads',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.KeepUploadsRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.KeepUploadsReply.FromString,
                 _registered_method=True)
         self.CheckJob = channel.unary_unary(
                 '/sabot.v1.AgentControl/CheckJob',
@@ -203,6 +218,20 @@ class AgentControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListJobs(self, request, context):
+        """The jobs that the agent coordinates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelJob(self, request, context):
+        """Cancels a job that the agent coordinates; answered when the job has ended on every agent that answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PrepareJob(self, request, context):
         """Coordinator to agents.
         """
@@ -225,6 +254,13 @@ class AgentControlServicer(object):
 
     def EndJob(self, request, context):
         """Drops what the job has on the agent: tasks, shuffles, uploads, and its result unless keep_result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepUploads(self, request, context):
+        """The job waits for its turn: tables that were uploaded here for it are kept for another upload lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -300,6 +336,16 @@ def add_AgentControlServicer_to_server(servicer, server):
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.ReleaseJobRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.ReleaseJobReply.SerializeToString,
             ),
+            'ListJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobs,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.ListJobsRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.ListJobsReply.SerializeToString,
+            ),
+            'CancelJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJob,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.CancelJobRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.CancelJobReply.SerializeToString,
+            ),
             'PrepareJob': grpc.unary_unary_rpc_method_handler(
                     servicer.PrepareJob,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.PrepareJobRequest.FromString,
@@ -319,6 +365,11 @@ def add_AgentControlServicer_to_server(servicer, server):
                     servicer.EndJob,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.EndJobRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.EndJobReply.SerializeToString,
+            ),
+            'KeepUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepUploads,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.KeepUploadsRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.KeepUploadsReply.SerializeToString,
             ),
             'CheckJob': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckJob,
@@ -661,6 +712,60 @@ class AgentControl(object):
             _registered_method=True)
 
     @staticmethod
+    def ListJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/ListJobs',
+            sabot_dot_wire_dot_agent__pb2.ListJobsRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.ListJobsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/CancelJob',
+            sabot_dot_wire_dot_agent__pb2.CancelJobRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.CancelJobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PrepareJob(request,
             target,
             options=(),
@@ -758,6 +863,33 @@ class AgentControl(object):
             '/sabot.v1.AgentControl/EndJob',
             sabot_dot_wire_dot_agent__pb2.EndJobRequest.SerializeToString,
             sabot_dot_wire_dot_agent__pb2.EndJobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/KeepUploads',
+            sabot_dot_wire_dot_agent__pb2.KeepUploadsRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.KeepUploadsReply.FromString,
             options,
             channel_credentials,
             insecure,

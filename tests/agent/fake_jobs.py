@@ -51,6 +51,18 @@ class FakeJobs:
         self._answer()
         return agent_pb2.ReleaseJobReply()
 
+    def list_jobs(self, request: agent_pb2.ListJobsRequest) -> agent_pb2.ListJobsReply:
+        self._answer()
+        return agent_pb2.ListJobsReply()
+
+    async def cancel(self, request: agent_pb2.CancelJobRequest) -> agent_pb2.CancelJobReply:
+        self._answer()
+        return agent_pb2.CancelJobReply()
+
+    def keep_uploads(self, request: agent_pb2.KeepUploadsRequest) -> agent_pb2.KeepUploadsReply:
+        self._answer()
+        return agent_pb2.KeepUploadsReply()
+
     async def describe_source(self, request: agent_pb2.DescribeSourceRequest) -> agent_pb2.DescribeSourceReply:
         self._answer()
         return agent_pb2.DescribeSourceReply()

@@ -47,7 +47,7 @@ def test_help_teaches_by_example(run: Run, command: list[str]) -> None:
 
 
 def test_commands_are_those_of_the_manual() -> None:
-    assert set(cli.commands) == {"start", "status", "agents", "slots", "stop", "ping", "local"}
+    assert set(cli.commands) == {"start", "status", "agents", "slots", "jobs", "cancel", "stop", "ping", "local"}
 
 
 def test_status_is_json_for_programs(run: Run, agent: AgentProcess) -> None:
@@ -130,7 +130,7 @@ def test_stop_without_wait_returns_at_once(run: Run, agents: Agents) -> None:
     assert run("stop", "--agent", a.control, "--no-wait").stdout == "agent a is draining\n"
 
 
-@pytest.mark.parametrize("command", ["status", "agents", "slots", "stop"])
+@pytest.mark.parametrize("command", ["status", "agents", "slots", "jobs", "stop"])
 def test_agent_that_is_not_there_is_the_peers_fault(run: Run, command: str) -> None:
     failed(run(command, "--agent", NOBODY), 3, NOBODY, "cannot be reached", "sabot-agent start")
 
