@@ -49,7 +49,6 @@ PAYLOADS: dict[pa.DataType, st.SearchStrategy[Any]] = {
     ).map(lambda entries: sorted(entries.items())),
     pa.list_(pa.int16(), 2): st.lists(st.integers(0, 3), min_size=2, max_size=2),
     pa.large_list(pa.dictionary(pa.int8(), pa.string())): st.lists(st.sampled_from("ab"), max_size=2),
-    pa.string_view(): st.sampled_from(["", "a", "long enough not to lie in a view"]),
     pa.binary(3): st.sampled_from([b"abc", b"\x00\x00\x00"]),
     pa.decimal256(40, 3): st.integers(-(10**30), 10**30).map(lambda n: decimal.Decimal(n).scaleb(-3)),
     pa.time64("us"): st.times(),
@@ -57,6 +56,11 @@ PAYLOADS: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.null(): st.none(),
 }
 
+# pyarrow itself can neither take nor sort these.
+PAYLOADS_OF_JOINS: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    **PAYLOADS,
+    pa.string_view(): st.sampled_from(["", "a", "long enough not to lie in a view"]),
+}
 
 EVERY_KEY: dict[pa.DataType, list[Any]] = {
     pa.int64(): [0, 1, -(2**63)],
@@ -95,7 +99,7 @@ def join_sides(draw: st.DrawFn, *, rows_max: int = 8) -> tuple[pa.Table, pa.Tabl
     left, right = (
         {
             **{name: draw(columns({kind: KEY_VALUES[kind]}, count)) for name, kind in zip("kh", kinds, strict=True)},
-            "p": draw(columns(PAYLOADS, count)),
+            "p": draw(columns(PAYLOADS_OF_JOINS, count)),
             row_number: pa.array(range(count), pa.int64()),
         }
         for count, row_number in zip(counts, "ij", strict=True)
