@@ -14,6 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST_ARGS ?=
 SEEDS ?= 10000
 FIRST ?= 0
+KILLS ?= 500
 
 NATIVE_SOURCES := CMakeLists.txt $(shell find sabot/native -path sabot/native/tests -prune -o -type f \
 	\( -name '*.cc' -o -name '*.h' -o -name '*.p[yx]x' -o -name '*.px[id]' -o -name '*.cmake' -o -name CMakeLists.txt \) -print)
@@ -21,7 +22,7 @@ PYTHON_SOURCES := $(shell find sabot configs -type f \( -name '*.py' -o -name '*
 CXX_FILES := $(shell find sabot/native -name '*.cc' -o -name '*.h')
 
 .PHONY: help install demo test check lint types native-test native-test-plain native-test-address native-test-thread \
-	pytest simulate proto wheels dist format clean
+	pytest simulate chaos proto wheels dist format clean
 
 help:  ## say what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do \
@@ -56,6 +57,9 @@ pytest: $(STAMPS)/install $(STAMPS)/test $(STAMPS)/flights
 
 simulate: $(STAMPS)/install  ## run whole clusters under faults: SEEDS=100000 of them, from FIRST=0 on
 	@$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
+
+chaos: $(STAMPS)/test $(STAMPS)/install  ## strike agents in TPC-H jobs: make chaos KILLS=500
+	@$(BIN)/python -m tests.chaos --kills $(KILLS)
 
 proto: $(STAMPS)/venv  ## regenerate the code made from sabot/wire/agent.proto
 	@PYTHON="$(BIN)/python" scripts/proto.sh

@@ -1,7 +1,7 @@
 """Which partitions of a join have too many rows for one task, and into how many shares each is cut. Pure.
 
 A share has a part of the larger input and a copy of the other one. That gives the same rows where each row of the
-part meets all rows that it may match: in an inner join whichever input is cut, in a left outer join if it is the left.
+part meets all rows that it may match, and no row of the copy is given for itself: see SIDES_TO_CUT.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sabot.dataflow.join_types import LEFT, RIGHT, SIDES_TO_CUT
 from sabot.dataflow.stage import (
     Aggregate,
     Filter,
@@ -22,9 +23,6 @@ from sabot.dataflow.stage import (
     Split,
     Stage,
 )
-
-_LEFT, _RIGHT = 0, 1
-_SIDES_TO_CUT = {"inner": (_LEFT, _RIGHT), "left outer": (_LEFT,)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,7 @@ class SentRows:
 
 def may_share(stage: Stage) -> bool:
     """Whether the stage joins, and then does nothing for which it needs all rows of a partition."""
-    if not stage.steps or not isinstance(stage.steps[0], Join) or stage.steps[0].join_type not in _SIDES_TO_CUT:
+    if not stage.steps or not isinstance(stage.steps[0], Join) or not SIDES_TO_CUT[stage.steps[0].join_type]:
         return False
     steps = stage.steps[1:]
     if steps and _is_partial(steps[-1], stage):
@@ -59,9 +57,9 @@ def share_hot(
     stage: Stage, splits: Sequence[Split], inputs: Sequence[SentRows], *, slots: int, rule: HotRule
 ) -> list[Split]:
     """The splits, with shares in the place of each hot partition: at most `slots`, and about the mean of rows each."""
-    if not may_share(stage) or len(inputs) != len((_LEFT, _RIGHT)):
+    if not may_share(stage) or len(inputs) != len((LEFT, RIGHT)):
         return list(splits)
-    totals = [left + right for left, right in zip(inputs[_LEFT].rows, inputs[_RIGHT].rows, strict=True)]
+    totals = [left + right for left, right in zip(inputs[LEFT].rows, inputs[RIGHT].rows, strict=True)]
     mean = sum(totals) / max(1, len(totals))
     shared: list[Split] = []
     for split in splits:
@@ -79,12 +77,12 @@ def _shares(stage: Stage, partition: int, inputs: Sequence[SentRows], *, wanted:
     join = stage.steps[0]
     assert isinstance(join, Join)
     rows = [source.rows[partition] for source in inputs]
-    side = max(_SIDES_TO_CUT[join.join_type], key=lambda candidate: rows[candidate])
+    side = max(SIDES_TO_CUT[join.join_type], key=lambda candidate: rows[candidate])
     count = min(wanted, inputs[side].tasks)
     if count < 2 or rows[side] <= rows[1 - side]:
         return []
     rows[side] = -(-rows[side] // count)
-    return [Share(index=index, count=count, side=side, rows=(rows[_LEFT], rows[_RIGHT])) for index in range(count)]
+    return [Share(index=index, count=count, side=side, rows=(rows[LEFT], rows[RIGHT])) for index in range(count)]
 
 
 def _is_partial(step: object, stage: Stage) -> bool:

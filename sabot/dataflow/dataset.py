@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot.dataflow.columns import check_columns, names_list
 from sabot.dataflow.explain import explain_job
+from sabot.dataflow.group_by import DatasetGroupBy
+from sabot.dataflow.join_arguments import join_step
 from sabot.dataflow.plan import (
-    AggregateNode,
     FilterNode,
     HeadNode,
     JoinNode,
@@ -27,7 +28,7 @@ from sabot.dataflow.plan import (
 )
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.session_protocol import JobProtocol, ResultProtocol, SessionProtocol
-from sabot.dataflow.stage import Aggregate, Aggregation, Head, Join, JoinType, Sort, SortKey, WriteOutput
+from sabot.dataflow.stage import Head, Sort, SortKey, WriteOutput
 from sabot.errors import UsageError
 
 _WRITE_FORMATS: dict[str, Literal["parquet", "csv", "ipc"]] = {
@@ -133,33 +134,31 @@ class Dataset:
         left_suffix: str | None = None,
         right_suffix: str | None = None,
         coalesce_keys: bool = True,
+        use_threads: bool = True,
+        filter_expression: pc.Expression | None = None,
     ) -> Dataset:
-        """Rows of both sides with equal keys; null keys match nothing. `join_type`: "inner" or "left outer"."""
+        """What `pyarrow.Table.join` gives, in any order: its eight types of join; null keys match nothing.
+
+        Rows with equal keys match only where `filter_expression`, if given, is true; it may name columns of both sides,
+        but none that both have. `use_threads` is taken as pyarrow takes it and changes nothing.
+        """
         if not isinstance(right, Dataset):
             raise UsageError(f"join: the right side is a Dataset, not {type(right).__name__}; see Session.from_table")
         if right._session is not self._session:
             raise UsageError("join: the two sides are of different sessions; read both from one")
-        if join_type not in get_args(JoinType):
-            supported = " and ".join(repr(kind) for kind in get_args(JoinType))
-            raise UsageError(f"join: join_type {join_type!r} is not supported; supported are {supported}")
-        left_names = names_list(keys)
-        step = Join(
-            keys=left_names,
-            right_keys=left_names if right_keys is None else names_list(right_keys),
-            join_type=cast(JoinType, join_type),
-            left_suffix=left_suffix,
-            right_suffix=right_suffix,
+        step = join_step(
+            keys,
+            right_keys,
+            join_type,
+            suffixes=(left_suffix, right_suffix),
             coalesce_keys=coalesce_keys,
+            filter_expression=filter_expression,
         )
         return self._then(JoinNode(left=self._node, right=right._node, step=step))
 
-    def group_by(self, keys: str | Sequence[str]) -> DatasetGroupBy:
+    def group_by(self, keys: str | Sequence[str], use_threads: bool = True) -> DatasetGroupBy[Dataset]:
         """Groups of rows with equal keys, to be aggregated; `[]` puts all rows into one."""
-        names = names_list(keys)
-        # No aggregation and no keys is a fault of aggregate(), not of this call.
-        if names:
-            _ = AggregateNode(child=self._node, step=Aggregate(keys=names, aggregations=())).schema
-        return DatasetGroupBy(self, names)
+        return DatasetGroupBy(self._node, names_list(keys), self._then)
 
     def sort_by(self, sorting: str | Sequence[tuple[str, ...]]) -> Dataset:
         """All rows in order: by a column, or by several (name, "ascending" or "descending"[, "at_start" or "at_end"]).
@@ -274,33 +273,3 @@ class Dataset:
         if not isinstance(column, int) or not -len(names) <= column < len(names):
             raise UsageError(f"select: takes names and positions of {len(names)} columns, not {column!r}")
         return str(names[column])
-
-
-class DatasetGroupBy:
-    """Groups of a Dataset's rows; made by `Dataset.group_by`."""
-
-    def __init__(self, dataset: Dataset, keys: tuple[str, ...]) -> None:
-        self._dataset = dataset
-        self._keys = keys
-
-    def aggregate(self, aggregations: Sequence[Aggregation]) -> Dataset:
-        """One row per group: its keys, then an aggregate for each (column or columns, function[, options]).
-
-        Functions are those of `pyarrow.TableGroupBy`; columns are named `column_function`, as there.
-        """
-        checked = [_checked_aggregation(aggregation) for aggregation in aggregations]
-        step = Aggregate(keys=self._keys, aggregations=tuple(checked))
-        return self._dataset._then(AggregateNode(child=self._dataset._node, step=step))
-
-
-def _checked_aggregation(aggregation: Any) -> Aggregation:
-    match aggregation:
-        case (str() | list() | tuple() as target, str() as function):
-            options = None
-        case (str() | list() | tuple() as target, str() as function, options):
-            if options is not None and not isinstance(options, pc.FunctionOptions):
-                raise UsageError(f"aggregate: options are a pyarrow.compute.FunctionOptions, not {options!r}")
-        case _:
-            raise UsageError(f"aggregate: takes (column or columns, function[, options]) tuples, not {aggregation!r}")
-    target = target if isinstance(target, str) else tuple(target)
-    return (target, function) if options is None else (target, function, options)

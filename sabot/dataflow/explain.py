@@ -88,7 +88,8 @@ def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per 
                 left if left == right else f"{left} = {right}"
                 for left, right in zip(step.keys, step.right_keys, strict=True)
             )
-            return f"{step.join_type} join on {pairs_text}"
+            filtered = "" if step.filter_expression is None else f" where {step.filter_expression}"
+            return f"{step.join_type} join on {pairs_text}{filtered}"
         case Sort():
             return "sort by " + ", ".join(" ".join(key) for key in step.sorting)
         case Head():

@@ -6,14 +6,16 @@ indices, by which the columns are taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import acero
 
 from sabot.dataflow.columns import plain_schema
-from sabot.dataflow.expressions import table_source
+from sabot.dataflow.expressions import columns_used, table_source
+from sabot.dataflow.join_types import JoinedColumn, joined_columns
 from sabot.dataflow.stage import Join
 
 
@@ -28,19 +30,19 @@ class JoinPlan:
 def join_plan(left: pa.Table, right: pa.Table, step: Join) -> JoinPlan:
     """For what `left.join(right, ...)` gives, in any order; null keys match nothing."""
     left, right = left.unify_dictionaries(), right.unify_dictionaries()
-    if all(_joins_by_value(left, step.keys)) and all(_joins_by_value(right, step.right_keys)):
-        return JoinPlan(declaration=_join(left, right, step), finish=_plain)
-    pairs = Join(
-        keys=tuple(f"left {i}" for i in range(len(step.keys))),
-        right_keys=tuple(f"right {i}" for i in range(len(step.keys))),
-        join_type=step.join_type,
-        coalesce_keys=False,
-    )
-    return JoinPlan(
-        declaration=_join(
-            _keys_and_index(left, step.keys, "left"), _keys_and_index(right, step.right_keys, "right"), pairs
-        ),
-        finish=lambda joined: _plain(_take_pairs(left, right, joined, step)),
+    columns = joined_columns(step, left.column_names, right.column_names)
+    if _joins_by_value(left, step.keys) and _joins_by_value(right, step.right_keys):
+        return JoinPlan(declaration=_join_values(left, right, step, columns), finish=_plain)
+    pairs = _Pairs(left, right, step)
+    return JoinPlan(declaration=pairs.declaration(), finish=lambda joined: _plain(pairs.take(joined, columns)))
+
+
+def filter_columns(step: Join, left: pa.Schema, right: pa.Schema) -> frozenset[str]:
+    """The columns of either side that the step's filter needs; those that both have it cannot name."""
+    if step.filter_expression is None:
+        return frozenset()
+    return columns_used(
+        step.filter_expression, pa.schema([*left, *(field for field in right if field.name not in left.names)])
     )
 
 
@@ -48,13 +50,16 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(table.columns, schema=plain_schema(table.schema))
 
 
-def _join(left: pa.Table, right: pa.Table, step: Join) -> acero.Declaration:
-    """Null keys match nothing. Coalesced right keys are the left ones, or the nulls of a row without a match."""
-    kept = {}
-    if step.coalesce_keys:
-        kept = {
-            "left_output": left.column_names,
-            "right_output": [name for name in right.column_names if name not in step.right_keys],
+def _join_values(left: pa.Table, right: pa.Table, step: Join, columns: Sequence[JoinedColumn]) -> acero.Declaration:
+    """The columns as Acero's join gives them. Where it gives both keys of a row, one of which may be missing, a
+    projection makes one of them.
+    """
+    outputs = {}
+    coalesces = any(column.left is not None and column.right is not None for column in columns)
+    if step.coalesce_keys and not coalesces:
+        outputs = {
+            "left_output": [left.column_names[column.left] for column in columns if column.left is not None],
+            "right_output": [right.column_names[column.right] for column in columns if column.right is not None],
         }
     options = acero.HashJoinNodeOptions(
         step.join_type,
@@ -62,46 +67,93 @@ def _join(left: pa.Table, right: pa.Table, step: Join) -> acero.Declaration:
         list(step.right_keys),
         output_suffix_for_left=step.left_suffix or "",
         output_suffix_for_right=step.right_suffix or "",
-        **kept,
+        filter_expression=step.filter_expression,
+        **outputs,
     )
-    return acero.Declaration("hashjoin", options, [table_source(left), table_source(right)])
+    join = acero.Declaration("hashjoin", options, [table_source(left), table_source(right)])
+    if not coalesces:
+        return join
+    values = [_value_of(column, right_from=left.num_columns) for column in columns]
+    project = acero.ProjectNodeOptions(values, [column.name for column in columns])
+    return acero.Declaration.from_sequence([join, acero.Declaration("project", project)])
 
 
-def _joins_by_value(table: pa.Table, keys: tuple[str, ...]) -> list[bool]:
-    """Per column, whether Acero takes it; keys count as taken, since planning has checked them."""
+def _value_of(column: JoinedColumn, *, right_from: int) -> pc.Expression:
+    fields = [] if column.left is None else [pc.field(column.left)]
+    fields += [] if column.right is None else [pc.field(right_from + column.right)]
+    return fields[0] if len(fields) == 1 else pc.coalesce(*fields)
+
+
+def _joins_by_value(table: pa.Table, keys: tuple[str, ...]) -> bool:
+    """Whether Acero takes all columns; keys count as taken, since planning has checked them."""
     types = pa.types
-    return [
-        field.name in keys
-        or not (
-            types.is_nested(field.type)
-            or types.is_null(field.type)
-            or types.is_string_view(field.type)
-            or types.is_binary_view(field.type)
-            or types.is_run_end_encoded(field.type)
-            or isinstance(field.type, pa.BaseExtensionType)
-        )
+    return not any(
+        types.is_nested(field.type)
+        or types.is_null(field.type)
+        or types.is_string_view(field.type)
+        or types.is_binary_view(field.type)
+        or types.is_run_end_encoded(field.type)
+        or isinstance(field.type, pa.BaseExtensionType)
         for field in table.schema
-    ]
+        if field.name not in keys
+    )
 
 
-def _keys_and_index(table: pa.Table, keys: tuple[str, ...], side: str) -> pa.Table:
-    columns = [table[key] for key in keys]
-    index = pa.array(range(table.num_rows), pa.int64())
-    return pa.table([*columns, index], names=[*(f"{side} {i}" for i in range(len(keys))), f"{side} index"])
+class _Pairs:
+    """The join of two tables as pairs of their row indices; an index is null where a row has no match."""
+
+    def __init__(self, left: pa.Table, right: pa.Table, step: Join) -> None:
+        self._left = left
+        self._right = right
+        self._step = step
+        self._filtered = filter_columns(step, left.schema, right.schema)
+        prefix = "row"
+        while any(name.startswith(prefix) for name in self._filtered):
+            prefix = f"_{prefix}"
+        self._names = (f"{prefix} left", f"{prefix} right")
+
+    def declaration(self) -> acero.Declaration:
+        step = self._step
+        left_index, right_index = self._names
+        options = acero.HashJoinNodeOptions(
+            step.join_type,
+            [f"{left_index} {i}" for i in range(len(step.keys))],
+            [f"{right_index} {i}" for i in range(len(step.keys))],
+            left_output=[] if step.join_type in ("right semi", "right anti") else [left_index],
+            right_output=[] if step.join_type in ("left semi", "left anti") else [right_index],
+            filter_expression=step.filter_expression,
+        )
+        sides = [
+            self._keys_and_index(self._left, step.keys, left_index),
+            self._keys_and_index(self._right, step.right_keys, right_index),
+        ]
+        return acero.Declaration("hashjoin", options, [table_source(side) for side in sides])
+
+    def _keys_and_index(self, table: pa.Table, keys: Sequence[str], index: str) -> pa.Table:
+        columns = {f"{index} {i}": table[key] for i, key in enumerate(keys)}
+        columns |= {name: table[name] for name in table.column_names if name in self._filtered}
+        columns[index] = pa.arange(0, table.num_rows)
+        return pa.table(columns)
+
+    def take(self, pairs: pa.Table, columns: Sequence[JoinedColumn]) -> pa.Table:
+        """The columns of the rows that the pairs name."""
+        rows = [pairs[name].combine_chunks() if name in pairs.column_names else None for name in self._names]
+        answer = []
+        for column in columns:
+            values = []
+            if column.left is not None:
+                values.append(_taken(self._left.column(column.left), rows[0]))
+            if column.right is not None:
+                values.append(_taken(self._right.column(column.right), rows[1]))
+            answer.append(values[0] if len(values) == 1 else pc.coalesce(*values))
+        return pa.Table.from_arrays(answer, names=[column.name for column in columns])
 
 
-def _take_pairs(left: pa.Table, right: pa.Table, pairs: pa.Table, step: Join) -> pa.Table:
-    left_rows = left.take(pairs["left index"])
-    right_rows = right.take(pairs["right index"])
-    if step.coalesce_keys:
-        right_rows = right_rows.select([i for i, name in enumerate(right.column_names) if name not in step.right_keys])
-    return pa.Table.from_arrays([*left_rows.columns, *right_rows.columns], names=_joined_names(left, right, step))
-
-
-def _joined_names(left: pa.Table, right: pa.Table, step: Join) -> list[str]:
-    """The result's names as Acero makes them, asked of tables without rows and of harmless types."""
-    stand_ins = [
-        pa.schema([pa.field(name, pa.int8()) for name in table.column_names]).empty_table() for table in (left, right)
-    ]
-    names: list[str] = _join(stand_ins[0], stand_ins[1], step).to_table(use_threads=False).column_names
-    return names
+def _taken(column: pa.ChunkedArray, rows: pa.Array) -> pa.ChunkedArray:
+    """The values of these rows. Arrow takes no views: they are taken as what they are views of."""
+    kind = column.type
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string()).take(rows).cast(kind)
+    if pa.types.is_binary_view(kind):
+        return column.cast(pa.large_binary()).take(rows).cast(kind)
+    return column.take(rows)

@@ -18,6 +18,7 @@ from sabot.dataflow.columns import arrow_error, check_columns, check_keys, neare
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import check_filter, project_schema
 from sabot.dataflow.grouping import target_columns
+from sabot.dataflow.join_arguments import check_join
 from sabot.dataflow.stage import Aggregate, Head, Join, Sort, SourceFile, TableStep
 from sabot.errors import UsageError
 
@@ -158,18 +159,7 @@ class JoinNode(Node):
         return (self.left, self.right)
 
     def _learn_schema(self) -> pa.Schema:
-        keys, right_keys = self.step.keys, self.step.right_keys
-        if not keys or len(keys) != len(right_keys):
-            raise UsageError(f"join: takes as many right_keys as keys, and at least one, not {keys} and {right_keys}")
-        check_keys(keys, self.left.schema, "join")
-        check_keys(right_keys, self.right.schema, "join: right side")
-        for key, right_key in zip(keys, right_keys, strict=True):
-            kind, right_kind = self.left.schema.field(key).type, self.right.schema.field(right_key).type
-            if kind != right_kind:
-                raise UsageError(
-                    f"join: key {key!r} is of type {kind}, key {right_key!r} of the right side of type {right_kind}; "
-                    "cast one of them with append_column"
-                )
+        check_join(self.step, self.left.schema, self.right.schema)
         return _schema_after(self.step, [self.left.schema, self.right.schema], "join")
 
 

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from sabot.dataflow.expressions import columns_used
 from sabot.dataflow.grouping import target_columns
+from sabot.dataflow.join_types import gives_both_sides, joined_columns
+from sabot.dataflow.joining import filter_columns
 from sabot.dataflow.plan import (
     AggregateNode,
     FilterNode,
@@ -25,7 +27,6 @@ from sabot.dataflow.plan import (
     ScanNode,
     SortNode,
 )
-from sabot.dataflow.stage import Join
 
 Names = frozenset[str]
 
@@ -114,17 +115,14 @@ def _exactly(node: Node, needed: Names | None) -> Node:
 def _needed_of_join(node: JoinNode, needed: Names | None) -> tuple[Names | None, Names | None]:
     """The columns needed of each side. A name on both sides stays on both or neither: suffixes depend on it."""
     left, right = list(node.left.schema.names), list(node.right.schema.names)
-    if needed is None or _has_repeated_names(node.left.schema) or _has_repeated_names(node.right.schema):
+    if _has_repeated_names(node.left.schema) or _has_repeated_names(node.right.schema):
         return None, None
-    step: Join = node.step
-    outputs = node.schema.names
-    sources = [
-        *((name, "left") for name in left),
-        *((name, "right") for name in right if not (step.coalesce_keys and name in step.right_keys)),
-    ]
-    wanted: dict[str, set[str]] = {"left": set(step.keys), "right": set(step.right_keys)}
-    for output, (name, side) in zip(outputs, sources, strict=True):
-        if output in needed:
-            wanted[side].add(name)
-    both = set(left) & set(right) & (wanted["left"] | wanted["right"])
-    return frozenset(wanted["left"] | both), frozenset(wanted["right"] | both)
+    step = node.step
+    filtered = filter_columns(step, node.left.schema, node.right.schema)
+    wanted_left, wanted_right = {*step.keys, *(filtered & set(left))}, {*step.right_keys, *(filtered & set(right))}
+    for column in joined_columns(step, left, right):
+        if needed is None or column.name in needed:
+            wanted_left |= {left[column.left]} if column.left is not None else set()
+            wanted_right |= {right[column.right]} if column.right is not None else set()
+    both = set(left) & set(right) & (wanted_left | wanted_right) if gives_both_sides(step) else set()
+    return frozenset(wanted_left | both), frozenset(wanted_right | both)

@@ -16,7 +16,16 @@ import pyarrow.compute as pc
 from sabot.wire.packed_function import PackedFunction, pack_function
 from sabot.wire.py_modules import PyModules
 
-JoinType = Literal["inner", "left outer"]
+JoinType = Literal[
+    "left semi",
+    "right semi",
+    "left anti",
+    "right anti",
+    "inner",
+    "left outer",
+    "right outer",
+    "full outer",
+]
 Order = Literal["ascending", "descending"]
 SortKey = tuple[str, Order] | tuple[str, Order, Literal["at_start", "at_end"]]
 Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, pc.FunctionOptions | None]
@@ -135,7 +144,10 @@ def _restore_aggregate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
-    """Joins the two inputs of a ShuffleInput. Runs per partition."""
+    """Joins the two inputs of a ShuffleInput, as pyarrow.Table.join does. Runs per partition.
+
+    Rows whose keys are equal match only where `filter_expression`, over the columns of both sides, is true.
+    """
 
     keys: tuple[str, ...]
     right_keys: tuple[str, ...]
@@ -143,6 +155,7 @@ class Join:
     left_suffix: str | None = None
     right_suffix: str | None = None
     coalesce_keys: bool = True
+    filter_expression: pc.Expression | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,9 +44,23 @@ PAYLOADS: dict[pa.DataType, st.SearchStrategy[Any]] = {
         {"a": st.none() | st.integers(0, 3), "b": st.text("ab", max_size=2)}
     ),
     pa.dictionary(pa.int32(), pa.string()): st.sampled_from(["x", "y", "z"]),
+    pa.map_(pa.string(), pa.int8()): st.dictionaries(
+        st.sampled_from("ab"), st.none() | st.integers(0, 3), max_size=2
+    ).map(lambda entries: sorted(entries.items())),
+    pa.list_(pa.int16(), 2): st.lists(st.integers(0, 3), min_size=2, max_size=2),
+    pa.large_list(pa.dictionary(pa.int8(), pa.string())): st.lists(st.sampled_from("ab"), max_size=2),
+    pa.binary(3): st.sampled_from([b"abc", b"\x00\x00\x00"]),
+    pa.decimal256(40, 3): st.integers(-(10**30), 10**30).map(lambda n: decimal.Decimal(n).scaleb(-3)),
+    pa.time64("us"): st.times(),
+    pa.duration("ms"): st.integers(-(10**9), 10**9).map(lambda n: datetime.timedelta(milliseconds=n)),
     pa.null(): st.none(),
 }
 
+# pyarrow itself can neither take nor sort these.
+PAYLOADS_OF_JOINS: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    **PAYLOADS,
+    pa.string_view(): st.sampled_from(["", "a", "long enough not to lie in a view"]),
+}
 
 EVERY_KEY: dict[pa.DataType, list[Any]] = {
     pa.int64(): [0, 1, -(2**63)],
@@ -75,6 +89,22 @@ def columns(draw: st.DrawFn, kinds: dict[pa.DataType, st.SearchStrategy[Any]], r
     """An array of one of the types, with nulls."""
     kind = draw(st.sampled_from(list(kinds)))
     return pa.array(draw(st.lists(st.none() | kinds[kind], min_size=rows, max_size=rows)), kind)
+
+
+@st.composite
+def join_sides(draw: st.DrawFn, *, rows_max: int = 8) -> tuple[pa.Table, pa.Table]:
+    """Two tables with keys k of one type, and perhaps h of another; p (anything) on both sides, i and j row numbers."""
+    counts = draw(st.tuples(st.integers(0, rows_max), st.integers(0, rows_max)))
+    kinds = draw(st.tuples(st.sampled_from(list(KEY_VALUES)), st.sampled_from(list(KEY_VALUES))))
+    left, right = (
+        {
+            **{name: draw(columns({kind: KEY_VALUES[kind]}, count)) for name, kind in zip("kh", kinds, strict=True)},
+            "p": draw(columns(PAYLOADS_OF_JOINS, count)),
+            row_number: pa.array(range(count), pa.int64()),
+        }
+        for count, row_number in zip(counts, "ij", strict=True)
+    )
+    return pa.table(left), pa.table(dict(reversed(right.items())))
 
 
 @st.composite

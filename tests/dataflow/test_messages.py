@@ -90,8 +90,24 @@ CASES: dict[str, tuple[Callable[[Dataset], object], str]] = {
         "key 'delay' is of type int64, key 'miles' of the right side of type double; cast one",
     ),
     "join, type": (
-        lambda d: d.join(d, "carrier", join_type="full outer"),
-        "join_type 'full outer' is not supported; supported are 'inner' and 'left outer'",
+        lambda d: d.join(d, "carrier", join_type="outer"),
+        "there is no join_type 'outer'; there are 'left semi', .* 'full outer'",
+    ),
+    "join, filter": (
+        lambda d: d.join(d, "carrier", filter_expression="delay > 1"),
+        "filter_expression= takes a pyarrow.compute.Expression over the columns of both sides, not str",
+    ),
+    "join, filter by an unknown column": (
+        lambda d: d.join(d, "carrier", filter_expression=pc.field("dely") > 1),
+        "join: filter_expression: no column 'dely'; did you mean 'delay'",
+    ),
+    "join, filter by a column of both sides": (
+        lambda d: d.join(d, "carrier", filter_expression=pc.field("delay") > 1),
+        "join: filter_expression: several columns are named 'delay'; .* rename before it",
+    ),
+    "join, filter that is no condition": (
+        lambda d: d.join(d.select(["carrier"]), "carrier", filter_expression=pc.field("delay")),
+        "join: filter_expression: .*must evaluate to bool",
     ),
     "join, count": (lambda d: d.join(d, ["carrier", "delay"], ["carrier"]), "as many right_keys as keys"),
     "join, no keys": (lambda d: d.join(d, []), "as many right_keys as keys, and at least one"),

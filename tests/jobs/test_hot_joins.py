@@ -79,8 +79,9 @@ def skewed_join(session: Session, folder: Path, *, join_type: Any = "inner") -> 
     return left.join(right, "k", join_type=join_type)
 
 
-@pytest.mark.parametrize("agents", [2, 4])
-@pytest.mark.parametrize("join_type", ["inner", "left outer"])
+@pytest.mark.parametrize(
+    ("agents", "join_type"), [(2, "inner"), (4, "inner"), (2, "left outer"), (4, "left semi"), (4, "left anti")]
+)
 def test_key_with_half_of_the_rows_is_joined_by_all_agents(
     agents: int, join_type: Any, tmp_path: Path, reads: Reads
 ) -> None:
@@ -94,6 +95,12 @@ def test_key_with_half_of_the_rows_is_joined_by_all_agents(
     left, right = result.receipt.shuffles
     assert result.receipt.exact and left.copies == 0 and right.copies > 0
     assert right.rows_in + right.copies == right.rows_out
+
+
+def test_full_outer_join_is_not_shared_and_right(two_agents: InProcessCluster, tmp_path: Path, reads: Reads) -> None:
+    table = skewed_join(two_agents.connect(), tmp_path, join_type="full outer").to_table()
+    assert in_order(table) == in_order(LEFT.join(RIGHT, "k", join_type="full outer"))
+    assert not reads.shares
 
 
 def test_without_shares_one_agent_joins_most_of_the_rows(tmp_path: Path, reads: Reads) -> None:
@@ -120,12 +127,15 @@ def test_shares_that_are_grouped_give_what_duckdb_gives(
     assert reads.shares
 
 
-def test_larger_right_side_is_the_one_that_is_cut(two_agents: InProcessCluster, tmp_path: Path, reads: Reads) -> None:
+@pytest.mark.parametrize("join_type", ["inner", "right outer", "right semi", "right anti"])
+def test_larger_right_side_is_the_one_that_is_cut(
+    two_agents: InProcessCluster, tmp_path: Path, reads: Reads, join_type: str
+) -> None:
     session = two_agents.connect()
     small = session.read_parquet(write_files(tmp_path / "small", RIGHT, files=2, row_group_rows=ROWS))
     large = session.read_parquet(write_files(tmp_path / "large", LEFT, files=8, row_group_rows=ROWS))
-    result = small.join(large, "k", join_type="inner").run()
-    assert in_order(result.to_table()) == in_order(RIGHT.join(LEFT, "k", join_type="inner"))
+    result = small.join(large, "k", join_type=join_type).run()
+    assert in_order(result.to_table()) == in_order(RIGHT.join(LEFT, "k", join_type=join_type))
     assert reads.shares
     first, second = result.receipt.shuffles
     assert first.copies > 0 and second.copies == 0 and result.receipt.exact

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -73,11 +74,26 @@ def test_hot_partition_is_cut_into_shares_of_about_the_mean() -> None:
     assert found[0] == [Share(index=i, count=3, side=0, rows=(24, 2)) for i in range(3)]
 
 
-def test_inner_join_cuts_the_larger_side_and_a_left_outer_join_the_left_one_only() -> None:
-    assert sides(shares([2, 2, 2, 2], [70, 10, 10, 10])) == [1, None, None, None]
-    outer = join_stage(LEFT_OUTER)
-    assert sides(shares([70, 10, 10, 10], [2, 2, 2, 2], made=outer)) == [0, None, None, None]
-    assert sides(shares([2, 2, 2, 2], [70, 10, 10, 10], made=outer)) == [None] * 4
+@pytest.mark.parametrize(
+    ("join_type", "cut"),
+    [
+        ("inner", (0, 1)),
+        ("left outer", (0,)),
+        ("left semi", (0,)),
+        ("left anti", (0,)),
+        ("right outer", (1,)),
+        ("right semi", (1,)),
+        ("right anti", (1,)),
+        ("full outer", ()),
+    ],
+)
+def test_join_cuts_the_larger_side_where_no_row_of_the_other_is_given_for_itself(
+    join_type: Any, cut: tuple[int, ...]
+) -> None:
+    made = join_stage(replace(JOIN, join_type=join_type))
+    few, many = [2, 2, 2, 2], [70, 10, 10, 10]
+    for side, (left, right) in enumerate([(many, few), (few, many)]):
+        assert sides(shares(left, right, made=made)) == [side if side in cut else None, None, None, None]
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ PIECE_BYTES = 64 * 1024
 
 
 class FaultyProxy:
-    """Forwards connections to `target`, "host:port", from a free port of loopback."""
+    """Forwards connections to `target`, "host:port", from a free port of `host`; port 0 stands for the same one."""
 
-    def __init__(self, target: str) -> None:
-        host, port = target.rsplit(":", 1)
-        self._target = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+    def __init__(self, target: str, host: str = "127.0.0.1") -> None:
+        self._listener = socket.create_server((host, 0))
+        self.port = self._listener.getsockname()[1]
+        self.address = f"{host}:{self.port}"
+        target_host, port = target.rsplit(":", 1)
+        self._target = (target_host, int(port) or self.port)
         self.connections = 0
         self.bytes_to_target = 0
         self._lock = threading.Lock()
@@ -27,9 +28,10 @@ class FaultyProxy:
         self._flips: list[int] = []  # bytes to the target, of all connections, of which a bit is flipped
         self._flows = threading.Event()
         self._flows.set()
+        self._bytes_per_s: int | None = None
         self._refuses = False
         self._swallows = False
-        self._closed = False
+        self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._accept, name="proxy-accept", daemon=True)]
         self._threads[0].start()
 
@@ -44,6 +46,10 @@ class FaultyProxy:
         """Cuts the next connections, each after so many bytes to the target."""
         with self._lock:
             self._cut_after.extend(bytes_each)
+
+    def slow_down(self, bytes_per_s: int) -> None:
+        """Lets no more than that through to the target on each connection."""
+        self._bytes_per_s = bytes_per_s
 
     def flip(self, *at: int) -> None:
         """Flips a bit of these bytes, counted over all that goes to the target."""
@@ -72,7 +78,7 @@ class FaultyProxy:
 
     def close(self) -> None:
         """Ends every connection and thread."""
-        self._closed = True
+        self._ended.set()
         self._flows.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -82,12 +88,12 @@ class FaultyProxy:
             thread.join(10)
 
     def _accept(self) -> None:
-        while not self._closed:
+        while not self._ended.is_set():
             try:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            if self._refuses or self._closed:
+            if self._refuses or self._ended.is_set():
                 _reset(near)
                 near.close()
                 continue
@@ -116,6 +122,8 @@ class FaultyProxy:
             for source in select.select([near, far], [], [])[0]:
                 piece = source.recv(PIECE_BYTES)
                 self._flows.wait()
+                if self._bytes_per_s is not None and source is near:
+                    self._ended.wait(len(piece) / self._bytes_per_s)
                 if not piece:
                     return
                 if source is far:
