@@ -10,13 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.join_types import LEFT, RIGHT, SIDES_TO_CUT
 from sabot.dataflow.stage import (
     Aggregate,
     Filter,
     HashShuffle,
     Join,
-    MapBatches,
     PartitionSplit,
     Project,
     Share,

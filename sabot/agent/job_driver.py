@@ -23,6 +23,7 @@ from sabot.agent.leases import Leases
 from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.schema_learner import SchemaLearner
 from sabot.agent.sources import describe_source
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.agent.upload_keeper import uploads_kept
@@ -42,6 +43,8 @@ from sabot.wire.agent_pb2 import (
     JobQueued,
     KeepUploadsReply,
     KeepUploadsRequest,
+    LearnSchemaReply,
+    LearnSchemaRequest,
     ListJobsReply,
     ListJobsRequest,
     PrepareJobReply,
@@ -92,6 +95,7 @@ class JobDriver:
             result_lease_s=config.jobs.result_lease_s,
             upload_lease_s=config.jobs.upload_lease_s,
         )
+        self._learner = SchemaLearner(agent_id=me.agent_id, new_workers=runner.new_workers)
         self._watch = PeerWatch(context.shuffle_transport, deadline_s=config.jobs.peer_deadline_s)
         self._calls = PeerCalls(self, me.identity)
         self._admission = Admission(config.jobs.running_max)
@@ -219,6 +223,10 @@ class JobDriver:
         """Tables were uploaded here for a job that waits for its turn."""
         self._state.keep_uploads(request.job_id)
         return KeepUploadsReply()
+
+    async def learn_schema(self, request: LearnSchemaRequest) -> LearnSchemaReply:
+        """Calls a function without rows in a worker here."""
+        return await self._learner.learn(request)
 
     async def describe_source(self, request: DescribeSourceRequest) -> DescribeSourceReply:
         """Lists a source's files as this agent sees them."""

@@ -22,6 +22,7 @@ from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
 
 _CANCEL_SEEN_S = 0.1
+_WHOLE = 1 << 62  # bytes of a morsel that no batch has
 
 T = TypeVar("T")
 
@@ -96,15 +97,17 @@ class SlotCalls:
                 future.cancel()
 
     def run_morsels(
-        self, batches: Sequence[pa.RecordBatch], pipeline: Pipeline, *, source: MorselSource
+        self, batches: Sequence[pa.RecordBatch], pipeline: Pipeline, *, source: MorselSource, whole: bool = False
     ) -> list[pa.RecordBatch]:
-        """The batches through `pipeline`, morsel by morsel, in order; what gives nothing is left out."""
+        """The batches through `pipeline`, morsel by morsel, in order; what gives nothing is left out. `whole`: each
+        batch is one morsel.
+        """
         self.check_cancelled()
         batches = [batch for batch in batches if batch.num_rows]
         answers = self._manager.run_operator(
             batches,
             pipeline,
-            morsel_bytes=self._morsel_bytes,
+            morsel_bytes=_WHOLE if whole else self._morsel_bytes,
             source=source,
             cancel=self._cancelled,
             job=self._job_id,

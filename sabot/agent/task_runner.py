@@ -13,6 +13,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from sabot.agent.exact_batches import exact_batches
 from sabot.agent.memory_limit import typed
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
@@ -22,6 +23,7 @@ from sabot.agent.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
+from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.stage import (
     Filter,
@@ -29,7 +31,6 @@ from sabot.dataflow.stage import (
     Head,
     JobPlan,
     Join,
-    MapBatches,
     Project,
     ResultOutput,
     RoundRobinShuffle,
@@ -49,6 +50,7 @@ from sabot.slots.sized_run import Sizers
 from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.failure import CarriedFailure, to_failure
+from sabot.wire.py_modules import PyModules
 
 # Two of Acero's batches: a smaller join has nothing to share.
 _SHARED_JOIN_ROWS_MIN = 65_536
@@ -99,14 +101,16 @@ class TaskRunner:
 
     def workers_for(self, plan: JobPlan) -> WorkerPool | None:
         """Workers for the job's functions, where it has any; they are to be closed with the job."""
-        if not plan.needs_workers:
-            return None
+        return self.new_workers(plan.job_id, plan.py_modules) if plan.needs_workers else None
+
+    def new_workers(self, job_id: str, py_modules: PyModules | None) -> WorkerPool:
+        """Workers for functions of `job_id`; they are to be closed."""
         self._transport.ledger.measure(self._slots.nursery_pid)
         return self._slots.worker_pool(
             limits=WorkerLimits(memory_bytes_max=self._limits.worker_memory_bytes),
-            py_modules=plan.py_modules,
+            py_modules=py_modules,
             open_failure=CarriedFailure,
-            printed=log_printed(plan.job_id),
+            printed=log_printed(job_id),
         )
 
     def working_bytes(self, task: Task) -> int:
@@ -224,7 +228,9 @@ class TaskRunner:
                 # All tasks of a stage do the same: a later one begins with the size that an earlier one has found.
                 name = f"{shuffle_id(calls.job_id, stage.stage_id)}/{position}"
                 self._sizers.attach_named(pipeline.native_operator, name)
-                stream = _morsels(pipeline, stream, given.source, calls)
+                if step.batch_rows is not None:
+                    stream = exact_batches(stream, schema, step.batch_rows, calls)
+                stream = _morsels(pipeline, stream, given.source, calls, whole=step.batch_rows is not None)
                 schema = schema_after(step, schema)
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
@@ -236,10 +242,10 @@ class TaskRunner:
 
 
 def _morsels(
-    pipeline: Pipeline, stream: Iterator[list[pa.RecordBatch]], source: MorselSource, calls: SlotCalls
+    pipeline: Pipeline, stream: Iterator[list[pa.RecordBatch]], source: MorselSource, calls: SlotCalls, *, whole: bool
 ) -> Iterator[list[pa.RecordBatch]]:
     for batches in stream:
-        yield calls.run_morsels(batches, pipeline, source=source)
+        yield calls.run_morsels(batches, pipeline, source=source, whole=whole)
 
 
 def _joined(join: Join, sides: list[pa.Table], source: MorselSource, calls: SlotCalls) -> pa.Table:

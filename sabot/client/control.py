@@ -58,6 +58,14 @@ class ControlClient:
         reply: agent_pb2.DescribeSourceReply = self._call(self._stub.DescribeSource, request)
         return reply
 
+    def learn_schema(self, request: agent_pb2.LearnSchemaRequest, *, timeout_s: float) -> agent_pb2.LearnSchemaReply:
+        """What a function returns for no rows; what it raised there is in the reply."""
+        try:
+            reply: agent_pb2.LearnSchemaReply = self._stub.LearnSchema(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise error_of(error, address=self.address, deadline_s=timeout_s) from None
+        return reply
+
     def submit_job(self, job_id: str, plan: bytes) -> JobStream:
         """The job's events; it is submitted when they are first asked for."""
         request = agent_pb2.SubmitJobRequest(job_id=job_id, plan=plan, versions=my_versions())

@@ -26,9 +26,11 @@ from sabot.client.progress import ProgressView
 from sabot.client.receipt import receipt_from, stats_from
 from sabot.client.releaser import Releaser
 from sabot.client.result import Result, ResultPart
+from sabot.client.schema_learning import SchemaLearning
 from sabot.client.uploads import upload_tables
 from sabot.dataflow.columns import check_columns
 from sabot.dataflow.dataset import Dataset
+from sabot.dataflow.learned_schema import SchemaProbe
 from sabot.dataflow.plan import Node, ScanNode, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
@@ -63,6 +65,7 @@ class Session:
         self._py_modules = py_modules
         self._weight = weight
         self._job_timeout_s = job_timeout_s
+        self._schemas = SchemaLearning(control, py_modules)
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._releaser = Releaser(control.release_job)
@@ -116,6 +119,11 @@ class Session:
     def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Job:
         """Starts the job and returns; LimitReached is its failure when it has not ended within `timeout_s`."""
         return self._submit(root, output, timeout_s)
+
+    def learn_schema(self, probe: SchemaProbe, schema: pa.Schema) -> pa.Schema:
+        """The columns that a function of the user's returns for no rows of `schema`: an agent's worker calls it."""
+        self._check_open()
+        return self._schemas.learn(probe, schema)
 
     def _submit(self, root: Node, output: WriteOutput | None, timeout_s: float | None, **told: Any) -> Job:
         self._check_open()

@@ -5,7 +5,7 @@ Every method checks its arguments at once and gives a new Dataset; nothing is co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Literal, cast
 
@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 
 from sabot.dataflow.columns import check_columns, names_list
 from sabot.dataflow.explain import explain_job
+from sabot.dataflow.function_nodes import MapBatchesNode, map_batches_node
+from sabot.dataflow.function_steps import BatchFunction
 from sabot.dataflow.group_by import DatasetGroupBy
 from sabot.dataflow.join_arguments import join_step
 from sabot.dataflow.plan import (
     FilterNode,
     HeadNode,
     JoinNode,
-    MapBatchesNode,
     Node,
     ProjectNode,
     RepartitionNode,
@@ -51,7 +52,7 @@ class Dataset:
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns; may call a `map_batches` function with a batch without rows."""
+        """Names and types of the columns; may have a `map_batches` function called without rows."""
         return self._node.schema
 
     @property
@@ -102,27 +103,29 @@ class Dataset:
 
     def map_batches(
         self,
-        fn: Callable[[pa.RecordBatch], pa.RecordBatch | None],
+        fn: BatchFunction,
+        batch_rows: int | None = None,
         schema: pa.Schema | None = None,
-        *,
         processes: bool = True,
+        *,
         timeout_s: float | None = None,
     ) -> Dataset:
         """What `fn` returns for each RecordBatch; None for no rows.
 
-        `fn` runs on the agents, on batches of any size, in worker processes of this job; `timeout_s` bounds one call.
-        `processes=False` runs it in the agents themselves, which saves a copy of each batch; it may then crash them.
-        Without `schema` it is also called here, with a batch without rows, to learn what columns it returns.
+        `fn` runs on the agents, in worker processes of this job; `timeout_s` bounds one call. The batches are of any
+        size, with `batch_rows` of exactly so many rows, but the last of each task. `processes=False` runs it in the
+        agents themselves, which saves a copy of each batch; it may then crash them. Without `schema` it is also called
+        with a batch without rows, once, in a worker on an agent, to learn what columns it returns.
         """
-        if not callable(fn):
-            raise UsageError(f"map_batches: takes a function of a pyarrow.RecordBatch, not {type(fn).__name__}")
-        if schema is not None and not isinstance(schema, pa.Schema):
-            raise UsageError(f"map_batches: schema= takes a pyarrow.Schema, not {type(schema).__name__}")
-        if timeout_s is not None and (not isinstance(timeout_s, int | float) or not timeout_s > 0):
-            raise UsageError(f"map_batches: timeout_s is a number of seconds above 0, or None, not {timeout_s!r}")
-        if timeout_s is not None and not processes:
-            raise UsageError("map_batches: timeout_s needs processes=True; a call inside the agent cannot be stopped")
-        node = MapBatchesNode(child=self._node, function=fn, declared=schema, processes=processes, timeout_s=timeout_s)
+        node = map_batches_node(
+            self._node,
+            fn,
+            learn=self._session.learn_schema,
+            batch_rows=batch_rows,
+            schema=schema,
+            processes=processes,
+            timeout_s=timeout_s,
+        )
         return Dataset(self._session, node)
 
     def join(  # noqa: PLR0917 - as pyarrow.Table.join

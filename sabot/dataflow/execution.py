@@ -17,6 +17,7 @@ from pyarrow import acero
 from sabot.dataflow.checked_function import CheckedFunction
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.expressions import project_schema, project_table
+from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.grouping import group_declaration
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.stage import (
@@ -24,7 +25,6 @@ from sabot.dataflow.stage import (
     Filter,
     Head,
     Join,
-    MapBatches,
     MorselStep,
     Project,
     Sort,
@@ -54,21 +54,34 @@ class MorselSegment:
 
     steps: tuple[MorselStep, ...]
 
+    @property
+    def batch_rows(self) -> int | None:
+        """Of how many rows its morsels are, where that matters."""
+        first = self.steps[0]
+        return first.batch_rows if isinstance(first, MapBatches) else None
+
 
 def segments(steps: Sequence[Step]) -> list[MorselSegment | TableStep]:
-    """The steps in order, those that run per morsel gathered into segments."""
+    """The steps in order, those that run per morsel gathered into segments. A function that is given batches of its own
+    size begins one.
+    """
     found: list[MorselSegment | TableStep] = []
     morsel_steps: list[MorselStep] = []
-    for step in steps:
-        if isinstance(step, MorselStep):
-            morsel_steps.append(step)
-            continue
+
+    def end_segment() -> None:
         if morsel_steps:
             found.append(MorselSegment(steps=tuple(morsel_steps)))
-            morsel_steps = []
-        found.append(step)
-    if morsel_steps:
-        found.append(MorselSegment(steps=tuple(morsel_steps)))
+            morsel_steps.clear()
+
+    for step in steps:
+        if isinstance(step, MorselStep):
+            if isinstance(step, MapBatches) and step.batch_rows is not None:
+                end_segment()
+            morsel_steps.append(step)
+        else:
+            end_segment()
+            found.append(step)
+    end_segment()
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.grouping import aggregate_name
 from sabot.dataflow.stage import (
     Aggregate,
@@ -13,7 +14,6 @@ from sabot.dataflow.stage import (
     Head,
     JobPlan,
     Join,
-    MapBatches,
     Output,
     Project,
     ResultOutput,
@@ -80,7 +80,9 @@ def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per 
             pairs = zip(step.names, step.expressions, strict=True)
             return "columns " + ", ".join(_column_text(name, str(expression)) for name, expression in pairs)
         case MapBatches():
-            return f"call {step.name} with each batch"
+            return f"call {step.name} with " + (
+                "each batch" if step.batch_rows is None else f"{step.batch_rows:,} rows each"
+            )
         case Aggregate():
             return _aggregate_text(step, partial=partial)
         case Join():

@@ -1,12 +1,11 @@
 """The logical plan of a Dataset: a tree of frozen nodes, each of which checks itself against its inputs' columns.
 
-A node's schema is what pyarrow itself gives for tables without rows. Only `map_batches` without `schema=` learns it
-late, when first asked, since the user's function must be called for it.
+A node's schema is what pyarrow itself gives for tables without rows. Nodes with functions of the user's are in
+function_nodes.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -52,7 +51,7 @@ class ScanNode(Node):
     file_schema: pa.Schema
 
     def _learn_schema(self) -> pa.Schema:
-        return _with_columns(plain_schema(self.file_schema), f"read_{self.format}")
+        return with_columns(plain_schema(self.file_schema), f"read_{self.format}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,17 +62,20 @@ class TableNode(Node):
     table: pa.Table
 
     def _learn_schema(self) -> pa.Schema:
-        return _with_columns(plain_schema(self.table.schema), "from_table")
+        return with_columns(plain_schema(self.table.schema), "from_table")
 
 
-def _with_columns(schema: pa.Schema, what: str) -> pa.Schema:
+def with_columns(schema: pa.Schema, what: str) -> pa.Schema:
+    """The schema itself; UsageError where it has no column."""
     if len(schema) == 0:
         raise UsageError(f"{what}: there are no columns; a Dataset needs at least one")
     return schema
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _OneInput(Node):
+class OneInput(Node):
+    """A node that takes the rows of one other."""
+
     child: Node
 
     @property
@@ -82,7 +84,7 @@ class _OneInput(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FilterNode(_OneInput):
+class FilterNode(OneInput):
     """Rows for which the expression is true."""
 
     expression: pc.Expression
@@ -93,7 +95,7 @@ class FilterNode(_OneInput):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ProjectNode(_OneInput):
+class ProjectNode(OneInput):
     """The expressions' values, named `names`; `what` is the method that asked for it."""
 
     names: tuple[str, ...]
@@ -104,46 +106,6 @@ class ProjectNode(_OneInput):
         if not self.names:
             raise UsageError(f"{self.what}: no column would be left; count_rows() tells how many rows there are")
         return project_schema(self.child.schema, self.names, self.expressions, self.what)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class MapBatchesNode(_OneInput):
-    """What the user's function makes of each batch."""
-
-    function: Callable[[pa.RecordBatch], pa.RecordBatch | None]
-    declared: pa.Schema | None
-    processes: bool = True
-    timeout_s: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The function's name, for messages."""
-        name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
-        return str(name).rsplit("<locals>.", maxsplit=1)[-1]
-
-    @property
-    def schema_is_known(self) -> bool:
-        """Whether asking for the schema calls no function of the user's."""
-        return self.declared is not None or "schema" in self.__dict__
-
-    def _learn_schema(self) -> pa.Schema:
-        if self.declared is not None:
-            return _with_columns(plain_schema(self.declared), "map_batches: schema=")
-        advice = "pass schema=, the pyarrow.Schema of what it returns"
-        empty = pa.RecordBatch.from_arrays([[] for _ in self.child.schema], schema=self.child.schema)
-        try:
-            answer = self.function(empty)
-        except Exception as error:
-            raise UsageError(
-                f"map_batches: {self.name} raised {type(error).__name__} when called with a batch without rows, "
-                f"to learn what columns it returns; {advice}"
-            ) from error
-        if not isinstance(answer, pa.RecordBatch):
-            raise UsageError(
-                f"map_batches: {self.name} returned a {type(answer).__qualname__} for a batch without rows; "
-                f"return a pyarrow.RecordBatch, or {advice}"
-            )
-        return _with_columns(plain_schema(answer.schema), f"map_batches: {self.name}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,7 +126,7 @@ class JoinNode(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AggregateNode(_OneInput):
+class AggregateNode(OneInput):
     """Aggregates per group of equal keys; without keys one row for all."""
 
     step: Aggregate
@@ -192,7 +154,7 @@ def _check_function(function: str, *, grouped: bool) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SortNode(_OneInput):
+class SortNode(OneInput):
     """All rows in order, equal ones in the order in which they came."""
 
     step: Sort
@@ -205,7 +167,7 @@ class SortNode(_OneInput):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class HeadNode(_OneInput):
+class HeadNode(OneInput):
     """The first rows if they are sorted, otherwise any."""
 
     step: Head
@@ -215,7 +177,7 @@ class HeadNode(_OneInput):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RepartitionNode(_OneInput):
+class RepartitionNode(OneInput):
     """The same rows, those with equal keys together; without keys dealt out evenly."""
 
     keys: tuple[str, ...]

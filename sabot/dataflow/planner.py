@@ -15,12 +15,13 @@ from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
+from sabot.dataflow.function_nodes import MapBatchesNode
+from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.plan import (
     AggregateNode,
     FilterNode,
     HeadNode,
     JoinNode,
-    MapBatchesNode,
     Node,
     ProjectNode,
     RepartitionNode,
@@ -34,7 +35,6 @@ from sabot.dataflow.stage import (
     Filter,
     HashShuffle,
     JobPlan,
-    MapBatches,
     Output,
     Project,
     ResultOutput,
@@ -118,6 +118,7 @@ class _Planner:
                     function=node.function,
                     schema=node.schema,
                     name=node.name,
+                    batch_rows=node.batch_rows,
                     processes=node.processes,
                     timeout_s=node.timeout_s,
                 )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot.dataflow.expressions import columns_used
+from sabot.dataflow.function_nodes import MapBatchesNode
 from sabot.dataflow.grouping import target_columns
 from sabot.dataflow.join_types import gives_both_sides, joined_columns
 from sabot.dataflow.joining import filter_columns
@@ -20,7 +21,6 @@ from sabot.dataflow.plan import (
     FilterNode,
     HeadNode,
     JoinNode,
-    MapBatchesNode,
     Node,
     ProjectNode,
     RepartitionNode,

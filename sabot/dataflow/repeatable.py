@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.join_types import joined_columns
 from sabot.dataflow.stage import (
     Aggregate,
@@ -16,7 +17,6 @@ from sabot.dataflow.stage import (
     Head,
     JobPlan,
     Join,
-    MapBatches,
     Project,
     ShuffleInput,
     Stage,

@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
+from sabot.dataflow.learned_schema import SchemaProbe
 from sabot.dataflow.plan import Node
 from sabot.dataflow.stage import WriteOutput
 
@@ -76,4 +77,10 @@ class SessionProtocol(Protocol):
 
     def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> JobProtocol:
         """Starts the job and returns at once."""
+        ...
+
+    def learn_schema(self, probe: SchemaProbe, schema: pa.Schema) -> pa.Schema:
+        """The columns that the probe's function returns for no rows of `schema`; it is called in a worker. What it
+        raises is the cause of a UsageError (`probe.failed`).
+        """
         ...

@@ -6,14 +6,14 @@ cloudpickle between equal versions of Sabot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot.wire.packed_function import PackedFunction, pack_function
+from sabot.dataflow.function_steps import MapBatches
 from sabot.wire.py_modules import PyModules
 
 JoinType = Literal[
@@ -80,34 +80,6 @@ class Project:
 
     names: tuple[str, ...]
     expressions: tuple[pc.Expression, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapBatches:
-    """Calls the user's function with each RecordBatch; its answer must have `schema`. Runs per morsel.
-
-    With `processes` it is called in workers, at most `timeout_s` for a morsel, and travels packed: only they open it.
-    """
-
-    function: Callable[[pa.RecordBatch], pa.RecordBatch | None] | PackedFunction
-    schema: pa.Schema
-    name: str
-    processes: bool = False
-    timeout_s: float | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        function = pack_function(self.function, self.name) if self.processes else self.function
-        return _restore_map_batches, (function, self.schema, self.name, self.processes, self.timeout_s)
-
-
-def _restore_map_batches(
-    function: Callable[[pa.RecordBatch], pa.RecordBatch | None] | PackedFunction,
-    schema: pa.Schema,
-    name: str,
-    processes: bool,
-    timeout_s: float | None,
-) -> MapBatches:
-    return MapBatches(function=function, schema=schema, name=name, processes=processes, timeout_s=timeout_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def check_morsel_bytes(morsel_bytes: MorselBytes) -> int | None:
 def rows_per_morsel(batch: pa.RecordBatch, morsel_bytes: int, num_bytes: int) -> int:
     """How many rows of `batch`, of `num_bytes`, fit `morsel_bytes`, by its average row; at least one."""
     rows: int = batch.num_rows
-    return max(1, rows if num_bytes == 0 else morsel_bytes * rows // num_bytes)
+    return max(1, rows if num_bytes == 0 else min(rows, morsel_bytes * rows // num_bytes))
 
 
 def batch_bytes(batch: pa.RecordBatch) -> int:

@@ -222,6 +222,30 @@ class DescribeSourceReply(_message.Message):
     files: _containers.RepeatedCompositeFieldContainer[SourceFile]
     def __init__(self, schema: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[SourceFile, _Mapping]]] = ...) -> None: ...
 
+class LearnSchemaRequest(_message.Message):
+    __slots__ = ("name", "function", "schema", "timeout_s", "module_names", "modules")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    MODULE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    MODULES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    function: bytes
+    schema: bytes
+    timeout_s: float
+    module_names: _containers.RepeatedScalarFieldContainer[str]
+    modules: bytes
+    def __init__(self, name: _Optional[str] = ..., function: _Optional[bytes] = ..., schema: _Optional[bytes] = ..., timeout_s: _Optional[float] = ..., module_names: _Optional[_Iterable[str]] = ..., modules: _Optional[bytes] = ...) -> None: ...
+
+class LearnSchemaReply(_message.Message):
+    __slots__ = ("schema", "failure")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    schema: bytes
+    failure: Failure
+    def __init__(self, schema: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
 class SubmitJobRequest(_message.Message):
     __slots__ = ("job_id", "plan", "versions")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]

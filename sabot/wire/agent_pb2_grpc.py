@@ -84,6 +84,11 @@ class AgentControlStub(object):
                 request_serializer=sabot_dot_wire_dot_agent__pb2.DescribeSourceRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.DescribeSourceReply.FromString,
                 _registered_method=True)
+        self.LearnSchema = channel.unary_unary(
+                '/sabot.v1.AgentControl/LearnSchema',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaReply.FromString,
+                _registered_method=True)
         self.SubmitJob = channel.unary_stream(
                 '/sabot.v1.AgentControl/SubmitJob',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.SubmitJobRequest.SerializeToString,
@@ -199,6 +204,13 @@ class AgentControlServicer(object):
 
     def DescribeSource(self, request, context):
         """Lists a source's files, pinned, with their schema.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LearnSchema(self, request, context):
+        """Calls a function once without rows, in a worker process, to learn what columns it returns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -325,6 +337,11 @@ def add_AgentControlServicer_to_server(servicer, server):
                     servicer.DescribeSource,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.DescribeSourceRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.DescribeSourceReply.SerializeToString,
+            ),
+            'LearnSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.LearnSchema,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaReply.SerializeToString,
             ),
             'SubmitJob': grpc.unary_stream_rpc_method_handler(
                     servicer.SubmitJob,
@@ -647,6 +664,33 @@ class AgentControl(object):
             '/sabot.v1.AgentControl/DescribeSource',
             sabot_dot_wire_dot_agent__pb2.DescribeSourceRequest.SerializeToString,
             sabot_dot_wire_dot_agent__pb2.DescribeSourceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LearnSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/LearnSchema',
+            sabot_dot_wire_dot_agent__pb2.LearnSchemaRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.LearnSchemaReply.FromString,
             options,
             channel_credentials,
             insecure,

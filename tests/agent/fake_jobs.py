@@ -51,6 +51,10 @@ class FakeJobs:
         self._answer()
         return agent_pb2.ReleaseJobReply()
 
+    async def learn_schema(self, request: agent_pb2.LearnSchemaRequest) -> agent_pb2.LearnSchemaReply:
+        self._answer()
+        return agent_pb2.LearnSchemaReply()
+
     def list_jobs(self, request: agent_pb2.ListJobsRequest) -> agent_pb2.ListJobsReply:
         self._answer()
         return agent_pb2.ListJobsReply()

@@ -28,6 +28,7 @@ from sabot.dataflow.execution import (
     wire_schema,
 )
 from sabot.dataflow.expressions import project_table
+from sabot.dataflow.learned_schema import SchemaProbe, no_rows
 from sabot.dataflow.plan import Node, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.session_protocol import JobProtocol
@@ -71,6 +72,13 @@ class InterpreterSession:
         result = InterpretedResult(root.schema, _Interpreter(self, travelled, tables).run())
         self.results.append(result)
         return result
+
+    def learn_schema(self, probe: SchemaProbe, schema: pa.Schema) -> pa.Schema:
+        try:
+            answer: pa.RecordBatch = probe(no_rows(schema))
+        except Exception as error:
+            raise probe.failed(error) from error
+        return answer.schema
 
     def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> JobProtocol:
         raise NotImplementedError("nothing here runs while the test goes on")
@@ -168,7 +176,9 @@ class _Interpreter:
 
     def _through(self, segment: MorselSegment, table: pa.Table) -> pa.Table:
         answers: list[pa.RecordBatch | None] = []
-        for batch in table.to_batches(max_chunksize=self._session.morsel_rows):
+        if segment.batch_rows is not None:
+            table = table.combine_chunks()
+        for batch in table.to_batches(max_chunksize=segment.batch_rows or self._session.morsel_rows):
             answer: pa.RecordBatch | None = batch
             for kind, *arguments in pipeline_steps(segment.steps):
                 if answer is not None:

@@ -160,7 +160,9 @@ def test_map_batches_sees_every_row_once_and_may_drop_batches() -> None:
 
 
 def test_map_batches_that_drops_everything_leaves_the_declared_columns() -> None:
-    dataset = InterpreterSession().from_table(FLIGHTS).map_batches(lambda batch: None, pa.schema([("z", pa.int64())]))
+    dataset = (
+        InterpreterSession().from_table(FLIGHTS).map_batches(lambda batch: None, schema=pa.schema([("z", pa.int64())]))
+    )
     assert_same_rows(dataset.to_table(), pa.table({"z": pa.array([], pa.int64())}))
     assert dataset.sort_by("z").to_table().num_rows == 0
     assert dataset.group_by([]).aggregate([("z", "sum"), ("z", "count")]).to_table().to_pylist() == [

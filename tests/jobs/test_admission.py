@@ -40,7 +40,7 @@ def held_up(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def submit_held(session: Session) -> Job:
     """A job that runs until GO_ON is set."""
-    job = session.from_table(TABLE).map_batches(held_up, TABLE.schema, processes=False).submit()
+    job = session.from_table(TABLE).map_batches(held_up, schema=TABLE.schema, processes=False).submit()
     assert isinstance(job, Job)
     return job
 

@@ -73,7 +73,7 @@ def holding(folder: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
 def submit_held(session: Session, folder: Path, **arguments: Any) -> JobProtocol:
     """A job whose readers hang in its workers, with rows in the shuffle before them."""
     data = session.from_table(TABLE).repartition("k")
-    job = data.map_batches(holding(folder), TABLE.schema).submit(**arguments)
+    job = data.map_batches(holding(folder), schema=TABLE.schema).submit(**arguments)
     until(lambda: job.done() or len(list(folder.glob("held by *"))) == 4, deadline_s=WAIT_S)
     return job
 
@@ -92,7 +92,7 @@ def test_failure_of_a_submitted_job_is_raised_by_its_result(session: Session) ->
     def explode(batch: pa.RecordBatch) -> pa.RecordBatch:
         raise ZeroDivisionError("seven")
 
-    job = session.from_table(TABLE).map_batches(explode, TABLE.schema).submit()
+    job = session.from_table(TABLE).map_batches(explode, schema=TABLE.schema).submit()
     with pytest.raises(ZeroDivisionError, match="seven"):
         job.result(WAIT_S)
 
@@ -156,7 +156,7 @@ def test_timeout_that_is_no_time_is_refused_before_anything_runs(session: Sessio
 
 def test_sessions_timeout_holds_where_a_job_has_none(cluster: LocalCluster, tmp_path: Path) -> None:
     with cluster.connect(progress=False, job_timeout_s=0.2) as session:
-        held = session.from_table(TABLE).map_batches(holding(tmp_path), TABLE.schema)
+        held = session.from_table(TABLE).map_batches(holding(tmp_path), schema=TABLE.schema)
         with pytest.raises(LimitReached, match=r"timeout_s=0\.2"):
             held.run()
         assert session.from_table(TABLE).run(timeout_s=WAIT_S).num_rows == TABLE.num_rows

@@ -28,15 +28,15 @@ def pid_of(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def test_functions_run_in_workers_that_end_with_their_job(cluster: InProcessCluster) -> None:
-    pids = set(cluster.connect().from_table(TABLE).map_batches(pid_of, PIDS).to_table()["pid"].to_pylist())
+    pids = set(cluster.connect().from_table(TABLE).map_batches(pid_of, schema=PIDS).to_table()["pid"].to_pylist())
     assert os.getpid() not in pids and 1 <= len(pids) <= 2
     cluster.wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    again = set(cluster.connect().from_table(TABLE).map_batches(pid_of, PIDS).to_table()["pid"].to_pylist())
+    again = set(cluster.connect().from_table(TABLE).map_batches(pid_of, schema=PIDS).to_table()["pid"].to_pylist())
     assert not pids & again
 
 
 def test_functions_run_in_the_agent_where_the_user_wants_it(cluster: InProcessCluster) -> None:
-    answer = cluster.connect().from_table(TABLE).map_batches(pid_of, PIDS, processes=False).to_table()
+    answer = cluster.connect().from_table(TABLE).map_batches(pid_of, schema=PIDS, processes=False).to_table()
     assert set(answer["pid"].to_pylist()) == {os.getpid()}
 
 
@@ -49,14 +49,14 @@ def test_exception_arrives_as_itself_with_all_places_named(cluster: InProcessClu
         raise Unfit("no such row")
 
     with pytest.raises(Unfit, match="no such row") as raised:
-        cluster.connect().from_table(TABLE).map_batches(refuse, TABLE.schema).run()
+        cluster.connect().from_table(TABLE).map_batches(refuse, schema=TABLE.schema).run()
     notes = "\n".join(raised.value.__notes__)
     assert "in refuse" in notes and "morsel=0" in notes and "agent=agent-" in notes and "stage=0" in notes
 
 
 def test_answer_of_other_columns_is_refused(cluster: InProcessCluster) -> None:
     with pytest.raises(UsageError, match=r"map_batches: pid_of returned columns \(pid: int64\)"):
-        cluster.connect().from_table(TABLE).map_batches(pid_of, TABLE.schema).run()
+        cluster.connect().from_table(TABLE).map_batches(pid_of, schema=TABLE.schema).run()
 
 
 DEATHS: dict[str, tuple[Callable[[], object], str]] = {
@@ -74,7 +74,7 @@ def test_function_that_kills_its_process_fails_its_job_and_no_agent(cluster: InP
 
     session = cluster.connect()
     with pytest.raises(TaskFailed, match=text) as raised:
-        session.from_table(TABLE).map_batches(dies, TABLE.schema).run()
+        session.from_table(TABLE).map_batches(dies, schema=TABLE.schema).run()
     assert raised.value.facts["function"] == "dies"
     assert session.from_table(TABLE).map_batches(lambda batch: batch).count_rows() == 1000
 
@@ -86,7 +86,7 @@ def never_ends(batch: pa.RecordBatch) -> None:
 
 def test_time_limit_of_a_function_ends_its_job(cluster: InProcessCluster) -> None:
     with pytest.raises(LimitReached, match="ran longer than its limit of 100 ms"):
-        cluster.connect().from_table(TABLE).map_batches(never_ends, TABLE.schema, timeout_s=0.1).run()
+        cluster.connect().from_table(TABLE).map_batches(never_ends, schema=TABLE.schema, timeout_s=0.1).run()
 
 
 def test_cancelled_job_ends_its_functions_in_mid_call(cluster: InProcessCluster, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_cancelled_job_ends_its_functions_in_mid_call(cluster: InProcessCluster,
 
     def run() -> None:
         try:
-            session.from_table(TABLE).map_batches(never_ends_here, TABLE.schema).run()
+            session.from_table(TABLE).map_batches(never_ends_here, schema=TABLE.schema).run()
         except BaseException as error:
             ended.append(error)
 
@@ -127,10 +127,10 @@ def test_modules_of_a_session_are_imported_by_its_functions_only(cluster: InProc
 
     address = cluster.agents[0].member.control_address
     with sabot.connect(address, progress=False, py_modules=[tmp_path / "mine_alone.py"]) as session:
-        answer = session.from_table(TABLE).map_batches(use, TABLE.schema).to_table()
+        answer = session.from_table(TABLE).map_batches(use, schema=TABLE.schema).to_table()
     assert sorted(answer["v"].to_pylist()) == list(range(1, 1001))
     with pytest.raises(ModuleNotFoundError, match="mine_alone"):
-        cluster.connect().from_table(TABLE).map_batches(use, TABLE.schema).run()
+        cluster.connect().from_table(TABLE).map_batches(use, schema=TABLE.schema).run()
 
 
 def test_function_is_not_opened_by_an_agent(cluster: InProcessCluster, tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def test_function_is_not_opened_by_an_agent(cluster: InProcessCluster, tmp_path:
 
     pq.write_table(TABLE, tmp_path / "t.parquet")
     data = cluster.connect().read_parquet(tmp_path / "t.parquet")
-    assert data.map_batches(Tells(), TABLE.schema).count_rows() == 1000
+    assert data.map_batches(Tells(), schema=TABLE.schema).count_rows() == 1000
     with pytest.raises(UsageError, match="opened in the agent"):
-        data.map_batches(Tells(), TABLE.schema, processes=False).run()
+        data.map_batches(Tells(), schema=TABLE.schema, processes=False).run()
 
 
 def _opened(agent_pid: int) -> Callable[[pa.RecordBatch], pa.RecordBatch]:

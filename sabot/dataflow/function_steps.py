@@ -1,0 +1,45 @@
+"""The steps that call a user's function: on each batch, or on each partition as a whole.
+
+Where it runs in worker processes a function travels packed: only they open it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from sabot.wire.packed_function import PackedFunction, pack_function
+
+BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapBatches:
+    """Calls the user's function with each RecordBatch; its answer must have `schema`. Runs per morsel.
+
+    With `batch_rows` the batches are of exactly so many rows, but the last of a task. With `processes` it is called in
+    workers, at most `timeout_s` for a batch.
+    """
+
+    function: BatchFunction | PackedFunction
+    schema: pa.Schema
+    name: str
+    batch_rows: int | None = None
+    processes: bool = False
+    timeout_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_map_batches, (_travelling(self),)
+
+
+def _restore_map_batches(values: dict[str, Any]) -> MapBatches:
+    return MapBatches(**values)
+
+
+def _travelling(step: MapBatches) -> dict[str, Any]:
+    """The step's fields by name, its function packed if only workers may open it."""
+    values = {field.name: getattr(step, field.name) for field in fields(step)}
+    return values | {"function": pack_function(step.function, step.name)} if step.processes else values
