@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from sabot.agent.exact_batches import exact_batches
 from sabot.agent.memory_limit import typed
+from sabot.agent.partial_grouping import group_in_part
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
@@ -26,6 +27,7 @@ from sabot.dataflow.expressions import project_table
 from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.stage import (
+    Aggregate,
     Filter,
     HashShuffle,
     Head,
@@ -232,6 +234,9 @@ class TaskRunner:
                     stream = exact_batches(stream, schema, step.batch_rows, calls)
                 stream = _morsels(pipeline, stream, given.source, calls, whole=step.batch_rows is not None)
                 schema = schema_after(step, schema)
+            elif isinstance(step, Aggregate) and step.each_row is not None:
+                stream = _grouped_in_part(step, stream, schema, given.source, calls)
+                schema = schema_after(MorselSegment(steps=(step.each_row,)), schema)
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
                 run_plan = partial(calls.run_plan, source=given.source)
@@ -246,6 +251,22 @@ def _morsels(
 ) -> Iterator[list[pa.RecordBatch]]:
     for batches in stream:
         yield calls.run_morsels(batches, pipeline, source=source, whole=whole)
+
+
+def _grouped_in_part(
+    step: Aggregate, stream: Iterator[list[pa.RecordBatch]], schema: pa.Schema, source: MorselSource, calls: SlotCalls
+) -> Iterator[list[pa.RecordBatch]]:
+    assert step.each_row is not None
+    one_each = Pipeline(pipeline_steps([step.each_row]))
+    run_plan = partial(calls.run_plan, source=source)
+    return group_in_part(
+        stream,
+        keys=step.keys,
+        gather=lambda rows: gathered(rows, schema, None),
+        group=lambda rows: calls.call(partial(apply_table_step, step, [rows], run_plan), source=source),
+        pass_on=lambda rows: _morsels(one_each, rows, source, calls, whole=False),
+        look=calls.call,
+    )
 
 
 def _joined(join: Join, sides: list[pa.Table], source: MorselSource, calls: SlotCalls) -> pa.Table:

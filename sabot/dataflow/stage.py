@@ -84,11 +84,16 @@ class Project:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregate:
-    """Groups a whole table; `finish` projects the partial columns to the answer's. Runs per task."""
+    """Groups a whole table; `finish` projects the partial columns to the answer's. Runs per task.
+
+    `each_row`, of the half before a shuffle, makes a group of each row: a task where grouping hardly reduces the rows
+    goes on with that.
+    """
 
     keys: tuple[str, ...]
     aggregations: tuple[Aggregation, ...]
     finish: Project | None = None
+    each_row: Project | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # pyarrow's options have a form of their own to travel in, and none for pickle.
@@ -97,13 +102,14 @@ class Aggregate:
             for aggregation in self.aggregations
             for options in [aggregation[2] if len(aggregation) > 2 else None]
         )
-        return _restore_aggregate, (self.keys, travelling, self.finish)
+        return _restore_aggregate, (self.keys, travelling, self.finish, self.each_row)
 
 
 def _restore_aggregate(
     keys: tuple[str, ...],
     aggregations: tuple[tuple[str | Sequence[str], str, bytes | None], ...],
     finish: Project | None,
+    each_row: Project | None,
 ) -> Aggregate:
     restored: list[Aggregation] = [
         (target, function)
@@ -111,7 +117,7 @@ def _restore_aggregate(
         else (target, function, pc.FunctionOptions.deserialize(pa.py_buffer(options)))
         for target, function, options in aggregations
     ]
-    return Aggregate(keys=keys, aggregations=tuple(restored), finish=finish)
+    return Aggregate(keys=keys, aggregations=tuple(restored), finish=finish, each_row=each_row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,10 @@ def _order(row: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def _same(value: object, wanted: object) -> bool:
+    if isinstance(value, dict) and isinstance(wanted, dict):
+        return value.keys() == wanted.keys() and all(_same(value[name], wanted[name]) for name in value)
+    if isinstance(value, list) and isinstance(wanted, list):
+        return len(value) == len(wanted) and all(map(_same, value, wanted))
     if isinstance(value, float) and isinstance(wanted, float):
         return (math.isnan(value) and math.isnan(wanted)) or math.isclose(value, wanted, rel_tol=1e-9, abs_tol=1e-9)
     return value == wanted

@@ -34,6 +34,7 @@ from sabot.dataflow.planner import plan_job
 from sabot.dataflow.session_protocol import JobProtocol
 from sabot.dataflow.splits import splits_of
 from sabot.dataflow.stage import (
+    Aggregate,
     FilesSplit,
     HashShuffle,
     JobPlan,
@@ -153,6 +154,8 @@ class _Interpreter:
             if isinstance(segment, MorselSegment):
                 (table,) = tables
                 tables = [self._through(segment, table)]
+            elif isinstance(segment, Aggregate) and segment.each_row is not None:
+                tables = [_grouped_in_part(segment, tables[0])]
             else:
                 tables = [apply_table_step(segment, tables)]
         (table,) = tables
@@ -187,6 +190,15 @@ class _Interpreter:
         schema = schema_after(segment, table.schema)
         rows = [pa.RecordBatch.from_arrays(answer.columns, schema=schema) for answer in answers if answer is not None]
         return pa.Table.from_batches(rows, schema=schema)
+
+
+def _grouped_in_part(step: Aggregate, table: pa.Table) -> pa.Table:
+    """Half of the rows grouped, the others each a group of its own, as a task that gives up grouping has them."""
+    assert step.each_row is not None
+    half = table.num_rows // 2
+    groups = apply_table_step(step, [table.slice(0, half)])
+    single = project_table(table.slice(half), step.each_row.names, step.each_row.expressions)
+    return pa.concat_tables([groups, pa.Table.from_arrays(single.columns, schema=groups.schema)])
 
 
 def _step(kind: str, arguments: Sequence[Any], batch: pa.RecordBatch) -> pa.RecordBatch | None:

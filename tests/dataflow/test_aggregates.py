@@ -19,9 +19,10 @@ from tests.dataflow.comparing import assert_same_rows
 from tests.dataflow.interpreter import InterpreterSession
 from tests.dataflow.tables import KEY_VALUES, every_value, sessions_arguments, tables
 
-SPLIT = ["sum", "count", "min", "max", "mean", "product"]
-WHOLE = ["count_distinct", "variance", "stddev", "min_max", "approximate_median", "tdigest", "skew", "kurtosis"]
-WHOLE_WITH_KEYS = ["list", "distinct", "one", "first", "last", "first_last"]
+SPLIT = ["sum", "count", "min", "max", "min_max", "mean", "product"]
+SPLIT_WITH_KEYS = ["one", "distinct", "count_distinct"]
+WHOLE = ["variance", "stddev", "approximate_median", "tdigest", "skew", "kurtosis"]
+WHOLE_WITH_KEYS = ["list", "first", "last", "first_last"]
 
 TABLE = pa.table(
     {
@@ -52,7 +53,7 @@ def test_split_aggregates_of_numbers_answer_as_pyarrow(column: str, function: st
     session = InterpreterSession()
     answer = session.from_table(TABLE).group_by(keys).aggregate([(column, function)]).to_table()
     assert_same_rows(answer, grouped(TABLE, keys, [(column, function)]))
-    assert is_split(session) == (column != "d" or function not in ("mean", "product"))
+    assert is_split(session) == (column != "d" or function != "product")
 
 
 @pytest.mark.parametrize("keys", ["k", []])
@@ -87,17 +88,46 @@ def test_aggregates_that_need_keys_are_computed_whole(function: str) -> None:
     session = InterpreterSession(pieces=1)
     rows = TABLE.filter(pc.is_valid(pc.field("x")))
     answer = session.from_table(rows).group_by("k").aggregate([("x", function)]).to_table()
-    expected = grouped(rows, ["k"], [("x", function)])
-    if function == "one":
-        assert set(answer["k"].to_pylist()) == set(expected["k"].to_pylist())
-        assert answer.schema.equals(expected.schema)
-    else:
-        assert_same_rows(_lists_sorted(answer), _lists_sorted(expected))
+    assert_same_rows(_lists_sorted(answer), _lists_sorted(grouped(rows, ["k"], [("x", function)])))
+    assert not is_split(session)
+
+
+@pytest.mark.parametrize("column", ["x", "s", "f", "b"])
+@pytest.mark.parametrize("function", ["distinct", "count_distinct"])
+def test_distinct_values_are_sent_once_a_task(function: str, column: str) -> None:
+    session = InterpreterSession()
+    others = [("x", "sum"), ([], "count_all"), ("f", "mean")]
+    answer = session.from_table(TABLE).group_by("k").aggregate([*others, (column, function)]).to_table()
+    expected = grouped(TABLE, ["k"], [*others, (column, function)])
+    assert_same_rows(_lists_sorted(answer), _lists_sorted(expected))
+    assert is_split(session)
+
+
+@pytest.mark.parametrize("function", ["distinct", "count_distinct"])
+def test_distinct_values_of_two_columns_or_without_keys_are_computed_whole(function: str) -> None:
+    session = InterpreterSession()
+    session.from_table(TABLE).group_by("k").aggregate([("x", function), ("s", function)]).to_table()
+    assert not is_split(session)
+    if function == "count_distinct":
+        answer = session.from_table(TABLE).group_by([]).aggregate([("x", function)]).to_table()
+        assert_same_rows(answer, grouped(TABLE, [], [("x", function)]))
+        assert not is_split(session)
+
+
+def test_one_is_any_value_of_its_group() -> None:
+    session = InterpreterSession()
+    answer = session.from_table(TABLE).group_by("k").aggregate([("s", "one")]).to_table()
+    values = {row["k"]: set(row["s_list"]) for row in grouped(TABLE, ["k"], [("s", "list")]).to_pylist()}
+    assert {row["k"] for row in answer.to_pylist()} == set(values)
+    assert all(row["s_one"] in values[row["k"]] for row in answer.to_pylist())
+    assert answer.schema.equals(grouped(TABLE, ["k"], [("s", "one")]).schema)
+    assert is_split(session)
 
 
 def test_every_grouped_aggregate_that_pyarrow_has_is_tested_here() -> None:
     known = {name.removeprefix("hash_") for name in pc.list_functions() if name.startswith("hash_")}
-    assert known == {*SPLIT, *WHOLE, *WHOLE_WITH_KEYS, "any", "all", "count_all", "pivot_wider"}
+    tested = {*SPLIT, *SPLIT_WITH_KEYS, *WHOLE, *WHOLE_WITH_KEYS, "any", "all", "count_all", "pivot_wider"}
+    assert known == tested
 
 
 def test_pivot_wider_takes_two_columns_and_options() -> None:
@@ -227,7 +257,7 @@ def test_any_table_groups_as_pyarrow_groups_it(
 
 
 def test_a_split_whose_types_would_differ_is_refused() -> None:
-    assert split_aggregation(("k",), (("d", "mean"),), TABLE.schema) is None
+    assert split_aggregation(("k",), (("d", "product"),), TABLE.schema) is None
     assert split_aggregation(("k",), (("x", "sum"), ("x", "list")), TABLE.schema) is None
     assert split_aggregation(("k",), (("x", "sum"), ("x", "mean")), TABLE.schema) is not None
 
@@ -237,5 +267,5 @@ def _lists_sorted(table: pa.Table) -> pa.Table:
     name = table.column_names[-1]
     if not pa.types.is_list(table[name].type):
         return table
-    column = pa.array([sorted(values) for values in table[name].to_pylist()], table[name].type)
+    column = pa.array([sorted(values, key=repr) for values in table[name].to_pylist()], table[name].type)
     return table.set_column(table.num_columns - 1, name, column)
