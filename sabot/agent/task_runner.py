@@ -26,8 +26,10 @@ from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_s
 from sabot.dataflow.expressions import project_table
 from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.joining import join_plan
+from sabot.dataflow.sampling import Draws
 from sabot.dataflow.stage import (
     Aggregate,
+    Draw,
     Filter,
     HashShuffle,
     Head,
@@ -36,7 +38,6 @@ from sabot.dataflow.stage import (
     Project,
     ResultOutput,
     RoundRobinShuffle,
-    ShuffleInput,
     Split,
     Stage,
     WriteOutput,
@@ -159,7 +160,7 @@ class TaskRunner:
         reply = RunTaskReply()
         output = self._open_output(task, calls)
         try:
-            for batches in self._steps(task.stage, given, calls, task.workers):
+            for batches in self._steps(task, given, calls):
                 reply.rows_out += sum(batch.num_rows for batch in batches)
                 output.write(batches)
                 calls.check_cancelled()
@@ -209,12 +210,10 @@ class TaskRunner:
                     stage.output, calls, stage.schema, job_id=job_id, task=task.task, attempt=task.attempt
                 )
 
-    def _steps(
-        self, stage: Stage, given: TaskInput, calls: SlotCalls, workers: WorkerPool | None
-    ) -> Iterator[list[pa.RecordBatch]]:
+    def _steps(self, task: Task, given: TaskInput, calls: SlotCalls) -> Iterator[list[pa.RecordBatch]]:
         """The rows after all steps, batch by batch where no step needs the whole table."""
-        steps = segments(stage.steps)
-        if isinstance(stage.input, ShuffleInput) and len(stage.input.stage_ids) > 1:
+        stage, steps = task.stage, segments(task.stage.steps)
+        if steps and isinstance(steps[0], Join):
             join, *steps = steps
             assert isinstance(join, Join)
             sides = given.tables(self._transport, calls)
@@ -226,7 +225,7 @@ class TaskRunner:
             schema = given.schema
         for position, step in enumerate(steps):
             if isinstance(step, MorselSegment):
-                pipeline = Pipeline(pipeline_steps(step.steps), workers=workers)
+                pipeline = Pipeline(pipeline_steps(step.steps), workers=task.workers)
                 # All tasks of a stage do the same: a later one begins with the size that an earlier one has found.
                 name = f"{shuffle_id(calls.job_id, stage.stage_id)}/{position}"
                 self._sizers.attach_named(pipeline.native_operator, name)
@@ -234,6 +233,9 @@ class TaskRunner:
                     stream = exact_batches(stream, schema, step.batch_rows, calls)
                 stream = _morsels(pipeline, stream, given.source, calls, whole=step.batch_rows is not None)
                 schema = schema_after(step, schema)
+            elif isinstance(step, Draw):
+                stream = _drawn(step, task.task, stream, given.source, calls)
+                schema = schema.append(pa.field(step.name, pa.float64()))
             elif isinstance(step, Aggregate) and step.each_row is not None:
                 stream = _grouped_in_part(step, stream, schema, given.source, calls)
                 schema = schema_after(MorselSegment(steps=(step.each_row,)), schema)
@@ -251,6 +253,16 @@ def _morsels(
 ) -> Iterator[list[pa.RecordBatch]]:
     for batches in stream:
         yield calls.run_morsels(batches, pipeline, source=source, whole=whole)
+
+
+def _drawn(
+    step: Draw, task: int, stream: Iterator[list[pa.RecordBatch]], source: MorselSource, calls: SlotCalls
+) -> Iterator[list[pa.RecordBatch]]:
+    draws = Draws(step, task)
+    for batches in stream:
+        if batches:
+            rows = pa.Table.from_batches(batches)
+            yield calls.call(partial(draws.add_to, rows, step.name), source=source).to_batches()
 
 
 def _grouped_in_part(

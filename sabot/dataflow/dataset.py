@@ -18,6 +18,7 @@ from sabot.dataflow.function_nodes import MapBatchesNode, map_batches_node
 from sabot.dataflow.function_steps import BatchFunction
 from sabot.dataflow.group_by import DatasetGroupBy
 from sabot.dataflow.join_arguments import join_step
+from sabot.dataflow.known_rows import known_rows
 from sabot.dataflow.plan import (
     FilterNode,
     HeadNode,
@@ -28,8 +29,10 @@ from sabot.dataflow.plan import (
     SortNode,
 )
 from sabot.dataflow.planner import plan_job
+from sabot.dataflow.sampling import sample_node
 from sabot.dataflow.session_protocol import JobProtocol, ResultProtocol, SessionProtocol
 from sabot.dataflow.stage import Head, Sort, SortKey, WriteOutput
+from sabot.dataflow.union import PromoteOptions, union_of
 from sabot.errors import UsageError
 
 _WRITE_FORMATS: dict[str, Literal["parquet", "csv", "ipc"]] = {
@@ -189,6 +192,34 @@ class Dataset:
             raise UsageError(f"head: takes a number of rows from 0 on, not {num_rows!r}")
         return self._then(HeadNode(child=self._node, step=Head(rows=num_rows)))
 
+    def union(self, *others: Dataset, promote_options: PromoteOptions = "none") -> Dataset:
+        """All rows of this and the other datasets, equal ones as often as they are there, in any order.
+
+        Columns go together as in `pyarrow.concat_tables`: with "none" all schemas are the same, with "default" columns
+        may be missing or of type null, with "permissive" types may be widened.
+        """
+        for other in others:
+            if not isinstance(other, Dataset):
+                raise UsageError(f"union: takes Datasets, not {type(other).__name__}; see Session.from_table")
+            if other._session is not self._session:
+                raise UsageError("union: the datasets are of different sessions; read all from one")
+        return self._then(union_of([self._node, *(other._node for other in others)], promote_options))
+
+    def unique(self, columns: str | Sequence[str] | None = None) -> Dataset:
+        """The different rows of these columns, or of all; null is a value, too."""
+        names = list(self.schema.names) if columns is None else list(names_list(columns))
+        return self.select(names).group_by(names).aggregate([])
+
+    def sample(self, fraction: float | None = None, *, num_rows: int | None = None, seed: int | None = None) -> Dataset:
+        """Some of the rows, by chance: each with probability `fraction`, or `num_rows` of them, at most all.
+
+        With the same `seed` the same, where the same tasks read the same rows in the same order: from files or tables,
+        on as many slots. Without one it is drawn now, so that this Dataset gives the same sample run by run.
+        """
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise UsageError(f"sample: seed is an int, not {seed!r}")
+        return self._then(sample_node(self._node, fraction, num_rows, seed))
+
     def repartition(self, keys: str | Sequence[str] | None = None, num_partitions: int | None = None) -> Dataset:
         """The same rows, those with equal keys in one partition; without keys dealt out evenly."""
         if num_partitions is not None and (not isinstance(num_partitions, int) or num_partitions < 1):
@@ -224,7 +255,10 @@ class Dataset:
             result.close()
 
     def count_rows(self) -> int:
-        """The number of rows, counted on the agents."""
+        """The number of rows: as files' footers and tables have it where that tells, else counted on the agents."""
+        rows = known_rows(self._node)
+        if rows is not None:
+            return rows
         counted = self.group_by([]).aggregate([([], "count_all")]).to_table()
         return int(counted.column(0)[0].as_py())
 

@@ -22,6 +22,7 @@ from sabot.dataflow.grouping import group_declaration
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.stage import (
     Aggregate,
+    Draw,
     Filter,
     Head,
     Join,
@@ -61,11 +62,11 @@ class MorselSegment:
         return first.batch_rows if isinstance(first, MapBatches) else None
 
 
-def segments(steps: Sequence[Step]) -> list[MorselSegment | TableStep]:
+def segments(steps: Sequence[Step]) -> list[MorselSegment | TableStep | Draw]:
     """The steps in order, those that run per morsel gathered into segments. A function that is given batches of its own
     size begins one.
     """
-    found: list[MorselSegment | TableStep] = []
+    found: list[MorselSegment | TableStep | Draw] = []
     morsel_steps: list[MorselStep] = []
 
     def end_segment() -> None:

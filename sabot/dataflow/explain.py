@@ -9,6 +9,7 @@ from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.grouping import aggregate_name
 from sabot.dataflow.stage import (
     Aggregate,
+    Draw,
     Filter,
     HashShuffle,
     Head,
@@ -43,13 +44,16 @@ def explain_job(plan: JobPlan) -> str:
 
 
 def _stage_text(stage: Stage, reader: Stage | None) -> str:
-    lines = [f"stage {stage.stage_id}: {stage.label}", f"  from  {_input_text(stage.input)}"]
+    lines = [
+        f"stage {stage.stage_id}: {stage.label}",
+        f"  from  {_input_text(stage.input, joined=isinstance(next(iter(stage.steps), None), Join))}",
+    ]
     lines += [f"  then  {_step_text(step, partial=_is_partial(step, stage, reader))}" for step in stage.steps]
     lines.append(f"  to    {_output_text(stage.output, reader)}")
     return "\n".join(lines) + "\n"
 
 
-def _input_text(source: ScanInput | TableInput | ShuffleInput) -> str:
+def _input_text(source: ScanInput | TableInput | ShuffleInput, *, joined: bool) -> str:
     match source:
         case ScanInput():
             columns = "all columns" if source.columns is None else f"columns {', '.join(source.columns)}"
@@ -58,8 +62,8 @@ def _input_text(source: ScanInput | TableInput | ShuffleInput) -> str:
         case TableInput():
             return f"the client's table with columns {', '.join(source.schema.names)}"
         case ShuffleInput():
-            sides = ", the right side ".join(f"the shuffle of stage {stage_id}" for stage_id in source.stage_ids)
-            return f"the left side {sides}" if len(source.stage_ids) > 1 else sides
+            shuffles = [f"the shuffle of stage {stage_id}" for stage_id in source.stage_ids]
+            return f"the left side {', the right side '.join(shuffles)}" if joined else ", then ".join(shuffles)
 
 
 def _is_partial(step: Step, stage: Stage, reader: Stage | None) -> bool:
@@ -74,6 +78,8 @@ def _is_partial(step: Step, stage: Stage, reader: Stage | None) -> bool:
 
 def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per kind of step
     match step:
+        case Draw():
+            return f"draw a number for each row, seed {step.seed}"
         case Filter():
             return f"filter {step.expression}"
         case Project():
@@ -120,7 +126,9 @@ def _output_text(output: Output, reader: Stage | None) -> str:
         case WriteOutput():
             return f"{output.format} files in {output.folder}"
         case RoundRobinShuffle():
-            return f"shuffle in turn into {_count_text(output.num_partitions)}: rows are to be spread evenly"
+            united = reader is not None and isinstance(reader.input, ShuffleInput) and len(reader.input.stage_ids) > 1
+            why = "rows of a union are brought together" if united else "rows are to be spread evenly"
+            return f"shuffle in turn into {_count_text(output.num_partitions)}: {why}"
         case HashShuffle():
             why = _why_text(reader.steps if reader is not None else ())
             if not output.keys:

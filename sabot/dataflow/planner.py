@@ -30,6 +30,7 @@ from sabot.dataflow.plan import (
     TableNode,
 )
 from sabot.dataflow.pruning import pruned
+from sabot.dataflow.sampling import DrawNode
 from sabot.dataflow.stage import (
     Aggregate,
     Filter,
@@ -46,6 +47,7 @@ from sabot.dataflow.stage import (
     TableInput,
     WriteOutput,
 )
+from sabot.dataflow.union import UnionNode
 from sabot.dataflow.wire_form import check_wire
 from sabot.errors import InternalError
 
@@ -62,16 +64,21 @@ def plan_job(root: Node, *, job_id: str, output: WriteOutput | None = None) -> J
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OpenStage:
-    """A stage to which steps may still be added; `gathered`: it has one task, which sees all rows."""
+    """A stage to which steps may still be added; `gathered`: it has one task, which sees all rows.
+
+    The stages `beside` it have the other rows of a union, with the same steps since then.
+    """
 
     input: ScanInput | TableInput | ShuffleInput
     steps: tuple[Step, ...] = ()
     schema: pa.Schema
     label: str
     gathered: bool = False
+    beside: tuple[_OpenStage, ...] = ()
 
     def then(self, *steps: Step, schema: pa.Schema, label: str | None = None) -> _OpenStage:
-        return replace(self, steps=(*self.steps, *steps), schema=schema, label=label or self.label)
+        beside = tuple(stage.then(*steps, schema=schema) for stage in self.beside)
+        return replace(self, steps=(*self.steps, *steps), schema=schema, label=label or self.label, beside=beside)
 
 
 class _Planner:
@@ -81,7 +88,9 @@ class _Planner:
         self.stages: list[Stage] = []
 
     def close(self, stage: _OpenStage, output: Output) -> int:
-        """Ends the stage with `output` and numbers it."""
+        """Ends the stage with `output` and numbers it; the parts of a union are brought together before."""
+        if stage.beside:
+            stage = self._shuffled(stage, RoundRobinShuffle(), "union")
         check_wire(stage.schema, stage.label)
         stage_id = len(self.stages)
         self.stages.append(
@@ -96,7 +105,7 @@ class _Planner:
         )
         return stage_id
 
-    def stage_of(self, node: Node) -> _OpenStage:  # noqa: PLR0911 - one per kind of node
+    def stage_of(self, node: Node) -> _OpenStage:  # noqa: PLR0911, PLR0912 - one per kind of node
         """The open stage whose last step gives the node's rows."""
         match node:
             case ScanNode():
@@ -123,6 +132,10 @@ class _Planner:
                     timeout_s=node.timeout_s,
                 )
                 return self.stage_of(node.child).then(call, schema=node.schema)
+            case DrawNode():
+                return self.stage_of(node.child).then(node.step, schema=node.schema)
+            case UnionNode():
+                return self._union(node)
             case JoinNode():
                 return self._join(node)
             case AggregateNode():
@@ -138,10 +151,15 @@ class _Planner:
 
     def _shuffled(self, stage: _OpenStage, output: HashShuffle | RoundRobinShuffle, label: str) -> _OpenStage:
         gathered = output == _GATHER or output.num_partitions == 1
-        stage_id = self.close(stage, output)
-        return _OpenStage(
-            input=ShuffleInput(stage_ids=(stage_id,)), schema=stage.schema, label=label, gathered=gathered
-        )
+        parts = (replace(stage, beside=()), *stage.beside)
+        stage_ids = tuple(self.close(part, output) for part in parts)
+        return _OpenStage(input=ShuffleInput(stage_ids=stage_ids), schema=stage.schema, label=label, gathered=gathered)
+
+    def _union(self, node: UnionNode) -> _OpenStage:
+        """The parts side by side: they meet at the next shuffle, by which their rows go anyway."""
+        opened = [self.stage_of(part) for part in node.parts]
+        parts = [replace(part, beside=(), gathered=False) for stage in opened for part in (stage, *stage.beside)]
+        return replace(parts[0], beside=tuple(parts[1:]))
 
     def _join(self, node: JoinNode) -> _OpenStage:
         left = self.close(self.stage_of(node.left), HashShuffle(keys=node.step.keys))

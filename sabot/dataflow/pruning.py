@@ -27,11 +27,13 @@ from sabot.dataflow.plan import (
     ScanNode,
     SortNode,
 )
+from sabot.dataflow.sampling import DrawNode
+from sabot.dataflow.union import UnionNode
 
 Names = frozenset[str]
 
 
-def pruned(node: Node, needed: Names | None = None) -> Node:  # noqa: PLR0911 - one per kind of node
+def pruned(node: Node, needed: Names | None = None) -> Node:  # noqa: PLR0911, PLR0912 - one per kind of node
     """The node giving at least the columns `needed` (None: all) in their old order, and few others."""
     if needed is not None and _has_repeated_names(node.schema):
         needed = None
@@ -56,6 +58,10 @@ def pruned(node: Node, needed: Names | None = None) -> Node:  # noqa: PLR0911 - 
             return replace(node, child=_exactly(node.child, _with(needed, (key[0] for key in node.step.sorting))))
         case RepartitionNode():
             return replace(node, child=_exactly(node.child, _with(needed, node.keys)))
+        case UnionNode():
+            return replace(node, parts=tuple(_exactly(part, needed) for part in node.parts))
+        case DrawNode():
+            return replace(node, child=pruned(node.child, needed and needed - {node.step.name}))
         case HeadNode():
             return replace(node, child=_exactly(node.child, needed))
         case _:

@@ -13,6 +13,7 @@ from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.join_types import joined_columns
 from sabot.dataflow.stage import (
     Aggregate,
+    Draw,
     HashShuffle,
     Head,
     JobPlan,
@@ -44,7 +45,9 @@ def _is_repeatable(stage: Stage, plan: JobPlan) -> bool:
 def _has_fixed_rows(stage: Stage, plan: JobPlan) -> bool:
     for step in stage.steps:
         match step:
-            case MapBatches() | Head():  # a head after a sort, too: which of equal rows it takes goes by their order
+            case (
+                MapBatches() | Draw() | Head()
+            ):  # a head after a sort, too: which of equal rows it takes goes by their order
                 return False
             case Aggregate() if any(_function(item[1]) in _ORDERED_AGGREGATES for item in step.aggregations):
                 return False

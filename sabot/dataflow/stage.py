@@ -62,7 +62,7 @@ class TableInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleInput:
-    """The same partition of one shuffle, or of two for a join (left, right)."""
+    """The same partition of one shuffle, of two for a join (left, right), or of several for a union."""
 
     stage_ids: tuple[int, ...]
 
@@ -150,9 +150,17 @@ class Head:
     rows: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Appends a column: a random number from [0, 1) for each row, by `seed`, the task and the row's place in it."""
+
+    name: str
+    seed: int
+
+
 MorselStep = Filter | Project | MapBatches
 TableStep = Aggregate | Join | Sort | Head
-Step = MorselStep | TableStep
+Step = MorselStep | TableStep | Draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,13 +31,16 @@ from sabot.dataflow.expressions import project_table
 from sabot.dataflow.learned_schema import SchemaProbe, no_rows
 from sabot.dataflow.plan import Node, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
+from sabot.dataflow.sampling import Draws
 from sabot.dataflow.session_protocol import JobProtocol
 from sabot.dataflow.splits import splits_of
 from sabot.dataflow.stage import (
     Aggregate,
+    Draw,
     FilesSplit,
     HashShuffle,
     JobPlan,
+    Join,
     PartitionSplit,
     RoundRobinShuffle,
     ShuffleInput,
@@ -121,7 +124,7 @@ class _Interpreter:
             assert len(counts) <= 1, "both sides of a join have the same number of partitions"
             splits = splits_of(stage, self._plan, num_partitions=next(iter(counts), None), split_bytes=1 << 20, slots=2)
             for task, split in enumerate(splits):
-                batches = [to_wire(batch) for batch in self._task_rows(stage, split).to_batches()]
+                batches = [to_wire(batch) for batch in self._task_rows(stage, task, split).to_batches()]
                 on_wire = wire_schema(stage.schema)
                 assert all(batch.schema.equals(on_wire, check_metadata=True) for batch in batches)
                 if isinstance(stage.output, HashShuffle | RoundRobinShuffle):
@@ -148,12 +151,16 @@ class _Interpreter:
                     owner = hash(tuple(_canonical(batch.column(key)[row].as_py()) for key in keys))
                 partitions[owner % len(partitions)].append(batch.slice(row, 1))
 
-    def _task_rows(self, stage: Stage, split: Split) -> pa.Table:
+    def _task_rows(self, stage: Stage, task: int, split: Split) -> pa.Table:
         tables = self._read(stage, split)
+        if len(tables) > 1 and not isinstance(next(iter(stage.steps), None), Join):
+            tables = [pa.concat_tables(tables)]
         for segment in segments(stage.steps):
             if isinstance(segment, MorselSegment):
                 (table,) = tables
                 tables = [self._through(segment, table)]
+            elif isinstance(segment, Draw):
+                tables = [Draws(segment, task).add_to(tables[0], segment.name)]
             elif isinstance(segment, Aggregate) and segment.each_row is not None:
                 tables = [_grouped_in_part(segment, tables[0])]
             else:

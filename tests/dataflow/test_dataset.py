@@ -27,7 +27,7 @@ def test_rows_that_were_fetched_are_given_up_by_the_agents() -> None:
     session = InterpreterSession()
     dataset = session.from_table(TABLE)
     dataset.to_table()
-    dataset.count_rows()
+    dataset.group_by("k").aggregate([]).count_rows()
     list(dataset.to_batches())
     batches = dataset.to_batches()
     next(batches)
