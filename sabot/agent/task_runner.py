@@ -16,6 +16,7 @@ import pyarrow as pa
 from sabot.agent.exact_batches import exact_batches
 from sabot.agent.memory_limit import typed
 from sabot.agent.partial_grouping import group_in_part
+from sabot.agent.partition_answers import partition_answers
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
@@ -24,7 +25,7 @@ from sabot.agent.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
-from sabot.dataflow.function_steps import MapBatches
+from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.sampling import Draws
 from sabot.dataflow.stage import (
@@ -239,6 +240,11 @@ class TaskRunner:
             elif isinstance(step, Aggregate) and step.each_row is not None:
                 stream = _grouped_in_part(step, stream, schema, given.source, calls)
                 schema = schema_after(MorselSegment(steps=(step.each_row,)), schema)
+            elif isinstance(step, MapPartitions):
+                whole = gathered(stream, schema, None)
+                stream = partition_answers(step, whole, calls, workers=task.workers, source=given.source)
+                schema = plain_schema(step.schema)
+                del whole
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
                 run_plan = partial(calls.run_plan, source=given.source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.stage import (
     FilesSplit,
     HashShuffle,
@@ -56,6 +57,8 @@ def working_bytes(
             assert isinstance(stage.input, ShuffleInput)
             given = sum(stored_bytes(stage_id, split.partition) for stage_id in stage.input.stage_ids)
             needed = PARTITION_FACTOR * given
+    if any(isinstance(step, MapPartitions) for step in stage.steps):
+        needed = max(needed, PARTITION_FACTOR * given)  # all that the task reads is gathered
     match stage.output:
         case ResultOutput():
             needed += given

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from sabot.dataflow.columns import check_columns, names_list
 from sabot.dataflow.explain import explain_job
-from sabot.dataflow.function_nodes import MapBatchesNode, map_batches_node
-from sabot.dataflow.function_steps import BatchFunction
+from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode, map_batches_node, map_partitions_node
+from sabot.dataflow.function_steps import BatchFunction, PartitionCallable
 from sabot.dataflow.group_by import DatasetGroupBy
 from sabot.dataflow.join_arguments import join_step
 from sabot.dataflow.known_rows import known_rows
@@ -55,7 +55,7 @@ class Dataset:
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and types of the columns; may have a `map_batches` function called without rows."""
+        """Names and types of the columns; may have the function of a `map_batches` called without rows."""
         return self._node.schema
 
     @property
@@ -125,6 +125,30 @@ class Dataset:
             fn,
             learn=self._session.learn_schema,
             batch_rows=batch_rows,
+            schema=schema,
+            processes=processes,
+            timeout_s=timeout_s,
+        )
+        return Dataset(self._session, node)
+
+    def map_partitions(
+        self,
+        fn: PartitionCallable,
+        schema: pa.Schema | None = None,
+        processes: bool = True,
+        *,
+        timeout_s: float | None = None,
+    ) -> Dataset:
+        """What `fn` returns for each partition, given as a `pyarrow.Table`: a table, a RecordBatch, anything with
+        `__arrow_c_stream__` (frames of Polars and pandas, relations of DuckDB), or None for no rows.
+
+        Partitions are those of the last shuffle (`repartition`, `group_by`, `join`), and of a source what one task
+        reads; `fn` is not called for empty ones. All else is as for `map_batches`.
+        """
+        node = map_partitions_node(
+            self._node,
+            fn,
+            learn=self._session.learn_schema,
             schema=schema,
             processes=processes,
             timeout_s=timeout_s,
@@ -284,7 +308,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         node = self._node
-        if isinstance(node, MapBatchesNode) and not node.schema_is_known:
+        if isinstance(node, MapBatchesNode | MapPartitionsNode) and not node.schema_is_known:
             return "<sabot.Dataset, columns not learnt yet: see .schema>"
         return f"<sabot.Dataset {', '.join(f'{field.name}: {field.type}' for field in node.schema)}>"
 

@@ -17,9 +17,10 @@ from pyarrow import acero
 from sabot.dataflow.checked_function import CheckedFunction
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.expressions import project_schema, project_table
-from sabot.dataflow.function_steps import MapBatches
+from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import group_declaration
 from sabot.dataflow.joining import join_plan
+from sabot.dataflow.partition_function import PartitionFunction
 from sabot.dataflow.stage import (
     Aggregate,
     Draw,
@@ -41,6 +42,7 @@ __all__ = [
     "MorselSegment",
     "apply_table_step",
     "from_wire",
+    "partition_step",
     "pipeline_steps",
     "schema_after",
     "segments",
@@ -62,11 +64,11 @@ class MorselSegment:
         return first.batch_rows if isinstance(first, MapBatches) else None
 
 
-def segments(steps: Sequence[Step]) -> list[MorselSegment | TableStep | Draw]:
+def segments(steps: Sequence[Step]) -> list[MorselSegment | MapPartitions | TableStep | Draw]:
     """The steps in order, those that run per morsel gathered into segments. A function that is given batches of its own
     size begins one.
     """
-    found: list[MorselSegment | TableStep | Draw] = []
+    found: list[MorselSegment | MapPartitions | TableStep | Draw] = []
     morsel_steps: list[MorselStep] = []
 
     def end_segment() -> None:
@@ -114,6 +116,14 @@ def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:
                 else:
                     pipeline.append(("call", checked))
     return pipeline
+
+
+def partition_step(step: MapPartitions) -> tuple[Any, ...]:
+    """The step as a Pipeline takes it, whose one batch is the partition."""
+    function = PartitionFunction(step.function, step.schema, step.name)
+    if step.processes:
+        return ("worker", pack_function(function, step.name), step.timeout_s)
+    return ("call", function)
 
 
 def run_here(declaration: acero.Declaration) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sabot.dataflow.function_steps import MapBatches
+from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import aggregate_name
 from sabot.dataflow.stage import (
     Aggregate,
@@ -89,6 +89,8 @@ def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per 
             return f"call {step.name} with " + (
                 "each batch" if step.batch_rows is None else f"{step.batch_rows:,} rows each"
             )
+        case MapPartitions():
+            return f"call {step.name} with each partition"
         case Aggregate():
             return _aggregate_text(step, partial=partial)
         case Join():

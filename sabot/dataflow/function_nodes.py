@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from sabot.dataflow.columns import plain_schema
-from sabot.dataflow.function_steps import BatchFunction
+from sabot.dataflow.function_steps import BatchFunction, PartitionCallable
 from sabot.dataflow.learned_schema import LearnSchema, SchemaProbe
+from sabot.dataflow.partition_function import PartitionProbe
 from sabot.dataflow.plan import Node, OneInput, with_columns
 from sabot.errors import UsageError
 
@@ -45,6 +46,33 @@ class MapBatchesNode(OneInput):
             return with_columns(plain_schema(self.declared), "map_batches: schema=")
         learnt = self.learn(SchemaProbe(self.function, self.name), self.child.schema)
         return with_columns(plain_schema(learnt), f"map_batches: {self.name}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapPartitionsNode(OneInput):
+    """What the user's function makes of each partition. `learn` is asked for the schema where none is `declared`."""
+
+    function: PartitionCallable
+    learn: LearnSchema
+    declared: pa.Schema | None = None
+    processes: bool = True
+    timeout_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The function's name, for messages."""
+        return shown_name(self.function)
+
+    @property
+    def schema_is_known(self) -> bool:
+        """Whether asking for the schema calls no function of the user's."""
+        return self.declared is not None or "schema" in self.__dict__
+
+    def _learn_schema(self) -> pa.Schema:
+        if self.declared is not None:
+            return with_columns(plain_schema(self.declared), "map_partitions: schema=")
+        learnt = self.learn(PartitionProbe(self.function, self.name), self.child.schema)
+        return with_columns(plain_schema(learnt), f"map_partitions: {self.name}")
 
 
 def shown_name(function: Callable[..., Any]) -> str:
@@ -79,6 +107,22 @@ def map_batches_node(
         batch_rows=batch_rows,
         processes=processes,
         timeout_s=timeout_s,
+    )
+
+
+def map_partitions_node(
+    child: Node,
+    function: PartitionCallable,
+    *,
+    learn: LearnSchema,
+    schema: pa.Schema | None,
+    processes: bool,
+    timeout_s: float | None,
+) -> MapPartitionsNode:
+    """The node of `Dataset.map_partitions`; UsageError for arguments that do not fit."""
+    _check_function(function, schema, processes, timeout_s, what="map_partitions", takes="a pyarrow.Table")
+    return MapPartitionsNode(
+        child=child, function=function, learn=learn, declared=schema, processes=processes, timeout_s=timeout_s
     )
 
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 from sabot.wire.packed_function import PackedFunction, pack_function
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch | None]
+PartitionCallable = Callable[[pa.Table], Any]
+"""Gives a table, a batch, anything with `__arrow_c_stream__`, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +37,29 @@ class MapBatches:
         return _restore_map_batches, (_travelling(self),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapPartitions:
+    """Calls the user's function with all rows of a task as one table. Runs per task."""
+
+    function: PartitionCallable | PackedFunction
+    schema: pa.Schema
+    name: str
+    processes: bool = False
+    timeout_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore_map_partitions, (_travelling(self),)
+
+
 def _restore_map_batches(values: dict[str, Any]) -> MapBatches:
     return MapBatches(**values)
 
 
-def _travelling(step: MapBatches) -> dict[str, Any]:
+def _restore_map_partitions(values: dict[str, Any]) -> MapPartitions:
+    return MapPartitions(**values)
+
+
+def _travelling(step: MapBatches | MapPartitions) -> dict[str, Any]:
     """The step's fields by name, its function packed if only workers may open it."""
     values = {field.name: getattr(step, field.name) for field in fields(step)}
     return values | {"function": pack_function(step.function, step.name)} if step.processes else values

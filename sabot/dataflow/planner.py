@@ -15,8 +15,8 @@ from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
-from sabot.dataflow.function_nodes import MapBatchesNode
-from sabot.dataflow.function_steps import MapBatches
+from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode
+from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.plan import (
     AggregateNode,
     FilterNode,
@@ -136,6 +136,15 @@ class _Planner:
                 return self.stage_of(node.child).then(node.step, schema=node.schema)
             case UnionNode():
                 return self._union(node)
+            case MapPartitionsNode():
+                whole = MapPartitions(
+                    function=node.function,
+                    schema=node.schema,
+                    name=node.name,
+                    processes=node.processes,
+                    timeout_s=node.timeout_s,
+                )
+                return self.stage_of(node.child).then(whole, schema=node.schema)
             case JoinNode():
                 return self._join(node)
             case AggregateNode():

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot.dataflow.expressions import columns_used
-from sabot.dataflow.function_nodes import MapBatchesNode
+from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode
 from sabot.dataflow.grouping import target_columns
 from sabot.dataflow.join_types import gives_both_sides, joined_columns
 from sabot.dataflow.joining import filter_columns
@@ -45,7 +45,7 @@ def pruned(node: Node, needed: Names | None = None) -> Node:  # noqa: PLR0911, P
             return replace(node, child=pruned(node.child, used))
         case ProjectNode():
             return _narrow_project(node, needed)
-        case MapBatchesNode():
+        case MapBatchesNode() | MapPartitionsNode():
             # Its schema, once learnt, is declared, so that no pass calls the user's function again.
             return replace(node, child=pruned(node.child), declared=node.schema)
         case JoinNode():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from sabot.dataflow.function_steps import MapBatches
+from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.join_types import joined_columns
 from sabot.dataflow.stage import (
     Aggregate,
@@ -46,7 +46,7 @@ def _has_fixed_rows(stage: Stage, plan: JobPlan) -> bool:
     for step in stage.steps:
         match step:
             case (
-                MapBatches() | Draw() | Head()
+                MapBatches() | MapPartitions() | Draw() | Head()
             ):  # a head after a sort, too: which of equal rows it takes goes by their order
                 return False
             case Aggregate() if any(_function(item[1]) in _ORDERED_AGGREGATES for item in step.aggregations):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot.dataflow.function_steps import MapBatches
+from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.wire.py_modules import PyModules
 
 JoinType = Literal[
@@ -160,7 +160,7 @@ class Draw:
 
 MorselStep = Filter | Project | MapBatches
 TableStep = Aggregate | Join | Sort | Head
-Step = MorselStep | TableStep | Draw
+Step = MorselStep | MapPartitions | TableStep | Draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +228,11 @@ class JobPlan:
     @property
     def needs_workers(self) -> bool:
         """Whether a function of the user's is to be called in worker processes."""
-        return any(isinstance(step, MapBatches) and step.processes for stage in self.stages for step in stage.steps)
+        return any(
+            isinstance(step, MapBatches | MapPartitions) and step.processes
+            for stage in self.stages
+            for step in stage.steps
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

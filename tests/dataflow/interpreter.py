@@ -21,6 +21,7 @@ from sabot.dataflow.execution import (
     MorselSegment,
     apply_table_step,
     from_wire,
+    partition_step,
     pipeline_steps,
     schema_after,
     segments,
@@ -28,7 +29,9 @@ from sabot.dataflow.execution import (
     wire_schema,
 )
 from sabot.dataflow.expressions import project_table
+from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.learned_schema import SchemaProbe, no_rows
+from sabot.dataflow.partition_function import one_batch
 from sabot.dataflow.plan import Node, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.sampling import Draws
@@ -163,6 +166,8 @@ class _Interpreter:
                 tables = [Draws(segment, task).add_to(tables[0], segment.name)]
             elif isinstance(segment, Aggregate) and segment.each_row is not None:
                 tables = [_grouped_in_part(segment, tables[0])]
+            elif isinstance(segment, MapPartitions):
+                tables = [_partition(segment, *tables)]
             else:
                 tables = [apply_table_step(segment, tables)]
         (table,) = tables
@@ -206,6 +211,18 @@ def _grouped_in_part(step: Aggregate, table: pa.Table) -> pa.Table:
     groups = apply_table_step(step, [table.slice(0, half)])
     single = project_table(table.slice(half), step.each_row.names, step.each_row.expressions)
     return pa.concat_tables([groups, pa.Table.from_arrays(single.columns, schema=groups.schema)])
+
+
+def _partition(step: MapPartitions, table: pa.Table) -> pa.Table:
+    empty = step.schema.empty_table()
+    if not table.num_rows:
+        return empty
+    answer = _step(*_split_step(partition_step(step)), one_batch(table, "a partition"))
+    return empty if answer is None else pa.Table.from_batches([answer])
+
+
+def _split_step(step: tuple[Any, ...]) -> tuple[str, Sequence[Any]]:
+    return step[0], step[1:]
 
 
 def _step(kind: str, arguments: Sequence[Any], batch: pa.RecordBatch) -> pa.RecordBatch | None:
