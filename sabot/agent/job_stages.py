@@ -119,13 +119,17 @@ class JobStages:
             agent_id=self._agents[running.agent].agent_id,
         )
         self.receipts.fold(who, run.splits[running.task], reply, running.partitions)
-        if not run.commit(running, reply):
+        done = run.commit(running, reply)
+        stopped = [(run, interrupted) for interrupted in run.stop_early()]
+        if run.stopped_early:
+            self.receipts.stop_early(run.stage.stage_id)
+        if not done or run.stopped_early:
             self.queue(run)
         if run.done:
             for reader in self:
                 if run.stage.stage_id in inputs_of(reader):
                     self.queue(reader)
-        return []
+        return stopped
 
     def give_up(self, agent: int) -> Ended:
         """Gives what `agent` owned to those that are left, of whom there is one, under the next epoch.

@@ -122,6 +122,11 @@ class Receipts:
                 if reading.sent_by == stage_id and partition in reading.shares:
                     reading.resent.add(partition)
 
+    def stop_early(self, stage_id: int) -> None:
+        """The stage has not sent all that it might: its readers read in part."""
+        for reading in self._readings.values():
+            reading.partial = reading.partial or reading.sent_by == stage_id
+
     def reset(self, stage_id: int) -> None:
         """All that the stage has sent and read is void."""
         if stage_id in self._sent:

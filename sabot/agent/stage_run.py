@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import Aggregate, HashShuffle, ResultOutput, RoundRobinShuffle, ShuffleInput, Split, Stage
 from sabot.wire.agent_pb2 import Failure, ResultPartition, RunTaskReply, StageProgress
 
@@ -54,11 +55,13 @@ class StageRun:
         self.started = False
         self.todo: dict[int, Partitions] = {}
         self.tasks_redone = 0
+        self.stopped_early = False
         self._tasks_expected = tasks_expected
         self._tasks: list[_Task] = []
         self._anywhere: deque[int] = deque()
         self._pinned: dict[int, deque[int]] = {}
         self._plain_attempts: tuple[int, ...] | None = None
+        self._rows_wanted = rows_wanted(stage)
         self._rows_out = 0
         self._wire_bytes = 0
 
@@ -144,6 +147,25 @@ class StageRun:
         del self.todo[running.task]
         return True
 
+    def stop_early(self) -> list[Running]:
+        """Where all the rows are there that anyone will take: leave out the tasks that have given none yet. Gives their
+        attempts under way, which count no more.
+        """
+        if self.stopped_early or not self._has_enough_rows():
+            return []
+        self.stopped_early = True
+        without = [task for task in self.todo if self._tasks[task].done_by is None]
+        for task in without:
+            del self.todo[task]
+            self._tasks[task].held = False
+        return self.interrupt(tasks=frozenset(without))
+
+    def _has_enough_rows(self) -> bool:
+        if self._rows_wanted is None:
+            return False
+        replies = (state.reply for state in self._tasks if state.done_by is not None and state.reply is not None)
+        return sum(reply.rows_out for reply in replies) >= self._rows_wanted
+
     def interrupt(
         self, *, agent: int | None = None, tasks: frozenset[int] = _NONE, senders: bool = False
     ) -> list[Running]:
@@ -194,6 +216,7 @@ class StageRun:
                 ended.append(state.running)
             state.commits, state.lacks, state.done_by, state.running = (), _NONE, None, None
         self._plain_attempts = None
+        self.stopped_early = False
         self.todo = dict.fromkeys(range(len(self._tasks)))
         return ended
 
@@ -205,7 +228,8 @@ class StageRun:
         same: dict[frozenset[int], frozenset[int]] = {}
         for task, state in enumerate(self._tasks):
             if state.done_by is None:
-                self.todo[task] = None
+                if not self.stopped_early:
+                    self.todo[task] = None
             elif self.shuffles:
                 again = state.lacks if needed is None else state.lacks & needed
                 if again:
@@ -225,7 +249,7 @@ class StageRun:
         return self.replayed
 
     def attempts_for(self, partition: int) -> tuple[int, ...]:
-        """The one visible attempt of each task for `partition`."""
+        """The one visible attempt of each task for `partition`; NO_ATTEMPT where the stage has stopped without one."""
         if self._plain_attempts is None and all(len(state.commits) == 1 for state in self._tasks):
             self._plain_attempts = tuple(state.commits[0][0] for state in self._tasks)
         if self._plain_attempts is not None:
@@ -257,6 +281,8 @@ class StageRun:
 
 
 def _visible(commits: tuple[tuple[int, Partitions], ...], partition: int) -> int:
+    if not commits:  # as the stage has stopped early, or else nobody would read yet
+        return NO_ATTEMPT
     return next(attempt for attempt, partitions in reversed(commits) if partitions is None or partition in partitions)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from sabot.agent.file_readers import file_pieces
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.enough_rows import NO_ATTEMPT
 from sabot.dataflow.execution import from_wire, wire_schema
 from sabot.dataflow.stage import (
     FilesSplit,
@@ -123,7 +124,7 @@ class TaskInput:
     ) -> PartitionRead:
         name = shuffle_id(self._plan.job_id, given.stage_id)
         if split.share is None:
-            attempts = list(enumerate(given.attempts))
+            attempts = [(task, attempt) for task, attempt in enumerate(given.attempts) if attempt != NO_ATTEMPT]
             return transport.read_partition(name, split.partition, attempts=attempts, timeout_s=self._timeout_s)
         output = self._sender(given.stage_id).output
         return read_share(

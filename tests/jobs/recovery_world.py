@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.owner_table import OwnerTable
+from sabot.dataflow.enough_rows import NO_ATTEMPT
 from sabot.dataflow.stage import (
     FilesSplit,
     JobPlan,
@@ -115,6 +116,8 @@ class Agents:
             got: list[Row] = []
             first, step = share.of_side(side) if share is not None else (0, 1)
             for task in range(first, len(attempts), step):
+                if attempts[task] == NO_ATTEMPT:
+                    continue
                 sent = self.held.get((owner, stage_id, task, attempts[task]))
                 assert sent is not None and partition in sent, f"{command} reads what {owner} does not hold"
                 got += sent[partition]
