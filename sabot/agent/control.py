@@ -38,8 +38,19 @@ TIMELINE_BYTES_MAX = 32 * 1024 * 1024
 log = logging.getLogger("sabot.agent")
 
 
+class Sources(Protocol):
+    """What the daemon needs to answer questions about files."""
+
+    async def describe(self, request: agent_pb2.DescribeSourceRequest) -> agent_pb2.DescribeSourceReply: ...
+    async def prune(self, request: agent_pb2.PruneSourceRequest) -> agent_pb2.PruneSourceReply: ...
+    async def see_path(self, request: agent_pb2.SeePathRequest) -> agent_pb2.SeePathReply: ...
+
+
 class Jobs(Protocol):
     """What the daemon needs of a job driver; every coroutine runs on its loop."""
+
+    @property
+    def sources(self) -> Sources: ...
 
     def submit(self, request: agent_pb2.SubmitJobRequest) -> AsyncGenerator[agent_pb2.JobEvent, None]: ...
     async def prepare(self, request: agent_pb2.PrepareJobRequest) -> agent_pb2.PrepareJobReply: ...
@@ -51,7 +62,6 @@ class Jobs(Protocol):
     def list_jobs(self, request: agent_pb2.ListJobsRequest) -> agent_pb2.ListJobsReply: ...
     async def cancel(self, request: agent_pb2.CancelJobRequest) -> agent_pb2.CancelJobReply: ...
     def keep_uploads(self, request: agent_pb2.KeepUploadsRequest) -> agent_pb2.KeepUploadsReply: ...
-    async def describe_source(self, request: agent_pb2.DescribeSourceRequest) -> agent_pb2.DescribeSourceReply: ...
     async def learn_schema(self, request: agent_pb2.LearnSchemaRequest) -> agent_pb2.LearnSchemaReply: ...
     def jobs_running(self) -> int: ...
     def tasks_running(self) -> int: ...
@@ -165,7 +175,15 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
 
     @_typed
     async def DescribeSource(self, request: agent_pb2.DescribeSourceRequest) -> agent_pb2.DescribeSourceReply:
-        return await self._jobs.describe_source(request)
+        return await self._jobs.sources.describe(request)
+
+    @_typed
+    async def PruneSource(self, request: agent_pb2.PruneSourceRequest) -> agent_pb2.PruneSourceReply:
+        return await self._jobs.sources.prune(request)
+
+    @_typed
+    async def SeePath(self, request: agent_pb2.SeePathRequest) -> agent_pb2.SeePathReply:
+        return await self._jobs.sources.see_path(request)
 
     @_typed
     async def LearnSchema(self, request: agent_pb2.LearnSchemaRequest) -> agent_pb2.LearnSchemaReply:

@@ -1,58 +1,65 @@
-"""Reads the files of a split, piece by piece: a row group of Parquet or a whole CSV file, each in one slot call.
+"""Reads the files of a split, piece by piece: a row group of Parquet or a whole file, each in one slot call.
 
 A file is refused where it is no longer the one that was listed; rows are held against the row groups' counts. The rows
-have the planned schema in its plain form.
+have the planned schema in its plain form: columns that a file lacks are null, others are cast where that loses nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
+from pyarrow import fs
 
-from sabot.agent.sources import nearest_existing, pinned_faults
+from sabot.agent.file_listing import nearest_existing, unpack_filesystem
+from sabot.agent.path_columns import constant_column
+from sabot.agent.sources import pinned_faults
+from sabot.agent.whole_files import WHOLE_FILES
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.stage import FilePart, FilesSplit, ScanInput, SourceFile
 from sabot.errors import UsageError
 
+_Read = Callable[[fs.FileSystem, SourceFile, ScanInput, pa.Schema], pa.Table]
+
 
 def file_pieces(split: FilesSplit, scan: ScanInput, *, agent_id: str) -> Iterator[Callable[[], pa.Table]]:
     """One function for each piece of the split, in order; each reads its piece and may run in any thread."""
+    filesystem = unpack_filesystem(scan.filesystem)
     for part in split.parts:
         if scan.format == "parquet":
             groups = range(len(part.file.row_group_rows)) if part.row_groups is None else part.row_groups
             for group in groups:
-                yield partial(_read, partial(_read_row_group, group=group), part, scan, agent_id)
+                yield partial(_read, partial(_read_row_group, group=group), filesystem, part, scan, agent_id)
         else:
-            yield partial(_read, _read_csv, part, scan, agent_id)
+            yield partial(_read, _read_whole, filesystem, part, scan, agent_id)
 
 
-def _read(
-    read: Callable[[SourceFile, ScanInput], pa.Table], part: FilePart, scan: ScanInput, agent_id: str
-) -> pa.Table:
+def _read(read: _Read, filesystem: fs.FileSystem, part: FilePart, scan: ScanInput, agent_id: str) -> pa.Table:
     file = part.file
+    given = {name for name, _ in file.partition}
+    wanted = pa.schema([field for field in plain_schema(scan.schema) if field.name not in given])
     try:
-        for fault in pinned_faults(file):
+        for fault in pinned_faults(file, filesystem):
             raise UsageError(
                 f"{file.path} has changed since the job was planned: {fault}, seen by agent {agent_id}; "
                 "make the dataset anew and run it again",
                 path=file.path,
                 agent=agent_id,
             )
-        table = read(file, scan)
+        return _conform(read(filesystem, file, scan, wanted), file, scan)
     except pa.ArrowMemoryError:  # no fault of the file
         raise
     except FileNotFoundError as error:
         raise UsageError(
             f"agent {agent_id} does not see {file.path}, which another agent listed "
-            f"({nearest_existing(Path(file.path))}); "
+            f"({nearest_existing(file.path, filesystem)}); "
             "put the files where every agent finds them under the same path",
             path=file.path,
             agent=agent_id,
+            unseen=file.path,
+            unseen_filesystem=scan.filesystem,
         ) from error
     except PermissionError as error:
         raise UsageError(
@@ -62,26 +69,52 @@ def _read(
         raise UsageError(
             f"agent {agent_id} cannot read {file.path} as {scan.format}: {error}", path=file.path, agent=agent_id
         ) from error
-    return _conform(table, scan)
 
 
-def _read_row_group(file: SourceFile, scan: ScanInput, *, group: int) -> pa.Table:
-    with pq.ParquetFile(file.path, pre_buffer=False) as parquet:
-        names = None if scan.columns is None else list(scan.columns)
-        table = parquet.read_row_group(group, columns=names, use_threads=False)
+def _read_row_group(
+    filesystem: fs.FileSystem, file: SourceFile, scan: ScanInput, wanted: pa.Schema, *, group: int
+) -> pa.Table:
+    with filesystem.open_input_file(file.path) as opened, pq.ParquetFile(opened, pre_buffer=False) as parquet:
+        names = set(wanted.names)
+        found = parquet.schema_arrow.names
+        columns = None if names.issuperset(found) else [name for name in found if name in names]
+        table = parquet.read_row_group(group, columns=columns, use_threads=False)
     if table.num_rows != file.row_group_rows[group]:
         raise OSError(f"row group {group} gave {table.num_rows:,} rows and has {file.row_group_rows[group]:,}")
     return table
 
 
-def _read_csv(file: SourceFile, scan: ScanInput) -> pa.Table:
-    # No columns named means all of them to pyarrow, whose rows then are what is wanted.
-    options = pa.csv.ConvertOptions(column_types=scan.schema, include_columns=list(scan.columns or ()))
-    return pa.csv.read_csv(file.path, read_options=pa.csv.ReadOptions(use_threads=False), convert_options=options)
+def _read_whole(filesystem: fs.FileSystem, file: SourceFile, scan: ScanInput, wanted: pa.Schema) -> pa.Table:
+    return WHOLE_FILES[scan.format].read(filesystem, file.path, scan.options, wanted)
 
 
-def _conform(table: pa.Table, scan: ScanInput) -> pa.Table:
-    """The planned columns in the planned order, plain; their types are the file's own, known to be the same."""
-    if scan.columns is not None:
-        table = table.select(list(scan.columns))  # keeps the number of rows, also where no column is left
-    return pa.Table.from_arrays(table.columns, schema=plain_schema(scan.schema)) if table.num_columns else table
+def _conform(table: pa.Table, file: SourceFile, scan: ScanInput) -> pa.Table:
+    """The planned columns in the planned order, plain."""
+    schema = plain_schema(scan.schema)
+    if table.schema.names == schema.names and table.schema.types == schema.types:  # names may be repeated
+        return pa.Table.from_arrays(table.columns, schema=schema) if table.num_columns else table
+    given = dict(file.partition)
+    columns = [
+        constant_column(given[field.name], field.type, table.num_rows)
+        if field.name in given
+        else _column(table, field, file)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema) if columns else table.select([])
+
+
+def _column(table: pa.Table, field: pa.Field, file: SourceFile) -> pa.ChunkedArray:
+    if field.name not in table.schema.names:
+        return constant_column(None, field.type, table.num_rows)
+    column = table.column(field.name)
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UsageError(
+            f"column {field.name!r} of {file.path} is {column.type} and cannot be read as {field.type}, its type in "
+            f"this source: {error}; pass schema= with a type that fits all files",
+            path=file.path,
+            column=field.name,
+        ) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 
 from sabot.agent.admission import Admission, Place
@@ -24,7 +23,7 @@ from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.schema_learner import SchemaLearner
-from sabot.agent.sources import describe_source
+from sabot.agent.source_desk import SourceDesk
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.agent.upload_keeper import uploads_kept
 from sabot.config import Config
@@ -35,8 +34,6 @@ from sabot.wire.agent_pb2 import (
     CancelJobRequest,
     CheckJobReply,
     CheckJobRequest,
-    DescribeSourceReply,
-    DescribeSourceRequest,
     EndJobReply,
     EndJobRequest,
     JobEvent,
@@ -55,7 +52,6 @@ from sabot.wire.agent_pb2 import (
     ReownJobRequest,
     RunTaskReply,
     RunTaskRequest,
-    SourceFile,
     SubmitJobRequest,
 )
 from sabot.wire.convert import from_agent, to_agent
@@ -66,7 +62,6 @@ from sabot.wire.versions import check_versions
 log = logging.getLogger("sabot.jobs")
 
 _CLOSE_WAIT_S = 2.0
-_LISTING_THREADS_MAX = 4
 
 
 class JobDriver:
@@ -104,8 +99,7 @@ class JobDriver:
         self._leases = Leases(self._forget_finished)
         self._winding_up: set[asyncio.Task[None]] = set()
         self._draining = False
-        # Threads of their own: a file system that does not answer must not hold up the ends of jobs.
-        self._listing = ThreadPoolExecutor(_LISTING_THREADS_MAX, thread_name_prefix="sabot-sources")
+        self.sources = SourceDesk(membership, self._calls)
         self._state.start_sweeping()
 
     def jobs_running(self) -> int:
@@ -228,25 +222,6 @@ class JobDriver:
         """Calls a function without rows in a worker here."""
         return await self._learner.learn(request)
 
-    async def describe_source(self, request: DescribeSourceRequest) -> DescribeSourceReply:
-        """Lists a source's files as this agent sees them."""
-        paths = list(request.paths)
-        loop = asyncio.get_running_loop()
-        source = await loop.run_in_executor(self._listing, describe_source, request.format, paths)
-        return DescribeSourceReply(
-            schema=source.schema.serialize().to_pybytes(),
-            files=[
-                SourceFile(
-                    path=file.path,
-                    size_bytes=file.size_bytes,
-                    modified_ns=file.modified_ns,
-                    row_group_rows=file.row_group_rows,
-                    row_group_bytes=file.row_group_bytes,
-                )
-                for file in source.files
-            ],
-        )
-
     async def drain(self, deadline_s: float) -> None:
         """Takes no new job and no new task, and waits for the running ones, at most `deadline_s`."""
         self._draining = True
@@ -264,7 +239,7 @@ class JobDriver:
         self._leases.close()
         await self._state.close()
         self._watch.close()
-        self._listing.shutdown(wait=False, cancel_futures=True)
+        self.sources.close()
         await self._calls.close()
 
     def _check_submission(self, request: SubmitJobRequest) -> None:

@@ -23,6 +23,7 @@ from sabot.wire.agent_pb2 import (
     ReownJobRequest,
     RunTaskReply,
     RunTaskRequest,
+    SeePathRequest,
 )
 from sabot.wire.agent_pb2_grpc import AgentControlStub
 from sabot.wire.failure import from_failure
@@ -97,6 +98,10 @@ class PeerCalls:
         """Asks the coordinator `member` whether this agent still has a part in the job."""
         reply: CheckJobReply = await self._call(member, "CheckJob", request, timeout_s)
         return reply
+
+    async def see_path(self, member: Member, request: SeePathRequest, *, timeout_s: float) -> bool:
+        """Whether the path is there for another agent."""
+        return bool((await self._call(member, "SeePath", request, timeout_s)).seen)
 
     async def close(self) -> None:
         lines, self._lines = list(self._lines.values()), {}

@@ -1,178 +1,220 @@
-"""What lies under a source's paths: its files, pinned by size and modification time, and the one schema they share.
+"""What lies under a source's paths: its files, pinned by size, modification time and etag, and their one schema.
 
-Called on the agent that was asked, in a plain thread: it reads folders and footers, never rows. What the user got
-wrong is a UsageError that names the path and the nearest thing that exists.
+Called on the agent that was asked, in a plain thread: it reads folders, footers and first blocks, never all rows. As in
+pyarrow.dataset the schema is the first file's, with the columns that the paths give, unless it is given.
 """
 
 from __future__ import annotations
 
-import difflib
-import glob
-import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
+from pyarrow import fs
 
+from sabot.agent.file_listing import Listing, list_source
+from sabot.agent.path_columns import path_schema, path_values
+from sabot.agent.whole_files import WHOLE_FILES
+from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.scan import SourceRequest
 from sabot.dataflow.stage import SourceFile
 from sabot.errors import UsageError
+
+_FORMATS = ("parquet", *WHOLE_FILES)
+_REQUESTS_AT_ONCE = 8  # to a file system that is far away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The files of a source in a fixed order, and their schema."""
+    """The files of a source in a fixed order, their schema, and of it the columns that the paths give."""
 
     schema: pa.Schema
     files: tuple[SourceFile, ...]
-
-
-def describe_source(format: str, paths: Sequence[str]) -> Source:
-    """List `paths`: files, folders (with all that lies in them, hidden names aside) and globs, all absolute.
-
-    Raises UsageError where a path is missing or relative, a file is not of this format, or two files differ in schema.
-    """
-    inspect = _INSPECTORS.get(format)
-    if inspect is None:
-        raise UsageError(
-            f"there is no reader for {format!r}; known are {', '.join(sorted(_INSPECTORS))}", format=format
-        )
-    files = [file for path in paths for file in list_files(path)]
-    if not files:
-        raise UsageError("no paths were given; name at least one file, folder or glob")
-    found = [_inspect(inspect, format, path) for path in files]
-    schema = found[0].schema
-    for file, other in zip(files[1:], found[1:], strict=True):
-        schema = _same_schema(schema, files[0], other.schema, file, null_gives_way=format == "csv")
-    return Source(schema=schema, files=tuple(item.file for item in found))
-
-
-def list_files(path: str) -> list[str]:
-    """The files that `path` stands for, sorted within a folder or glob; never empty."""
-    if not os.path.isabs(path):  # noqa: PTH117 - a string from another machine, judged as it is
-        raise UsageError(
-            f"the path {path!r} is relative, and an agent does not know to what; pass it as an absolute path", path=path
-        )
-    target = Path(path)
-    if target.is_file():
-        return [path]
-    if target.is_dir():
-        files = sorted(str(file) for file in target.rglob("*") if file.is_file() and not _is_hidden(file, target))
-        if not files:
-            raise UsageError(
-                f"the folder {path} holds no files; names that begin with '.' or '_' are left out", path=path
-            )
-        return files
-    if glob.has_magic(path):
-        files = sorted(match for match in glob.glob(path, recursive=True) if Path(match).is_file())  # noqa: PTH207
-        if files:
-            return files
-    raise UsageError(f"no file matches {path}; {nearest_existing(target)}", path=path)
-
-
-def nearest_existing(path: Path) -> str:
-    """Advice for a path that does not exist: the most similar name beside it, or the folder up to which it does."""
-    missing = path
-    while not missing.parent.is_dir() and missing.parent != missing:
-        missing = missing.parent
-    folder = missing.parent
-    try:
-        names = [entry.name for entry in folder.iterdir()]
-    except OSError as error:
-        return f"the folder {folder} cannot be read: {error.strerror}"
-    similar = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.5)
-    if similar:
-        return f"the nearest name that exists is {folder / similar[0]}"
-    return f"the folder {folder} exists, and holds nothing of a similar name"
+    filesystem: fs.FileSystem
+    path_columns: pa.Schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inspected:
     file: SourceFile
-    schema: pa.Schema
+    schema: pa.Schema | None = None  # None: not looked at
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+def describe_source(request: SourceRequest) -> Source:
+    """Lists and pins the files. UsageError where a path is missing, a file is not of the format, or files do not fit
+    together.
+    """
+    if request.format not in _FORMATS:
+        raise UsageError(
+            f"there is no reader for {request.format!r}; known are {', '.join(sorted(_FORMATS))}", format=request.format
+        )
+    if request.schema is not None and not isinstance(request.schema, pa.Schema):
+        raise UsageError(f"schema= takes a pyarrow.Schema, not {type(request.schema).__name__}")
+    listing = list_source(request.paths, request.filesystem)
+    if not listing.files and request.schema is None:
+        raise UsageError(
+            f"the folder {listing.folder} holds no files; names that begin with '.' or '_' are left out. "
+            "Pass schema= to read it as a dataset without rows",
+            path=listing.folder,
+        )
+    found = _inspect_all(request, listing)
+    from_paths = _path_columns(request, listing)
+    schema = request.schema if request.schema is not None else _schema_of(request, listing, found, from_paths)
+    _check_castable(found, schema, from_paths)
+    values = path_values(listing, request.partitioning, from_paths)
+    kept = [name for name in from_paths.names if name in schema.names]
+    files = tuple(
+        replace(item.file, partition=tuple((name, value[name]) for name in kept if name in value))
+        for item, value in zip(found, values, strict=True)
+    )
+    return Source(
+        schema=plain_schema(schema),
+        files=files,
+        filesystem=listing.filesystem,
+        path_columns=pa.schema([from_paths.field(name) for name in kept]),
+    )
 
 
-def _inspect(inspect: Callable[[str], _Inspected], format: str, path: str) -> _Inspected:
+def _path_columns(request: SourceRequest, listing: Listing) -> pa.Schema:
     try:
-        return inspect(path)
+        return path_schema(listing, request.partitioning, request.schema)
+    except pa.ArrowException as error:
+        raise UsageError(f"the files' paths do not fit the partitioning: {error}") from error
+
+
+def _inspect_all(request: SourceRequest, listing: Listing) -> list[_Inspected]:
+    inspect: Callable[[Any], _Inspected] = lambda info: _inspect(request, listing.filesystem, info)  # noqa: E731
+    if isinstance(listing.filesystem, fs.LocalFileSystem):
+        return [inspect(info) for info in listing.files]
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="sabot-sources") as pool:
+        return list(pool.map(inspect, listing.files))
+
+
+def _inspect(request: SourceRequest, filesystem: fs.FileSystem, info: Any) -> _Inspected:
+    file = SourceFile(path=info.path, size_bytes=info.size or 0, modified_ns=info.mtime_ns or 0)
+    try:
+        if request.format == "parquet":
+            return _inspect_parquet(filesystem, file)
+        if isinstance(filesystem, fs.LocalFileSystem):
+            return _Inspected(file=file)
+        with filesystem.open_input_file(info.path) as opened:
+            return _Inspected(file=replace(file, etag=etag_of(opened)))
     except FileNotFoundError as error:
-        raise UsageError(f"{path} was removed while its source was listed; list it again", path=path) from error
+        raise UsageError(
+            f"{info.path} was removed while its source was listed; list it again", path=info.path
+        ) from error
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{path} cannot be read as {format}: {error}", path=path) from error
+        raise _unreadable(info.path, request.format, error) from error
 
 
-def _inspect_parquet(path: str) -> _Inspected:
-    pinned = Path(path).stat()
-    with pq.ParquetFile(path, pre_buffer=False) as file:
-        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
-        schema = file.schema_arrow.remove_metadata()
+def _inspect_parquet(filesystem: fs.FileSystem, file: SourceFile) -> _Inspected:
+    with filesystem.open_input_file(file.path) as opened, pq.ParquetFile(opened, pre_buffer=False) as parquet:
+        groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
+        schema = parquet.schema_arrow.remove_metadata()
+        etag = etag_of(opened)
     return _Inspected(
         schema=schema,
-        file=SourceFile(
-            path=path,
-            size_bytes=pinned.st_size,
-            modified_ns=pinned.st_mtime_ns,
+        file=replace(
+            file,
+            etag=etag,
             row_group_rows=tuple(group.num_rows for group in groups),
             row_group_bytes=tuple(group.total_byte_size for group in groups),
         ),
     )
 
 
-def _inspect_csv(path: str) -> _Inspected:
-    pinned = Path(path).stat()
-    with pa.csv.open_csv(path, read_options=pa.csv.ReadOptions(use_threads=False)) as reader:
-        schema = reader.schema
-    file = SourceFile(path=path, size_bytes=pinned.st_size, modified_ns=pinned.st_mtime_ns)
-    return _Inspected(schema=schema, file=file)
-
-
-_INSPECTORS: dict[str, Callable[[str], _Inspected]] = {"parquet": _inspect_parquet, "csv": _inspect_csv}
-
-
-def _same_schema(
-    first: pa.Schema, first_path: str, other: pa.Schema, other_path: str, *, null_gives_way: bool
+def _schema_of(
+    request: SourceRequest, listing: Listing, found: Sequence[_Inspected], from_paths: pa.Schema
 ) -> pa.Schema:
-    """The schema of both files; nullability and, for types guessed from text, an empty column may differ."""
-    fields: list[pa.Field] = []
-    for index in range(max(len(first), len(other))):
-        ours = first.field(index) if index < len(first) else None
-        theirs = other.field(index) if index < len(other) else None
-        merged = _merge(ours, theirs, null_gives_way) if ours is not None and theirs is not None else None
-        if merged is None:
-            raise UsageError(
-                f"two files of one source differ in schema: field {index} is {_describe(ours)} in {first_path} "
-                f"and {_describe(theirs)} in {other_path}; read them as two datasets, or rewrite one of them",
-                paths=[first_path, other_path],
-            )
-        fields.append(merged)
-    return pa.schema(fields)
+    """The first file's columns, and those of the paths."""
+    first = found[0].schema
+    if first is None:
+        first = _first_schema(request, listing)
+    try:
+        return pa.unify_schemas([first, from_paths]) if len(from_paths) else first
+    except pa.ArrowException as error:
+        raise UsageError(
+            f"a column of the files is also in their paths, as another type: {error}; pass schema="
+        ) from error
 
 
-def _merge(ours: pa.Field, theirs: pa.Field, null_gives_way: bool) -> pa.Field | None:
-    if ours.name != theirs.name:
-        return None
-    kinds = [ours.type, theirs.type]
-    if null_gives_way and not ours.type.equals(theirs.type):
-        kinds = [kind for kind in kinds if not pa.types.is_null(kind)]
-    if any(not kind.equals(kinds[0]) for kind in kinds):
-        return None
-    return pa.field(ours.name, kinds[0], nullable=ours.nullable or theirs.nullable)
+def _first_schema(request: SourceRequest, listing: Listing) -> pa.Schema:
+    """The first file's schema. Columns without any value in it, which a text gives no type, have the next file's."""
+    schema: pa.Schema | None = None
+    for info in listing.files:
+        try:
+            other = WHOLE_FILES[request.format].schema(listing.filesystem, info.path, request.options)
+        except (pa.ArrowException, OSError, TypeError) as error:
+            raise _unreadable(info.path, request.format, error) from error
+        schema = other if schema is None else _filled(schema, other)
+        if request.format == "ipc" or not any(pa.types.is_null(kind) for kind in schema.types):
+            break
+    assert schema is not None
+    return schema
 
 
-def _describe(field: pa.Field | None) -> str:
-    return "missing" if field is None else f"{field.name}: {field.type}"
+def _filled(schema: pa.Schema, other: pa.Schema) -> pa.Schema:
+    return pa.schema(
+        [
+            other.field(field.name) if pa.types.is_null(field.type) and field.name in other.names else field
+            for field in schema
+        ]
+    )
 
 
-def pinned_faults(file: SourceFile) -> Iterable[str]:
-    """What has changed about `file` since it was pinned, in words; raises OSError where it is not there."""
-    now = Path(file.path).stat()
-    if now.st_size != file.size_bytes:
-        yield f"its size was {file.size_bytes:,} bytes and is {now.st_size:,}"
-    if now.st_mtime_ns != file.modified_ns:
+def _check_castable(found: Sequence[_Inspected], schema: pa.Schema, from_paths: pa.Schema) -> None:
+    """UsageError naming the column and the file where no cast leads from the file's type to the source's."""
+    wanted = {field.name: field.type for field in schema if field.name not in from_paths.names}
+    known: dict[tuple[pa.DataType, pa.DataType], bool] = {}
+    for item in found:
+        for field in item.schema or ():
+            target = wanted.get(field.name, field.type)
+            if field.type.equals(target):
+                continue
+            pair = (field.type, target)
+            if pair not in known:
+                known[pair] = _can_cast(*pair)
+            if not known[pair]:
+                raise UsageError(
+                    f"two files of one source differ in schema: column {field.name!r} is {field.type} in "
+                    f"{item.file.path}, which cannot become {target}, as in {found[0].file.path} or schema=; "
+                    "read them as two datasets, or rewrite one of them",
+                    paths=[found[0].file.path, item.file.path],
+                    column=field.name,
+                )
+
+
+def _can_cast(kind: pa.DataType, target: pa.DataType) -> bool:
+    try:
+        pa.array([], kind).cast(target)
+    except (pa.ArrowException, NotImplementedError):
+        return False
+    return True
+
+
+def _unreadable(path: str, format: str, error: Exception) -> UsageError:
+    return UsageError(f"{path} cannot be read as {format}: {error}", path=path)
+
+
+def etag_of(opened: pa.NativeFile) -> str:
+    """The etag of a file that is open; empty where the file system has none."""
+    metadata: Mapping[str, bytes] = opened.metadata() or {}
+    return metadata.get("ETag", b"").decode(errors="replace")
+
+
+def pinned_faults(file: SourceFile, filesystem: fs.FileSystem) -> Iterable[str]:
+    """What has changed about `file` since it was pinned, in words; raises FileNotFoundError where it is not there."""
+    now = filesystem.get_file_info(file.path)
+    if now.type is fs.FileType.NotFound:
+        raise FileNotFoundError(file.path)
+    if (now.size or 0) != file.size_bytes:
+        yield f"its size was {file.size_bytes:,} bytes and is {now.size or 0:,}"
+    if (now.mtime_ns or 0) != file.modified_ns:
         yield "it was modified"
+    if file.etag:
+        with filesystem.open_input_file(file.path) as opened:
+            if (etag := etag_of(opened)) != file.etag:
+                yield f"its etag was {file.etag} and is {etag}"

@@ -261,7 +261,8 @@ class StageRun:
         return [self._reply(task).result for task in range(len(self.splits))]
 
     def files(self) -> tuple[str, ...]:
-        return tuple(self._reply(task).written_file for task in range(len(self.splits)))
+        """What the visible attempts have written, for publishing."""
+        return tuple(file.path for task in range(len(self.splits)) for file in self._reply(task).written)
 
     def progress(self) -> StageProgress:
         return StageProgress(
@@ -290,5 +291,5 @@ def _kept(reply: RunTaskReply) -> RunTaskReply:
     """What is asked for later. Sums per partition are not: thousands of tasks have thousands of them."""
     result = reply.result if reply.HasField("result") else None
     return RunTaskReply(
-        rows_out=reply.rows_out, placement_digest=reply.placement_digest, written_file=reply.written_file, result=result
+        rows_out=reply.rows_out, placement_digest=reply.placement_digest, written=reply.written, result=result
     )

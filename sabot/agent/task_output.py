@@ -24,7 +24,7 @@ from sabot.dataflow.stage import WriteOutput
 from sabot.errors import UsageError
 from sabot.shuffle.attempts import AttemptWriter
 from sabot.shuffle.transport import ShuffleTransport
-from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply
+from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply, WrittenFile
 
 _WRITTEN_BYTES = 64 << 20  # what is gathered for one row group of a written file
 
@@ -157,7 +157,7 @@ class FileWriter:
             self._write(rest)
         self._calls.call_to_end(self._writer.close)
         self._sink.close()
-        reply.written_file = str(self._path)
+        reply.written.append(WrittenFile(path=str(self._path), size_bytes=self._path.stat().st_size))
 
     def abort(self) -> None:
         with suppress(Exception):  # what it would write is thrown away

@@ -7,7 +7,7 @@ PeerRefused or InternalError with the address. Nothing here retries.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -53,9 +53,18 @@ class ControlClient:
         reply: agent_pb2.SlotsReply = self._call(self._stub.GetSlots, agent_pb2.SlotsRequest())
         return reply
 
-    def describe_source(self, file_format: str, paths: Sequence[str]) -> agent_pb2.DescribeSourceReply:
-        request = agent_pb2.DescribeSourceRequest(format=file_format, paths=paths)
-        reply: agent_pb2.DescribeSourceReply = self._call(self._stub.DescribeSource, request)
+    def describe_source(self, request: bytes) -> agent_pb2.DescribeSourceReply:
+        """What an agent finds under the paths of a packed SourceRequest."""
+        reply: agent_pb2.DescribeSourceReply = self._call(
+            self._stub.DescribeSource, agent_pb2.DescribeSourceRequest(request=request)
+        )
+        return reply
+
+    def prune_source(self, request: bytes) -> agent_pb2.PruneSourceReply:
+        """What a filter leaves of listed files, by a packed PruneRequest."""
+        reply: agent_pb2.PruneSourceReply = self._call(
+            self._stub.PruneSource, agent_pb2.PruneSourceRequest(request=request)
+        )
         return reply
 
     def learn_schema(self, request: agent_pb2.LearnSchemaRequest, *, timeout_s: float) -> agent_pb2.LearnSchemaReply:

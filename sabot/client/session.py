@@ -6,34 +6,33 @@ its jobs: closing it frees them.
 
 from __future__ import annotations
 
-import os
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import cloudpickle
 import pyarrow as pa
 
 from sabot.client.control import ControlClient
+from sabot.client.file_source import local_path
 from sabot.client.flight import ping_agent
 from sabot.client.job import Job, Seen
 from sabot.client.job_run import Deadline, Inbox, run_job
 from sabot.client.progress import ProgressView
+from sabot.client.readers import Readers
 from sabot.client.receipt import receipt_from, stats_from
 from sabot.client.releaser import Releaser
 from sabot.client.result import Result, ResultPart
 from sabot.client.schema_learning import SchemaLearning
 from sabot.client.uploads import upload_tables
-from sabot.dataflow.columns import check_columns
-from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.learned_schema import SchemaProbe
-from sabot.dataflow.plan import Node, ScanNode, TableNode, tables_of
+from sabot.dataflow.plan import Node, tables_of
 from sabot.dataflow.planner import plan_job
-from sabot.dataflow.stage import JobPlan, SourceFile, TablePiece, WriteOutput
+from sabot.dataflow.stage import JobPlan, TablePiece, WriteOutput
 from sabot.errors import LimitReached, PeerError, UsageError
 from sabot.wire import agent_pb2
 from sabot.wire.addresses import MESSAGE_BYTES_MAX
@@ -42,10 +41,8 @@ from sabot.wire.py_modules import PyModules
 
 _PING_TIMEOUT_S = 1.0
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-
-class Session:
+class Session(Readers):
     """Made by `sabot.connect`; a context manager. Datasets and results made by it work until it is closed."""
 
     def __init__(
@@ -71,41 +68,6 @@ class Session:
         self._releaser = Releaser(control.release_job)
         self._closed = False
 
-    def read_parquet(self, paths: Paths, columns: Sequence[str] | None = None) -> Dataset:
-        """Parquet files, folders or globs that every agent can read; relative paths are taken from this directory."""
-        return self._scan("parquet", paths, columns)
-
-    def read_csv(self, paths: Paths, columns: Sequence[str] | None = None) -> Dataset:
-        """CSV files with a header, folders or globs that every agent can read."""
-        return self._scan("csv", paths, columns)
-
-    def from_table(self, table: pa.Table | pa.RecordBatch | Any) -> Dataset:
-        """A table of this process, or anything with `__arrow_c_stream__`; each job that uses it uploads it."""
-        self._check_open()
-        if not isinstance(table, pa.Table):
-            if not hasattr(table, "__arrow_c_stream__") and not hasattr(table, "__arrow_c_array__"):
-                raise UsageError(
-                    f"from_table takes a pyarrow.Table or what has __arrow_c_stream__, not {type(table).__name__}"
-                )
-            table = pa.table(table)
-        return Dataset(self, TableNode(table_id=uuid.uuid4().hex, table=table))
-
-    def _scan(self, file_format: Literal["parquet", "csv"], paths: Paths, columns: Sequence[str] | None) -> Dataset:
-        self._check_open()
-        reply = self._control.describe_source(file_format, absolute_paths(paths, Path.cwd()))
-        schema = pa.ipc.read_schema(pa.py_buffer(reply.schema))
-        files = tuple(_source_file(file) for file in reply.files)
-        if columns is None:
-            return Dataset(self, ScanNode(format=file_format, files=files, file_schema=schema))
-        check_columns(columns, schema, f"read_{file_format}")
-        node = ScanNode(
-            format=file_format,
-            files=files,
-            columns=tuple(columns),
-            file_schema=pa.schema([schema.field(name) for name in columns]),
-        )
-        return Dataset(self, node)
-
     def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Result:
         """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
         with ProgressView(self._progress) as view:
@@ -130,7 +92,7 @@ class Session:
         deadline = Deadline.after(self._job_timeout_s if timeout_s is None else timeout_s)
         job_id = uuid.uuid4().hex
         if output is not None:
-            output = replace(output, folder=absolute_paths(output.folder, Path.cwd())[0])
+            output = replace(output, folder=local_path(output.folder, Path.cwd()))
         plan = replace(plan_job(root, job_id=job_id, output=output), weight=self._weight)
         if plan.needs_workers:
             plan = replace(plan, py_modules=self._py_modules)
@@ -257,27 +219,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<sabot.Session at {self._control.address}{', closed' if self._closed else ''}>"
-
-
-def absolute_paths(paths: Paths, directory: Path) -> list[str]:
-    """Paths and globs as the agents take them: relative ones below `directory`."""
-    listed: list[Any] = list(paths) if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
-    if not listed:
-        raise UsageError("no path was given; give a file, a folder, a glob, or a list of them")
-    for path in listed:
-        if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str) or not os.fspath(path):
-            raise UsageError(f"{path!r} is no path; give str or os.PathLike")
-    return [str(directory / path) for path in listed]  # not resolved: links are the agents' to follow
-
-
-def _source_file(file: agent_pb2.SourceFile) -> SourceFile:
-    return SourceFile(
-        path=file.path,
-        size_bytes=file.size_bytes,
-        modified_ns=file.modified_ns,
-        row_group_rows=tuple(file.row_group_rows),
-        row_group_bytes=tuple(file.row_group_bytes),
-    )
 
 
 def _answers(member: Member) -> bool:

@@ -57,13 +57,22 @@ def _input_text(source: ScanInput | TableInput | ShuffleInput, *, joined: bool) 
     match source:
         case ScanInput():
             columns = "all columns" if source.columns is None else f"columns {', '.join(source.columns)}"
-            size_bytes = sum(file.size_bytes for file in source.files)
-            return f"{len(source.files)} {source.format} file(s), {size_bytes:,} bytes, {columns}"
+            return f"{_files_text(source)}, {columns}"
         case TableInput():
             return f"the client's table with columns {', '.join(source.schema.names)}"
         case ShuffleInput():
             shuffles = [f"the shuffle of stage {stage_id}" for stage_id in source.stage_ids]
             return f"the left side {', the right side '.join(shuffles)}" if joined else ", then ".join(shuffles)
+
+
+def _files_text(source: ScanInput) -> str:
+    size_bytes = sum(file.size_bytes for file in source.files)
+    if source.totals is None or source.row_groups is None:
+        return f"{len(source.files)} {source.format} file(s), {size_bytes:,} bytes"
+    files = f"{len(source.files)} of {source.totals.files} {source.format} file(s)"
+    groups = sum(len(groups) for groups in source.row_groups)
+    of_groups = f"{groups} of {source.totals.row_groups} row groups, " if source.format == "parquet" else ""
+    return f"{files}, {of_groups}{size_bytes:,} bytes"
 
 
 def _is_partial(step: Step, stage: Stage, reader: Stage | None) -> bool:

@@ -6,9 +6,10 @@ function_nodes.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,7 @@ from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import check_filter, project_schema
 from sabot.dataflow.grouping import target_columns
 from sabot.dataflow.join_arguments import check_join
-from sabot.dataflow.stage import Aggregate, Head, Join, Sort, SourceFile, TableStep
+from sabot.dataflow.stage import Aggregate, FileFormat, Head, Join, ScanTotals, Sort, SourceFile, TableStep
 from sabot.errors import UsageError
 
 
@@ -43,12 +44,21 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanNode(Node):
-    """Files that agents read; `columns` None means all. `file_schema` is that of the columns read."""
+    """Files that agents read; `columns` None means all. `file_schema` is that of the columns read.
 
-    format: Literal["parquet", "csv"]
+    `left` tells which row groups of each file may have rows that pass a filter; None: the whole file. `row_groups`
+    and `totals` are there once that has left out something.
+    """
+
+    format: FileFormat
     files: tuple[SourceFile, ...]
     columns: tuple[str, ...] | None = None
     file_schema: pa.Schema
+    filesystem: bytes = b""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    left: Callable[[pc.Expression], Sequence[Sequence[int] | None]] | None = None
+    row_groups: tuple[tuple[int, ...], ...] | None = None
+    totals: ScanTotals | None = None
 
     def _learn_schema(self) -> pa.Schema:
         return with_columns(plain_schema(self.file_schema), f"read_{self.format}")

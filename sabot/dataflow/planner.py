@@ -31,6 +31,7 @@ from sabot.dataflow.plan import (
 )
 from sabot.dataflow.pruning import pruned
 from sabot.dataflow.sampling import DrawNode
+from sabot.dataflow.skipping import without_excluded
 from sabot.dataflow.stage import (
     Aggregate,
     Filter,
@@ -57,7 +58,7 @@ _GATHER = HashShuffle(keys=())
 def plan_job(root: Node, *, job_id: str, output: WriteOutput | None = None) -> JobPlan:
     """The stages that compute `root`; its rows become the job's result, or the files of `output`."""
     planner = _Planner()
-    last = planner.stage_of(pruned(root))
+    last = planner.stage_of(pruned(without_excluded(root)))
     planner.close(last, ResultOutput() if output is None else output)
     return JobPlan(job_id=job_id, stages=tuple(planner.stages))
 
@@ -111,7 +112,14 @@ class _Planner:
             case ScanNode():
                 label = f"read {len(node.files)} {node.format} {'file' if len(node.files) == 1 else 'files'}"
                 source = ScanInput(
-                    format=node.format, files=node.files, columns=node.columns, schema=plain_schema(node.file_schema)
+                    format=node.format,
+                    files=node.files,
+                    columns=node.columns,
+                    schema=plain_schema(node.file_schema),
+                    filesystem=node.filesystem,
+                    options=node.options,
+                    row_groups=node.row_groups,
+                    totals=node.totals,
                 )
                 return _OpenStage(input=source, schema=node.schema, label=label)
             case TableNode():

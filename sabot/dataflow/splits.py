@@ -52,11 +52,16 @@ def splits_of(stage: Stage, plan: JobPlan, *, num_partitions: int | None, split_
 
 def _file_splits(source: ScanInput, split_bytes: int, slots: int) -> Sequence[FilesSplit]:
     if source.format == "parquet":
-        groups = [(file, index) for file in source.files for index in range(len(file.row_group_rows))]
+        groups = [(file, group) for index, file in enumerate(source.files) for group in _groups_of(source, index)]
         splits = [FilesSplit(parts=_parts(packed)) for packed in _packed(groups, split_bytes, slots)]
     else:
         splits = [FilesSplit(parts=(FilePart(file=file, row_groups=None, rows=None),)) for file in source.files]
     return splits or [FilesSplit(parts=())]
+
+
+def _groups_of(source: ScanInput, index: int) -> Sequence[int]:
+    """The row groups of that file which are to be read."""
+    return range(len(source.files[index].row_group_rows)) if source.row_groups is None else source.row_groups[index]
 
 
 def _packed(groups: Sequence[_RowGroup], split_bytes: int, slots: int) -> list[Sequence[_RowGroup]]:

@@ -6,7 +6,7 @@ cloudpickle between equal versions of Sabot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ JoinType = Literal[
     "right outer",
     "full outer",
 ]
+FileFormat = Literal["parquet", "csv", "json", "ipc"]
 Order = Literal["ascending", "descending"]
 SortKey = tuple[str, Order] | tuple[str, Order, Literal["at_start", "at_end"]]
 Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, pc.FunctionOptions | None]
@@ -33,23 +34,44 @@ Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """One file of a source, pinned: a task refuses it when its size or modification time has changed."""
+    """One file of a source, pinned: a task refuses it when its size, modification time or etag has changed.
+
+    `partition` are the columns that its path gives, with their values.
+    """
 
     path: str
     size_bytes: int
     modified_ns: int
     row_group_rows: tuple[int, ...] = ()
     row_group_bytes: tuple[int, ...] = ()
+    etag: str = ""
+    partition: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanTotals:
+    """What a source has, before a filter has left out files and row groups."""
+
+    files: int
+    row_groups: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanInput:
-    """Files that the agents read; `columns` None means all. `schema` is the schema read, after the projection."""
+    """Files that the agents read; `columns` None means all. `schema` is the schema read, after the projection.
 
-    format: Literal["parquet", "csv"]
+    `filesystem` is a pickled pyarrow.fs.FileSystem, empty for the local one; `options` are the reader's own. Of each
+    file only `row_groups` are read, where they are not None; `totals` are then those of the whole source.
+    """
+
+    format: FileFormat
     files: tuple[SourceFile, ...]
     columns: tuple[str, ...] | None
     schema: pa.Schema
+    filesystem: bytes = b""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    row_groups: tuple[tuple[int, ...], ...] | None = None
+    totals: ScanTotals | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -193,34 +193,72 @@ class LeaveReply(_message.Message):
     def __init__(self) -> None: ...
 
 class SourceFile(_message.Message):
-    __slots__ = ("path", "size_bytes", "modified_ns", "row_group_rows", "row_group_bytes")
+    __slots__ = ("path", "size_bytes", "modified_ns", "row_group_rows", "row_group_bytes", "etag")
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MODIFIED_NS_FIELD_NUMBER: _ClassVar[int]
     ROW_GROUP_ROWS_FIELD_NUMBER: _ClassVar[int]
     ROW_GROUP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     path: str
     size_bytes: int
     modified_ns: int
     row_group_rows: _containers.RepeatedScalarFieldContainer[int]
     row_group_bytes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., modified_ns: _Optional[int] = ..., row_group_rows: _Optional[_Iterable[int]] = ..., row_group_bytes: _Optional[_Iterable[int]] = ...) -> None: ...
+    etag: str
+    def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., modified_ns: _Optional[int] = ..., row_group_rows: _Optional[_Iterable[int]] = ..., row_group_bytes: _Optional[_Iterable[int]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class DescribeSourceRequest(_message.Message):
-    __slots__ = ("format", "paths")
-    FORMAT_FIELD_NUMBER: _ClassVar[int]
-    PATHS_FIELD_NUMBER: _ClassVar[int]
-    format: str
-    paths: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, format: _Optional[str] = ..., paths: _Optional[_Iterable[str]] = ...) -> None: ...
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
 
 class DescribeSourceReply(_message.Message):
-    __slots__ = ("schema", "files")
+    __slots__ = ("schema", "files", "partitions", "filesystem")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
     schema: bytes
     files: _containers.RepeatedCompositeFieldContainer[SourceFile]
-    def __init__(self, schema: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[SourceFile, _Mapping]]] = ...) -> None: ...
+    partitions: bytes
+    filesystem: bytes
+    def __init__(self, schema: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[SourceFile, _Mapping]]] = ..., partitions: _Optional[bytes] = ..., filesystem: _Optional[bytes] = ...) -> None: ...
+
+class PruneSourceRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: bytes
+    def __init__(self, request: _Optional[bytes] = ...) -> None: ...
+
+class PruneSourceReply(_message.Message):
+    __slots__ = ("files",)
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedCompositeFieldContainer[FileLeft]
+    def __init__(self, files: _Optional[_Iterable[_Union[FileLeft, _Mapping]]] = ...) -> None: ...
+
+class FileLeft(_message.Message):
+    __slots__ = ("whole", "row_groups")
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    ROW_GROUPS_FIELD_NUMBER: _ClassVar[int]
+    whole: bool
+    row_groups: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, whole: bool = ..., row_groups: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SeePathRequest(_message.Message):
+    __slots__ = ("path", "filesystem")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    filesystem: bytes
+    def __init__(self, path: _Optional[str] = ..., filesystem: _Optional[bytes] = ...) -> None: ...
+
+class SeePathReply(_message.Message):
+    __slots__ = ("seen",)
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    seen: bool
+    def __init__(self, seen: bool = ...) -> None: ...
 
 class LearnSchemaRequest(_message.Message):
     __slots__ = ("name", "function", "schema", "timeout_s", "module_names", "modules")
@@ -507,7 +545,7 @@ class PartitionSum(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ...) -> None: ...
 
 class RunTaskReply(_message.Message):
-    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written_file", "partial", "placement_digest")
+    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem")
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ROWS_IN_FIELD_NUMBER: _ClassVar[int]
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
@@ -516,9 +554,11 @@ class RunTaskReply(_message.Message):
     WIRE_BYTES_FIELD_NUMBER: _ClassVar[int]
     LOCAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
-    WRITTEN_FILE_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    UNSEEN_PATH_FIELD_NUMBER: _ClassVar[int]
+    UNSEEN_FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
     failure: Failure
     rows_in: int
     rows_out: int
@@ -527,10 +567,22 @@ class RunTaskReply(_message.Message):
     wire_bytes: int
     local_bytes: int
     result: ResultPartition
-    written_file: str
+    written: _containers.RepeatedCompositeFieldContainer[WrittenFile]
     partial: bool
     placement_digest: int
-    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written_file: _Optional[str] = ..., partial: bool = ..., placement_digest: _Optional[int] = ...) -> None: ...
+    unseen_path: str
+    unseen_filesystem: bytes
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ...) -> None: ...
+
+class WrittenFile(_message.Message):
+    __slots__ = ("path", "target", "size_bytes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    target: str
+    size_bytes: int
+    def __init__(self, path: _Optional[str] = ..., target: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class ReleasedSum(_message.Message):
     __slots__ = ("stage_id", "sum")

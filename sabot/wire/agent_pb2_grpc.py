@@ -89,6 +89,16 @@ class AgentControlStub(object):
                 request_serializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaReply.FromString,
                 _registered_method=True)
+        self.PruneSource = channel.unary_unary(
+                '/sabot.v1.AgentControl/PruneSource',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.PruneSourceRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.PruneSourceReply.FromString,
+                _registered_method=True)
+        self.SeePath = channel.unary_unary(
+                '/sabot.v1.AgentControl/SeePath',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.SeePathRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.SeePathReply.FromString,
+                _registered_method=True)
         self.SubmitJob = channel.unary_stream(
                 '/sabot.v1.AgentControl/SubmitJob',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.SubmitJobRequest.SerializeToString,
@@ -211,6 +221,20 @@ class AgentControlServicer(object):
 
     def LearnSchema(self, request, context):
         """Calls a function once without rows, in a worker process, to learn what columns it returns.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneSource(self, request, context):
+        """What of a source's files a filter leaves to be read, by their partition values and statistics.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SeePath(self, request, context):
+        """Whether a path is there for this agent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -342,6 +366,16 @@ def add_AgentControlServicer_to_server(servicer, server):
                     servicer.LearnSchema,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.LearnSchemaReply.SerializeToString,
+            ),
+            'PruneSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneSource,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.PruneSourceRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.PruneSourceReply.SerializeToString,
+            ),
+            'SeePath': grpc.unary_unary_rpc_method_handler(
+                    servicer.SeePath,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.SeePathRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.SeePathReply.SerializeToString,
             ),
             'SubmitJob': grpc.unary_stream_rpc_method_handler(
                     servicer.SubmitJob,
@@ -691,6 +725,60 @@ class AgentControl(object):
             '/sabot.v1.AgentControl/LearnSchema',
             sabot_dot_wire_dot_agent__pb2.LearnSchemaRequest.SerializeToString,
             sabot_dot_wire_dot_agent__pb2.LearnSchemaReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/PruneSource',
+            sabot_dot_wire_dot_agent__pb2.PruneSourceRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.PruneSourceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SeePath(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/SeePath',
+            sabot_dot_wire_dot_agent__pb2.SeePathRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.SeePathReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,9 +67,21 @@ class FakeJobs:
         self._answer()
         return agent_pb2.KeepUploadsReply()
 
-    async def describe_source(self, request: agent_pb2.DescribeSourceRequest) -> agent_pb2.DescribeSourceReply:
+    @property
+    def sources(self) -> FakeJobs:
+        return self
+
+    async def describe(self, request: agent_pb2.DescribeSourceRequest) -> agent_pb2.DescribeSourceReply:
         self._answer()
         return agent_pb2.DescribeSourceReply()
+
+    async def prune(self, request: agent_pb2.PruneSourceRequest) -> agent_pb2.PruneSourceReply:
+        self._answer()
+        return agent_pb2.PruneSourceReply()
+
+    async def see_path(self, request: agent_pb2.SeePathRequest) -> agent_pb2.SeePathReply:
+        self._answer()
+        return agent_pb2.SeePathReply()
 
     def jobs_running(self) -> int:
         return self.running

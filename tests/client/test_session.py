@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from sabot.client.connect import connect
-from sabot.client.session import Session, absolute_paths
+from sabot.client.file_source import absolute_paths
+from sabot.client.session import Session
 from sabot.dataflow.stage import TableInput, TablePiece
 from sabot.errors import PeerLost, UsageError
 from sabot.wire import agent_pb2

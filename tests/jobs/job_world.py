@@ -161,7 +161,7 @@ class World:
         if isinstance(made.output, ResultOutput):
             reply.result.CopyFrom(ResultPartition(partition=task, rows=reply.rows_out))
         elif isinstance(made.output, WriteOutput):
-            reply.written_file = f"part-{task:05}.parquet"
+            reply.written.add(path=f"part-{task:05}.parquet")
         else:
             count = self.partitions[made.stage_id]
             for partition in range(count):

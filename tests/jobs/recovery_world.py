@@ -98,8 +98,8 @@ class Agents:
                 name = member(command.agent).agent_id
                 reply.result.CopyFrom(ResultPartition(partition=command.task, rows=len(rows), agent_id=name))
             case WriteOutput():
-                reply.written_file = f"{command.task}-{command.attempt}"
-                self.files[reply.written_file] = rows
+                reply.written.add(path=f"{command.task}-{command.attempt}")
+                self.files[reply.written[0].path] = rows
             case _:
                 self._send(stage, command, rows, reply)
         return reply
