@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from measuring import in_turns, print_machine, timed
 from native_part import built
+from plain_tables import plain_files
 from shuffle_agent import SCATTER_BYTES, BenchAgent, both
 
 from sabot.native._native import hash_keys, partition_of, scatter
@@ -33,28 +34,6 @@ PARTITIONS = 16
 KEY = "l_orderkey"
 CHUNK_BYTES = 4 << 20
 TRANSPORT_BYTES = 1 << 30
-
-
-def plain_files(data: Path) -> list[Path]:
-    """lineitem with prices as floats and texts as plain strings, in as many files, written once."""
-    plain = data / "plain"
-    sources = sorted((data / "lineitem").glob("*.parquet")) or sorted(data.glob("lineitem*.parquet"))
-    if not sources:
-        raise SystemExit(f"{data} has no lineitem/*.parquet; see --help")
-    for source in sources:
-        target = plain / source.name
-        if target.exists():
-            continue
-        plain.mkdir(exist_ok=True)
-        table = pq.read_table(source)
-        pq.write_table(table.cast(pa.schema([pa.field(f.name, _plain(f.type)) for f in table.schema])), target)
-    return [plain / source.name for source in sources]
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_decimal(kind):
-        return pa.float64()
-    return pa.string() if pa.types.is_string_view(kind) else kind
 
 
 def measure_scatter(files: list[Path], rounds: int, rng: random.Random) -> None:
@@ -241,7 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     print_machine(options.seed)
-    files = plain_files(options.data)
+    files = plain_files(options.data, "lineitem")
     if options.only in (None, "scatter"):
         measure_scatter(files, options.rounds, rng)
     if options.only in (None, "transport"):
