@@ -14,7 +14,19 @@ from enum import Enum
 from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule
 from sabot.agent.job_stages import Ended, JobStages, choose_partitions
-from sabot.agent.task_failures import as_lost, is_ended, is_lost, is_retried, is_wrong, named, shuffle_of, with_history
+from sabot.agent.slow_tasks import SlowRule
+from sabot.agent.stage_run import Running, StageRun
+from sabot.agent.task_failures import (
+    as_lost,
+    is_ended,
+    is_lost,
+    is_ours,
+    is_retried,
+    is_wrong,
+    named,
+    shuffle_of,
+    with_history,
+)
 from sabot.dataflow.stage import JobPlan, WriteOutput
 from sabot.errors import JobCancelled, PeerLost
 from sabot.wire.agent_pb2 import Failure, JobFinished, StageProgress
@@ -35,7 +47,8 @@ class _Phase(Enum):
 
 class Coordinator:
     """Drives `plan` over `agents`; PeerLost where there are none. A task that may succeed elsewhere or later is tried
-    `attempts_max` times. `hot` says which partitions several tasks read; left out, none.
+    `attempts_max` times. `hot` says which partitions several tasks read, `slow` which tasks get a second attempt; left
+    out, none.
     """
 
     def __init__(
@@ -47,6 +60,7 @@ class Coordinator:
         split_bytes: int,
         attempts_max: int = 4,
         hot: HotRule | None = None,
+        slow: SlowRule | None = None,
     ) -> None:
         if not agents:
             raise PeerLost("no agent takes work now: all are draining or gone; see sabot-agent agents")
@@ -55,7 +69,13 @@ class Coordinator:
         self._slots = [max(1, agent.slots) for agent in agents]
         self._split_bytes = split_bytes
         self.num_partitions = choose_partitions(plan, default=max(1, partitions_per_slot * sum(self._slots)))
-        self._stages = JobStages(plan, self._agents, num_partitions=self.num_partitions, hot=hot or HotRule())
+        self._stages = JobStages(
+            plan,
+            self._agents,
+            num_partitions=self.num_partitions,
+            hot=hot or HotRule(),
+            slow=slow or SlowRule(),
+        )
         self._output = plan.stages[-1].output
         self._attempts_max = attempts_max
         self._running = [0] * len(agents)
@@ -98,6 +118,9 @@ class Coordinator:
                 commands = self._on_agent_lost(agent, failure)
             case ev.AgentsChecked():
                 commands = self._on_agents_checked()
+            case ev.TimePassed(elapsed_s=elapsed_s):
+                self._stages.now_s = max(self._stages.now_s, elapsed_s)
+                commands = self._give_second_attempts() if self._phase is _Phase.RUNNING else []
             case ev.FolderFailed() | ev.DriverFailed():
                 commands = self._fail(event.failure)
             case ev.Cancelled() if self._phase is _Phase.PUBLISHING:
@@ -205,11 +228,18 @@ class Coordinator:
         failure = named(event.failure, self._agents)
         wrong_again = is_wrong(failure) and run.note_integrity_failure(event.task) > 1
         if wrong_again or not is_retried(failure):
-            return self._fail(failure)
+            return self._on_final_failure(run, running, failure)
         self._running[event.agent] -= 1
-        run.hold(running, failure)
+        run.fail(running, failure)
         ended = self._stages.spoil_input(run, event.task, shuffle_of(failure))
         return self._cancel(ended) + self._check_agents() + self._hand_out()
+
+    def _on_final_failure(self, run: StageRun, running: Running, failure: Failure) -> list[ev.Command]:
+        """It ends the job, unless a second attempt failed, of which there was no need, and not by the user's doing."""
+        if not (running.second and is_ours(failure) and run.drop(running)):
+            return self._fail(failure)
+        self._running[running.agent] -= 1
+        return self._hand_out()
 
     def _check_agents(self, *, last: bool = False) -> list[ev.Command]:
         """One check at a time; `last`: nothing but its outcome keeps the job from its end."""
@@ -257,6 +287,18 @@ class Coordinator:
             commands.extend(command for _, command in dealt if command is not None)
             for agent in open_agents:
                 self._running[agent] += 1
+        return commands
+
+    def _give_second_attempts(self) -> list[ev.Command]:
+        """To slots that have nothing of the job to do."""
+        commands: list[ev.Command] = []
+        for agent in () if self._awaited else self._stages.table.living:
+            while self._running[agent] < self._slots[agent]:
+                command = self._stages.take_slow(agent)
+                if command is None:
+                    break
+                self._running[agent] += 1
+                commands.append(command)
         return commands
 
     def _finish(self) -> list[ev.Command]:

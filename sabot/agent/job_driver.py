@@ -23,6 +23,7 @@ from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.schema_learner import SchemaLearner
+from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.source_desk import SourceDesk
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.agent.upload_keeper import uploads_kept
@@ -266,6 +267,7 @@ class JobDriver:
             split_bytes=self._config.split_bytes,
             attempts_max=self._config.attempts_max,
             hot=self._hot,
+            slow=SlowRule(factor=self._config.slow_task_factor),
         )
         run = JobRun(
             job_id=plan.job_id,

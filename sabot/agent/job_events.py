@@ -94,6 +94,13 @@ class AgentsChecked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimePassed:
+    """So many seconds have passed since the job began; told every now and then, for nothing else tells the time."""
+
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DriverFailed:
     """Whoever carries out the commands could not: a bug, which must end the job and not leave it waiting."""
 
@@ -120,6 +127,7 @@ Event = (
     | TaskFailed
     | AgentLost
     | AgentsChecked
+    | TimePassed
     | DriverFailed
     | Cancelled
 )

@@ -39,6 +39,7 @@ from sabot.wire.member import Member
 log = logging.getLogger("sabot.jobs")
 
 PROGRESS_EVERY_S = 0.2
+_TELL_TIME_EVERY_S = 0.25
 _PREPARE_DEADLINE_S = 60.0
 _END_WAIT_S = 1.0
 _REOWNS_MAX = 6  # times jobs.peer_deadline_s
@@ -104,6 +105,7 @@ class JobRun:
         for index, member in enumerate(self.agents):
             if member.identity != self._around.me.identity:
                 self._spawn(self._watch(index, member))
+        self._spawn(self._tell_time())
         self.post(ev.JobStarted())
 
     def cancel(self, reason: str) -> None:
@@ -112,9 +114,11 @@ class JobRun:
 
     def post(self, event: ev.Event) -> None:
         """Tell the coordinator, and do what it wants done."""
-        for command in self._coordinator.handle(event):
+        commands = self._coordinator.handle(event)
+        for command in commands:
             self._carry_out(command)
-        self._news.set()
+        if commands or not isinstance(event, ev.TimePassed):
+            self._news.set()
 
     async def events(self) -> AsyncGenerator[JobEvent, None]:
         """Accepted, then progress at most five times a second, then how it ended."""
@@ -275,6 +279,12 @@ class JobRun:
             self.post(ev.TaskFailed(**which, failure=reply.failure))
         else:
             self.post(ev.TaskSucceeded(**which, reply=reply))
+
+    async def _tell_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_TELL_TIME_EVERY_S)
+            self.post(ev.TimePassed(elapsed_s=loop.time() - self._started_s))
 
     async def _watch(self, index: int, member: Member) -> None:
         self._lost(index, await self._around.watch.lost(member))

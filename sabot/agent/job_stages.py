@@ -9,11 +9,13 @@ each of which has a share of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule, SentRows, share_hot
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.receipts import Receipts, TaskIdentity
+from sabot.agent.slow_tasks import SlowRule, read_elsewhere
 from sabot.agent.stage_run import Running, StageRun
 from sabot.dataflow.repeatable import repeatable_stages
 from sabot.dataflow.splits import splits_of
@@ -39,12 +41,20 @@ class JobStages:
     """Iterates over its StageRuns in the order of the plan."""
 
     def __init__(
-        self, plan: JobPlan, agents: Sequence[Member], *, num_partitions: dict[int, int], hot: HotRule
+        self,
+        plan: JobPlan,
+        agents: Sequence[Member],
+        *,
+        num_partitions: dict[int, int],
+        hot: HotRule,
+        slow: SlowRule,
     ) -> None:
         self._plan = plan
         self._agents = agents
         self._num_partitions = num_partitions
         self._hot = hot
+        self._slow = slow
+        self.now_s = 0.0  # since the job began, as far as it has been told
         self.receipts = Receipts(plan, num_partitions)
         self.table = OwnerTable.first(agents=len(agents), partitions=max(num_partitions.values(), default=0))
         repeatable = repeatable_stages(plan)
@@ -85,22 +95,41 @@ class JobStages:
     def take(self, agent: int) -> ev.StartTask | None:
         """The next task for `agent`, of the earliest stage that has one."""
         for run in self:
-            running = run.take(agent) if run.started else None
-            if running is None:
-                continue
-            split = run.splits[running.task]
-            partition = split.partition if isinstance(split, PartitionSplit) else 0
-            return ev.StartTask(
-                agent=agent,
-                stage_id=run.stage.stage_id,
-                task=running.task,
-                attempt=running.attempt,
-                epoch=self.table.epoch,
-                split=split,
-                inputs=tuple((stage_id, self[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
-                partitions=running.partitions,
-            )
+            running = run.take(agent, now_s=self.now_s) if run.started else None
+            if running is not None:
+                return self._start(run, running)
         return None
+
+    def take_slow(self, agent: int) -> ev.StartTask | None:
+        """A second attempt for `agent` of a task that is slow elsewhere."""
+        for run in self:
+            running = run.take_slow(
+                agent,
+                now_s=self.now_s,
+                rule=self._slow,
+                elsewhere=partial(self._read_elsewhere, run),
+            )
+            if running is not None:
+                return self._start(run, running)
+        return None
+
+    def _start(self, run: StageRun, running: Running) -> ev.StartTask:
+        partition = running.split.partition if isinstance(running.split, PartitionSplit) else 0
+        return ev.StartTask(
+            agent=running.agent,
+            stage_id=run.stage.stage_id,
+            task=running.task,
+            attempt=running.attempt,
+            epoch=self.table.epoch,
+            split=running.split,
+            inputs=tuple((stage_id, self[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
+            partitions=running.partitions,
+        )
+
+    def _read_elsewhere(self, run: StageRun, split: Split) -> Split | None:
+        partition = split.partition if isinstance(split, PartitionSplit) else 0
+        rows = tuple(self.receipts.rows_sent(stage_id)[partition] for stage_id in inputs_of(run))
+        return read_elsewhere(split, rows)
 
     def commit(self, run: StageRun, running: Running, reply: RunTaskReply) -> Ended:
         """The attempt has succeeded: its account is added, it is visible, and its readers may start.
@@ -108,7 +137,7 @@ class JobStages:
         Unless it is a replay that has placed rows otherwise than before: then its stage begins anew.
         """
         if run.is_unlike(running, reply):
-            run.interrupt(tasks=frozenset({running.task}))
+            run.drop(running)
             ended = self._begin_anew(run)
             self.find_work()
             return ended
@@ -119,44 +148,44 @@ class JobStages:
             agent_id=self._agents[running.agent].agent_id,
         )
         self.receipts.fold(who, run.splits[running.task], reply, running.partitions)
-        done = run.commit(running, reply)
-        stopped = [(run, interrupted) for interrupted in run.stop_early()]
+        rivals = run.commit(running, reply, now_s=self.now_s)
+        ended = [(run, void) for void in (*rivals, *run.stop_early())]
         if run.stopped_early:
             self.receipts.stop_early(run.stage.stage_id)
-        if not done or run.stopped_early:
+        if running.task in run.todo or run.stopped_early:
             self.queue(run)
         if run.done:
             for reader in self:
                 if run.stage.stage_id in inputs_of(reader):
                     self.queue(reader)
-        return stopped
+        return ended
 
     def give_up(self, agent: int) -> Ended:
         """Gives what `agent` owned to those that are left, of whom there is one, under the next epoch.
 
-        An attempt that sends does so by the old table, and is awaited by an owner that is gone: it ends, too. Before
-        `find_work` has been called nothing may be taken.
+        An attempt that sends does so by the old table, and is awaited by an owner that is gone: it ends, too, and so
+        does one that pulls. Before `find_work` has been called nothing may be taken.
         """
         lost = self.table.owned_by(agent)
         self.table = self.table.without(agent)
         ended: Ended = []
         for run in self:
-            pulling = self._shares_of(run, lost)
-            ended += [(run, running) for running in run.interrupt(agent=agent, tasks=pulling, senders=True)]
+            ended += [(run, one) for one in run.interrupt(partial(_needs, agent, sends=run.shuffles))]
             run.release(forgive=True)
             self._lose(run, lost)
         return ended
 
     def spoil_input(self, run: StageRun, task: int, shuffle: str) -> Ended:
-        """A reader found its partition of `shuffle` missing or wrong: it is to be sent again. Other shares of it that
-        are being read would be held to an account that is not whole: they end.
+        """A reader, which has failed, found its partition of `shuffle` missing or wrong: it is to be sent again. Others
+        that are reading it would be held to an account that is not whole: they end.
         """
         split = run.splits[task]
         ended: Ended = []
         for stage_id in inputs_of(run):
             if isinstance(split, PartitionSplit) and shuffle == shuffle_id(self._plan.job_id, stage_id):
                 spoilt = frozenset({split.partition})
-                ended += [(run, running) for running in run.interrupt(tasks=self._shares_of(run, spoilt))]
+                ended += [(run, running) for running in run.interrupt(partial(_reads, spoilt))]
+                run.hold(task)
                 self._lose(self[stage_id], spoilt)
                 self.find_work()
         return ended
@@ -210,14 +239,6 @@ class JobStages:
         splits = (reader.splits[task] for reader in readers for task in reader.todo)
         return frozenset(split.partition for split in splits if isinstance(split, PartitionSplit))
 
-    def _shares_of(self, run: StageRun, partitions: frozenset[int]) -> frozenset[int]:
-        """The tasks that have a share of one of the partitions, which they may be pulling from its owner."""
-        return frozenset(
-            task
-            for task, split in enumerate(run.splits)
-            if isinstance(split, PartitionSplit) and split.share is not None and split.partition in partitions
-        )
-
     def _reads_from(self, run: StageRun, source: StageRun) -> bool:
         return run is source or any(self._reads_from(self[stage_id], source) for stage_id in inputs_of(run))
 
@@ -244,6 +265,16 @@ class JobStages:
             "the job: it is gone or draining; run the job again",
             address=address,
         )
+
+
+def _needs(agent: int, running: Running, *, sends: bool) -> bool:
+    """Whether an attempt, of a stage that `sends` or not, needs the agent, or the owner table as it was."""
+    pulls = isinstance(running.split, PartitionSplit) and running.split.share is not None
+    return sends or pulls or running.agent == agent
+
+
+def _reads(partitions: frozenset[int], running: Running) -> bool:
+    return isinstance(running.split, PartitionSplit) and running.split.partition in partitions
 
 
 def inputs_of(run: StageRun) -> tuple[int, ...]:

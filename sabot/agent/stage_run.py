@@ -1,15 +1,17 @@
 """One stage of a running job: which tasks are to be done, where they may run, and what the ended ones gave. Pure.
 
 A task of a stage that shuffles commits attempts: the first sends to every partition, a replay only to those that were
-lost since. For each (task, partition) the latest attempt that sent to it is visible, and no other.
+lost since. For each (task, partition) the latest attempt that sent to it is visible, and no other. An attempt that is
+slow gets a second one beside it; whichever commits first is the task's, and the other counts no more.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sabot.agent.slow_tasks import Durations, SlowRule
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import Aggregate, HashShuffle, ResultOutput, RoundRobinShuffle, ShuffleInput, Split, Stage
 from sabot.wire.agent_pb2 import Failure, ResultPartition, RunTaskReply, StageProgress
@@ -22,12 +24,15 @@ _NONE: frozenset[int] = frozenset()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """An attempt under way, and what it sends."""
+    """An attempt under way, what it reads, and what it sends. `second`: there was another one, which was slow."""
 
     task: int
     agent: int
     attempt: int
     partitions: Partitions
+    split: Split
+    since_s: float
+    second: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -39,8 +44,8 @@ class _Task:
     lacks: frozenset[int] = _NONE
     done_by: int | None = None  # the agent of the latest attempt that succeeded
     reply: RunTaskReply | None = None
-    running: Running | None = None
     held: bool = False
+    doubled: bool = False  # its attempt under way has been given a second one
     failures: tuple[Failure, ...] = ()
     integrity_failures: int = 0
 
@@ -56,8 +61,11 @@ class StageRun:
         self.todo: dict[int, Partitions] = {}
         self.tasks_redone = 0
         self.stopped_early = False
+        self.second_attempts = 0
         self._tasks_expected = tasks_expected
         self._tasks: list[_Task] = []
+        self._under_way: dict[int, tuple[Running, ...]] = {}  # by task; two at most
+        self._durations = Durations()
         self._anywhere: deque[int] = deque()
         self._pinned: dict[int, deque[int]] = {}
         self._plain_attempts: tuple[int, ...] | None = None
@@ -91,27 +99,70 @@ class StageRun:
         self._pinned.clear()
         for task in self.todo:
             state, split = self._tasks[task], self.splits[task]
-            if state.running is None and not state.held and ready(split):
+            if task not in self._under_way and not state.held and ready(split):
                 agent = agent_of(split)
                 queue = self._anywhere if agent is None else self._pinned.setdefault(agent, deque())
                 queue.append(task)
 
-    def take(self, agent: int) -> Running | None:
+    def take(self, agent: int, *, now_s: float) -> Running | None:
         """The next task for `agent`, now running there: one that only it may run first."""
         queue = self._pinned.get(agent) or self._anywhere
         if not queue:
             return None
         task = queue.popleft()
         state = self._tasks[task]
-        state.running = Running(task=task, agent=agent, attempt=state.attempts, partitions=self.todo[task])
+        running = Running(
+            task=task,
+            agent=agent,
+            attempt=state.attempts,
+            partitions=self.todo[task],
+            split=self.splits[task],
+            since_s=now_s,
+        )
         self.tasks_redone += state.attempts > 0
-        state.attempts += 1
-        return state.running
+        return self._begin(running)
+
+    def take_slow(
+        self, agent: int, *, now_s: float, rule: SlowRule, elsewhere: Callable[[Split], Split | None]
+    ) -> Running | None:
+        """A second attempt for `agent` of a task that is slow on another one; `elsewhere` says what to read there in
+        the place of a split, None where only the first agent can.
+        """
+        limit_s = rule.limit_s(self._durations, tasks=len(self.splits))
+        if limit_s is None:
+            return None
+        for attempts in self._under_way.values():
+            first = attempts[0]
+            if first.agent == agent or self._tasks[first.task].doubled or now_s - first.since_s < limit_s:
+                continue
+            split = elsewhere(first.split)
+            if split is not None:
+                attempt = self._tasks[first.task].attempts
+                self._tasks[first.task].doubled = True
+                self.second_attempts += 1
+                return self._begin(
+                    replace(first, agent=agent, attempt=attempt, split=split, since_s=now_s, second=True)
+                )
+        return None
+
+    def _begin(self, running: Running) -> Running:
+        self._tasks[running.task].attempts += 1
+        self._under_way[running.task] = (*self._under_way.get(running.task, ()), running)
+        return running
 
     def running(self, task: int, attempt: int) -> Running | None:
         """That attempt, if it is under way and counts."""
-        running = self._tasks[task].running if task < len(self._tasks) else None
-        return running if running is not None and running.attempt == attempt else None
+        return next((running for running in self._under_way.get(task, ()) if running.attempt == attempt), None)
+
+    def drop(self, running: Running) -> bool:
+        """The attempt has ended. Whether another one of its task goes on."""
+        left = tuple(other for other in self._under_way[running.task] if other is not running)
+        if left:
+            self._under_way[running.task] = left
+            return True
+        del self._under_way[running.task]
+        self._tasks[running.task].doubled = False
+        return False
 
     def is_unlike(self, running: Running, reply: RunTaskReply) -> bool:
         """Whether a replay has placed its rows otherwise than the attempt that is visible in part. A stage that is
@@ -125,10 +176,15 @@ class StageRun:
             return not self._groups_in_part_what_was_shuffled and reply.rows_out != state.reply.rows_out
         return (reply.rows_out, reply.placement_digest) != (state.reply.rows_out, state.reply.placement_digest)
 
-    def commit(self, running: Running, reply: RunTaskReply) -> bool:
-        """The attempt has succeeded and is visible from now on. Whether the task has nothing more to do."""
+    def commit(self, running: Running, reply: RunTaskReply, *, now_s: float) -> list[Running]:
+        """The attempt has succeeded and is visible from now on. Gives those of its task that count no more; the task is
+        done unless it is in `todo` still.
+        """
         state = self._tasks[running.task]
-        state.running, state.done_by, state.failures = None, running.agent, ()
+        self._durations.add(now_s - running.since_s)
+        rivals = self.interrupt(lambda other: other.task == running.task and other is not running)
+        self.drop(running)
+        state.done_by, state.failures = running.agent, ()
         self._rows_out += reply.rows_out - (state.reply.rows_out if state.reply is not None else 0)
         self._wire_bytes += reply.wire_bytes
         state.reply = _kept(reply)
@@ -143,9 +199,9 @@ class StageRun:
         left = self.todo[running.task]
         if running.partitions is not None and left is not None and left - running.partitions:
             self.todo[running.task] = left - running.partitions
-            return False
-        del self.todo[running.task]
-        return True
+        else:
+            del self.todo[running.task]
+        return rivals
 
     def stop_early(self) -> list[Running]:
         """Where all the rows are there that anyone will take: leave out the tasks that have given none yet. Gives their
@@ -154,11 +210,11 @@ class StageRun:
         if self.stopped_early or not self._has_enough_rows():
             return []
         self.stopped_early = True
-        without = [task for task in self.todo if self._tasks[task].done_by is None]
+        without = {task for task in self.todo if self._tasks[task].done_by is None}
         for task in without:
             del self.todo[task]
             self._tasks[task].held = False
-        return self.interrupt(tasks=frozenset(without))
+        return self.interrupt(lambda running: running.task in without)
 
     def _has_enough_rows(self) -> bool:
         if self._rows_wanted is None:
@@ -166,23 +222,22 @@ class StageRun:
         replies = (state.reply for state in self._tasks if state.done_by is not None and state.reply is not None)
         return sum(reply.rows_out for reply in replies) >= self._rows_wanted
 
-    def interrupt(
-        self, *, agent: int | None = None, tasks: frozenset[int] = _NONE, senders: bool = False
-    ) -> list[Running]:
-        """Attempts that count no more: those on `agent`, those of `tasks`, and with `senders` all that send rows."""
-        ended = []
-        for state in self._tasks:
-            running = state.running
-            if running is not None and (running.agent == agent or running.task in tasks or (senders and self.shuffles)):
-                ended.append(running)
-                state.running = None
+    def interrupt(self, is_void: Callable[[Running], bool]) -> list[Running]:
+        """Ends what is under way and `is_void`; gives it."""
+        ended = [running for attempts in self._under_way.values() for running in attempts if is_void(running)]
+        for running in ended:
+            self.drop(running)
         return ended
 
-    def hold(self, running: Running, failure: Failure) -> None:
-        """The attempt has failed, and its task waits for `release`."""
-        state = self._tasks[running.task]
-        state.running, state.held = None, True
-        state.failures = (*state.failures, failure)
+    def fail(self, running: Running, failure: Failure) -> None:
+        """The attempt has failed; where no other one goes on, its task waits for `release`."""
+        self.drop(running)
+        self._tasks[running.task].failures += (failure,)
+        self.hold(running.task)
+
+    def hold(self, task: int) -> None:
+        """The task waits for `release`, unless an attempt of it is under way."""
+        self._tasks[task].held = task not in self._under_way
 
     def held_failures(self) -> list[tuple[Failure, ...]]:
         """Of each task that is held, its failures since it last succeeded."""
@@ -210,11 +265,9 @@ class StageRun:
 
     def reset(self) -> list[Running]:
         """Forget all that was committed: another answer is coming. Gives the attempts that count no more."""
-        ended = self.interrupt(senders=True)
+        ended = self.interrupt(lambda _: True)
         for state in self._tasks:
-            if state.running is not None:
-                ended.append(state.running)
-            state.commits, state.lacks, state.done_by, state.running = (), _NONE, None, None
+            state.commits, state.lacks, state.done_by = (), _NONE, None
         self._plain_attempts = None
         self.stopped_early = False
         self.todo = dict.fromkeys(range(len(self._tasks)))
@@ -273,6 +326,7 @@ class StageRun:
             rows_out=self._rows_out,
             wire_bytes=self._wire_bytes,
             tasks_redone=self.tasks_redone,
+            second_attempts=self.second_attempts,
         )
 
     def _reply(self, task: int) -> RunTaskReply:

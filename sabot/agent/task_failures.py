@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError, ShuffleIntegrityError
+from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError, ShuffleIntegrityError, TaskFailed
 from sabot.wire.agent_pb2 import Failure
 from sabot.wire.failure import from_failure, to_failure
 from sabot.wire.member import Member
@@ -42,6 +42,11 @@ def is_wrong(failure: Failure) -> bool:
 def is_retried(failure: Failure) -> bool:
     """Whether it may be the cluster's fault, and no user's function had a part in it."""
     return is_lost(failure) or is_wrong(failure) or _is(failure, PeerRefused)
+
+
+def is_ours(failure: Failure) -> bool:
+    """Whether no function of the user's has raised it."""
+    return failure.type.startswith(f"{SabotError.__module__}.") and not _is(failure, TaskFailed)
 
 
 def shuffle_of(failure: Failure) -> str:

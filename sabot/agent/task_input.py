@@ -56,6 +56,7 @@ class TaskInput:
         *,
         agent_id: str,
         timeout_s: float,
+        epoch: int = 0,
     ) -> None:
         self._plan = plan
         self._stage = stage
@@ -63,6 +64,7 @@ class TaskInput:
         self._inputs = inputs
         self._agent_id = agent_id
         self._timeout_s = timeout_s
+        self._epoch = epoch
         self._rows = 0
         self._network_rows = 0
         self._released: list[ReleasedSum] = []
@@ -134,6 +136,7 @@ class TaskInput:
             attempts=given.attempts,
             share=split.share.of_side(side),
             keys=output.keys if isinstance(output, HashShuffle) else (),
+            epoch=self._epoch,
             timeout_s=self._timeout_s,
         )
 

@@ -157,6 +157,7 @@ class TaskRunner:
             task.inputs,
             agent_id=self._agent_id,
             timeout_s=self._limits.wait_s_max,
+            epoch=task.epoch,
         )
         reply = RunTaskReply()
         output = self._open_output(task, calls)

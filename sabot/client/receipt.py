@@ -112,7 +112,7 @@ class Receipt:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageStats:
     """What one stage did: `rows_out` are the rows that its committed tasks gave, `tasks_redone` the attempts after the
-    first of their task."""
+    first of their task; `second_attempts` are those beside them, of tasks that were slow."""
 
     stage_id: int
     label: str
@@ -121,6 +121,7 @@ class StageStats:
     rows_out: int
     wire_bytes: int
     tasks_redone: int = 0
+    second_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,7 @@ def stages_from(messages: Iterable[agent_pb2.StageProgress]) -> tuple[StageStats
             rows_out=m.rows_out,
             wire_bytes=m.wire_bytes,
             tasks_redone=m.tasks_redone,
+            second_attempts=m.second_attempts,
         )
         for m in messages
     )

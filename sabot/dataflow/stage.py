@@ -282,13 +282,14 @@ class Share:
     """One of `count` parts of a hot partition that is joined. `rows` are about how many it has of each input.
 
     Of input `side` (0 left, 1 right) it has what every `count`th task sent, from task `index` on: a replay of a task
-    has the same rows, whatever its chunks are. It has a copy of the other input.
+    has the same rows, whatever its chunks are. It has a copy of the other input. One of one is the whole partition, of
+    any number of inputs, read by another agent than its owner.
     """
 
     index: int
     count: int
     side: int
-    rows: tuple[int, int]
+    rows: tuple[int, ...]
 
     def of_side(self, side: int) -> tuple[int, int]:
         """Which part of that input's tasks, of how many."""

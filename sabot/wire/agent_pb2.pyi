@@ -321,7 +321,7 @@ class JobAccepted(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class StageProgress(_message.Message):
-    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone")
+    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone", "second_attempts")
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     TASKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -329,6 +329,7 @@ class StageProgress(_message.Message):
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
     WIRE_BYTES_FIELD_NUMBER: _ClassVar[int]
     TASKS_REDONE_FIELD_NUMBER: _ClassVar[int]
+    SECOND_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     stage_id: int
     label: str
     tasks_total: int
@@ -336,7 +337,8 @@ class StageProgress(_message.Message):
     rows_out: int
     wire_bytes: int
     tasks_redone: int
-    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., tasks_redone: _Optional[int] = ...) -> None: ...
+    second_attempts: int
+    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., tasks_redone: _Optional[int] = ..., second_attempts: _Optional[int] = ...) -> None: ...
 
 class JobProgress(_message.Message):
     __slots__ = ("stages",)

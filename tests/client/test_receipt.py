@@ -85,7 +85,14 @@ def test_what_the_coordinator_reports_is_kept_field_by_field() -> None:
         partial=True,
     )
     stage = agent_pb2.StageProgress(
-        stage_id=3, label="sort", tasks_total=5, tasks_done=5, rows_out=11, wire_bytes=12, tasks_redone=2
+        stage_id=3,
+        label="sort",
+        tasks_total=5,
+        tasks_done=5,
+        rows_out=11,
+        wire_bytes=12,
+        tasks_redone=2,
+        second_attempts=1,
     )
     finished = agent_pb2.JobFinished(
         shuffles=[message],
@@ -106,6 +113,7 @@ def test_what_the_coordinator_reports_is_kept_field_by_field() -> None:
         "rows_out": 11,
         "wire_bytes": 12,
         "tasks_redone": 2,
+        "second_attempts": 1,
     }
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -84,7 +84,8 @@ class Trio:
         self.session.close()
         self._agents.close()
 
-    def _start(self, agent_id: str, *flags: str, **more: object) -> AgentProcess:
+    def _start(self, agent_id: str, *flags: str, **more: Any) -> AgentProcess:
+        more["environment"] = {"SABOT_JOBS_SLOW_TASK_FACTOR": "1000000"}  # nobody helps out a task that is held
         return self._agents.start(agent_id, *flags, module="tests.jobs.cuttable_agent", **more)
 
     def _standing(self) -> tuple[AgentProcess, ...]:

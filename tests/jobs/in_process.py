@@ -70,6 +70,8 @@ class InProcessCluster:
     def __init__(self, agents: int = 2, *, slots: int = 1, **flags: Any) -> None:
         self._count = agents
         self._slots = slots
+        # Functions that hold their tasks are the tests' own: nobody should help them out.
+        flags.setdefault("jobs.slow_task_factor", 1_000_000)
         self._config = load_config(environment={}, flags=flags)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-agents")

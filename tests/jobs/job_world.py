@@ -11,6 +11,7 @@ import pyarrow as pa
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.slow_tasks import SlowRule
 from sabot.dataflow.stage import (
     FilesSplit,
     HashShuffle,
@@ -103,9 +104,21 @@ def hot_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
     )
 
 
-def make_coordinator(plan: JobPlan, *agents: Member, attempts_max: int = 4, hot: HotRule | None = None) -> Coordinator:
+def make_coordinator(
+    plan: JobPlan,
+    *agents: Member,
+    attempts_max: int = 4,
+    hot: HotRule | None = None,
+    slow: SlowRule | None = None,
+) -> Coordinator:
     return Coordinator(
-        plan=plan, agents=agents, partitions_per_slot=2, split_bytes=1, attempts_max=attempts_max, hot=hot
+        plan=plan,
+        agents=agents,
+        partitions_per_slot=2,
+        split_bytes=1,
+        attempts_max=attempts_max,
+        hot=hot,
+        slow=slow,
     )
 
 

@@ -193,6 +193,7 @@ class Walk:
     told: list[ev.Command] = field(default_factory=list)
     waiting: list[ev.Command] = field(default_factory=list)
     events: list[ev.Event] = field(default_factory=list)
+    seconds: float = 0.0
 
     def run(self, num_agents: int) -> list[ev.Command]:
         """Every command until the job's end; fails where the job neither goes on nor ends."""
@@ -202,7 +203,10 @@ class Walk:
         while not coordinator.ended:
             steps += 1
             assert steps < 20_000, "the job does not come to an end"
-            if self.blows and self.rng.random() < 0.05:
+            if self.rng.random() < 0.1:
+                self.seconds += self.rng.choice((0.0, 1.0, 100.0))
+                self._tell(ev.TimePassed(elapsed_s=self.seconds))
+            elif self.blows and self.rng.random() < 0.05:
                 self._strike(self.rng.randrange(1, num_agents))
             elif self.events and self.rng.random() < 0.5:
                 self._tell(self.events.pop(self.rng.randrange(len(self.events))))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_run import StageRun
 from sabot.dataflow.stage import (
     HashShuffle,
@@ -94,7 +95,9 @@ def test_every_row_comes_once_whoever_dies_and_whenever(
         "round robin": chain_plan(*groups, output=RoundRobinShuffle()),
     }[shape]
     agents = [member(index, slots=1 + index % 2) for index in range(num_agents)]
-    coordinator = make_coordinator(plan, *agents, hot=HotRule(factor=1.0, rows_min=0))
+    coordinator = make_coordinator(
+        plan, *agents, hot=HotRule(factor=1.0, rows_min=0), slow=SlowRule(factor=2.0, median_s_min=0.1)
+    )
     world = Agents(plan, coordinator, fickle=fickle, skewed=shape == "hot join")
     commands = Walk(agents=world, rng=random.Random(seed), blows=blows).run(num_agents)
     assert Counter(answer_of(world, commands)) == all_rows(plan, commands)

@@ -111,6 +111,8 @@ class Agent:
             case "end_job":
                 self.end_job(*argument)
                 answer(None)
+            case "share":
+                self._share(*argument, answer=answer)
             case "fetch":
                 rows = self.results.get(argument)
                 answer(PeerRefused(f"{self.address} has nothing published as {argument}") if rows is None else rows)
@@ -198,6 +200,16 @@ class Agent:
             answer(self._not_held(job_id))
             return None
         return Task(self, held, command, answer).cancel
+
+    def _share(
+        self, job_id: str, stage_id: int, partition: int, attempts: tuple[int, ...], answer: Callable[[Any], None]
+    ) -> None:
+        """Another agent reads a partition that this one owns."""
+        held = self.jobs.get(job_id)
+        try:
+            answer(self._not_held(job_id) if held is None else self.take(held, stage_id, partition, attempts))
+        except SabotError as error:
+            answer(error)
 
     def _end_without(self, job_id: str) -> None:
         self.world.say("task", "agent-%s takes the coordinator of job %s for lost", self.place, job_id)

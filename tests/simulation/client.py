@@ -34,6 +34,7 @@ class Client:
         self.finished_rows: dict[int, tuple[int, ...]] = {}
         self.error: BaseException | None = None
         self.got_answer = False
+        self.second_attempts = 0
         self.coordinator_lost = False
         self.ended_s: float | None = None
         self._parts_left = 0
@@ -75,6 +76,7 @@ class Client:
     def finished(self, finished: JobFinished) -> None:
         self.world.checks.receipts(self.plan, finished)
         self.got_answer = True
+        self.second_attempts = sum(stage.second_attempts for stage in finished.stages)
         parts = answer_of(finished)
         self._parts_left = len(parts)
         self.world.say("client", "job %s has finished, %s partitions", self.plan.job_id, len(parts))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from sabot.agent.slow_tasks import SlowRule
 from sabot.dataflow.stage import JobPlan
 from sabot.wire.member import Member
 
@@ -24,6 +25,8 @@ LIVENESS_S = 45.0
 """How long after the last fault a job may take to end: the deadline of a stream, and a ping's."""
 SHORT_S = 8.0
 """An agent that is away for so long is not taken for lost: pings have 10 s."""
+SLOW = SlowRule(factor=3.0, median_s_min=0.05)
+"""Which tasks get a second attempt."""
 _SETTLE_S = 45.0  # until an agent that was told nothing knows that it takes no part, and that a stream is over
 
 
@@ -54,11 +57,13 @@ class Cluster:
         odds: Odds | None = None,
         faults: list[Fault] | None = None,
         bytes_max: tuple[int, int] | None = None,
+        slow: SlowRule = SLOW,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.guards = guards
+        self.slow = slow
         self.fired: Counter[str] = Counter()
         self._trace = trace
         count = self.rng.randint(2, 5)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PREPARE_DEADLINE_S = 60.0
 FIRST_PING_S = 1.0
+TELL_TIME_EVERY_S = 0.5
 
 
 class Driver:
@@ -37,6 +38,7 @@ class Driver:
         self._watches: list[Watch] = []
         self._pings: dict[int, Any] = {}
         self._attempts: dict[tuple[int, int, int], Call] = {}
+        self._began_s = 0.0
         self._untold = 0  # of the job's end, or of their own
         agent.drivers[plan.job_id] = self
         candidates = client.members
@@ -83,11 +85,21 @@ class Driver:
         if missing:
             self._client.failed(to_failure(PeerLost(f"{missing} with rows of the job did not answer")))
             return
-        self.coordinator = Coordinator(plan=self.plan, agents=self.agents, partitions_per_slot=2, split_bytes=1)
+        self.coordinator = Coordinator(
+            plan=self.plan, agents=self.agents, partitions_per_slot=2, split_bytes=1, slow=self.world.slow
+        )
         for number, member in enumerate(self.agents):
             if member.identity != self.agent.member.identity:
                 self._watches.append(Watch(self.agent, member, partial(self._lost, number)))
+        self._began_s = self.world.clock.now_s
+        self._tell_time()
         self.post(ev.JobStarted())
+
+    def _tell_time(self) -> None:
+        assert self.coordinator is not None
+        if not self.coordinator.ended:
+            self.post(ev.TimePassed(elapsed_s=self.world.clock.now_s - self._began_s))
+            self.agent.later(TELL_TIME_EVERY_S, self._tell_time)
 
     def _lost(self, place: int, error: SabotError) -> None:
         self.post(ev.AgentLost(agent=place, failure=to_failure(error)))

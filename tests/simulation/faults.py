@@ -35,6 +35,7 @@ class Odds:
     forgotten_chunk: float = 0.0  # likewise: acknowledged and not stored
     corrupt_chunk: float = 0.0  # on its way
     rotten_chunk: float = 0.0  # in the owner's memory, after its checksum was verified
+    slow_task: float = 0.0  # a worker that hangs for some seconds
 
 
 class Kind(Enum):
@@ -71,6 +72,7 @@ def draw_odds(rng: random.Random) -> Odds:
         "forgotten_chunk": (0.05, 0.1),
         "corrupt_chunk": (0.05, 0.1),
         "rotten_chunk": (0.05, 0.1),
+        "slow_task": (0.2, 0.2),
     }
     for name, (share_of_runs, most) in chances.items():
         if rng.random() < share_of_runs:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
-from sabot.dataflow.stage import HashShuffle, PartitionSplit, ShuffleInput, shuffle_id
+from sabot.dataflow.stage import HashShuffle, PartitionSplit, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.native._native import HeaderFields, chunk_mark, decode_header, encode_header
 from sabot.shuffle.attempts import owners_of_replay
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .agent import Agent, HeldJob
 
 WAIT_S_MAX = 300.0
+PULL_TIMEOUT_S = 30.0
 ROWS_AT_ONCE = 7  # gathered for one scatter
 SUM_MASK = (1 << 64) - 1
 
@@ -54,10 +55,15 @@ class Task:
         self._owners: list[_Owner] = []
         self._sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         self._manifests_sent = False
+        self._gathered: list[int] = []  # rows read so far
         self._name = f"{command.stage_id}.{command.task}#{command.attempt}"
         held.tasks.add(self)
         agent.world.happen("task begun", agent.place, "task %s", self._name)
-        agent.later(agent.world.rng.uniform(0.001, 0.02), self._read)
+        takes_s = agent.world.rng.uniform(0.001, 0.02)
+        if agent.world.rng.random() < agent.world.odds.slow_task:
+            agent.world.fault("slow task", "%s on agent-%s", self._name, agent.place)
+            takes_s = agent.world.rng.uniform(0.5, 6.0)
+        agent.later(takes_s, self._read)
 
     def cancel(self) -> None:
         self.end(JobCancelled(f"job {self.held.plan.job_id} was cancelled"))
@@ -102,13 +108,61 @@ class Task:
     def _read(self) -> None:
         if self._ended:
             return
+        split = self.command.split
         try:
             if isinstance(self.stage.output, HashShuffle):
                 self._open()
-            rows = self._rows()
+            if not isinstance(split, PartitionSplit):
+                self._have(rows_of_split(split))
+            elif split.share is None:
+                for stage_id, attempts in self.command.inputs:
+                    self._have_released(stage_id, self.agent.take(self.held, stage_id, split.partition, attempts))
+                self._have(tuple(self._gathered))
+            else:
+                self._pull()
         except SabotError as error:
             self.end(error)
+
+    @property
+    def _owner_of_split(self) -> str:
+        assert isinstance(self.command.split, PartitionSplit)
+        return self.held.agents[self.held.table.owners[self.command.split.partition]].flight_address
+
+    def _pull(self) -> None:
+        """Reads the partition from its owner, one input after the other."""
+        split, pulled = self.command.split, len(self._reply.released)
+        assert isinstance(split, PartitionSplit)
+        if self.held.table.epoch != self.command.epoch:
+            self.end(PeerRefused(f"{self._name} is to pull in epoch {self.command.epoch}, which is over"))
             return
+        if pulled == len(self.command.inputs):
+            self._have(tuple(self._gathered))
+            return
+        stage_id, attempts = self.command.inputs[pulled]
+
+        def answered(answer: Any) -> None:
+            if self._ended or len(self._reply.released) > pulled:  # answers may come twice
+                return
+            if isinstance(answer, SabotError):
+                self.end(answer)
+                return
+            self._have_released(stage_id, answer)
+            self._pull()
+
+        argument = (self.held.plan.job_id, stage_id, split.partition, attempts)
+        self.agent.world.network.call(
+            self.agent, self._owner_of_split, "share", argument, answer=answered, timeout_s=PULL_TIMEOUT_S
+        )
+
+    def _have_released(self, stage_id: int, released: tuple[list[int], int]) -> None:
+        assert isinstance(self.command.split, PartitionSplit)
+        rows, content_sum = released
+        part = PartitionSum(partition=self.command.split.partition, rows=len(rows), content_sum=content_sum)
+        self._reply.released.append(ReleasedSum(stage_id=stage_id, sum=part))
+        self._gathered += rows
+
+    def _have(self, rows: Rows) -> None:
+        """All rows of the split: the stage's steps, and then its output."""
         self._reply.rows_in = self._reply.rows_out = len(rows)
         if calls_function(self.stage):
             mark = self.agent.world.rng.randrange(1000) * MARK
@@ -132,19 +186,6 @@ class Task:
         addresses = [agent.flight_address for agent in held.agents]
         owners, self._placed = owners_of_replay(addresses, owner_of, self.command.partitions)
         self._owners = [_Owner(address) for address in owners]
-
-    def _rows(self) -> Rows:
-        split = self.command.split
-        if not isinstance(split, PartitionSplit):
-            return rows_of_split(split)
-        assert isinstance(self.stage.input, ShuffleInput)
-        gathered: list[int] = []
-        for stage_id, attempts in self.command.inputs:
-            rows, content_sum = self.agent.take(self.held, stage_id, split.partition, attempts)
-            part = PartitionSum(partition=split.partition, rows=len(rows), content_sum=content_sum)
-            self._reply.released.append(ReleasedSum(stage_id=stage_id, sum=part))
-            gathered += rows
-        return tuple(gathered)
 
     def _publish(self, rows: Rows) -> None:
         self.agent.publish(self.held, self.command.task, rows)

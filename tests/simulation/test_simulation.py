@@ -14,13 +14,14 @@ from sabot.agent.coordinator import Coordinator
 from sabot.agent.job_stages import JobStages
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.receipts import Receipts
+from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_run import StageRun
 from sabot.native._native import CreditDeskMachine, SendWindowMachine
 
 from . import agent as agent_module
 from . import memory, outbox
 from .checks import Violation
-from .cluster import Cluster, Guards
+from .cluster import SLOW, Cluster, Guards
 from .faults import Fault, Kind, Odds
 
 SEEDS = 2000
@@ -72,6 +73,19 @@ def test_moment_that_matters_keeps_the_invariants(fault: Fault) -> None:
         redone = [c for c, end in zip(clusters, ends, strict=True) if end == "answer" and c.clients[0].epoch]
         assert ends.count("answer") > 30
         assert len(redone) > 10, "the fault cost nobody anything"
+
+
+def test_second_attempts_keep_slow_tasks_from_holding_up_a_job_and_change_nothing_else() -> None:
+    def time_s(slow: SlowRule) -> tuple[float, int]:
+        clusters = [Cluster(seed, faults=[], odds=Odds(slow_task=0.1), slow=slow) for seed in range(100)]
+        assert [cluster.run() for cluster in clusters] == ["answer"] * len(clusters)
+        clients = [cluster.clients[0] for cluster in clusters]
+        return sum(client.ended_s or 0 for client in clients), sum(client.second_attempts for client in clients)
+
+    waiting_s, none = time_s(SlowRule())
+    helped_s, some = time_s(SLOW)
+    assert none == 0 and some > 50
+    assert helped_s < 0.7 * waiting_s
 
 
 @pytest.mark.parametrize(
