@@ -13,14 +13,7 @@ from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_run import StageRun
-from sabot.dataflow.stage import (
-    HashShuffle,
-    JobPlan,
-    ResultOutput,
-    RoundRobinShuffle,
-    ShuffleInput,
-    WriteOutput,
-)
+from sabot.dataflow.stage import HashShuffle, JobPlan, ResultOutput, RoundRobinShuffle, ShuffleInput, WriteOutput
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure
 

@@ -302,6 +302,7 @@ class Stream:
                 self.reader = None
                 if self.address not in network.silent:
                     self.broken("connection refused")
+                    self._arrivals_left = 0  # there was no connection
                 return
         network.clock.after(0.0, self.reader.process, lambda: self._take(header, rows))
 

@@ -28,6 +28,7 @@ SEEDS = 2000
 SEEDS_TO_CATCH = 400  # within so many a broken machine must be seen
 LITTLE = (3_000, 1 << 40)
 """Memory for three chunks on each agent, and a disk."""
+MUCH = (0, 1 << 40)
 
 
 def run(seeds: Iterable[int], **given: Any) -> None:
@@ -77,14 +78,14 @@ def test_moment_that_matters_keeps_the_invariants(fault: Fault) -> None:
 
 def test_second_attempts_keep_slow_tasks_from_holding_up_a_job_and_change_nothing_else() -> None:
     def time_s(slow: SlowRule) -> tuple[float, int]:
-        clusters = [Cluster(seed, faults=[], odds=Odds(slow_task=0.1), slow=slow) for seed in range(100)]
+        clusters = [Cluster(seed, faults=[], odds=Odds(slow_task=0.1), slow=slow, bytes_max=MUCH) for seed in range(60)]
         assert [cluster.run() for cluster in clusters] == ["answer"] * len(clusters)
         clients = [cluster.clients[0] for cluster in clusters]
         return sum(client.ended_s or 0 for client in clients), sum(client.second_attempts for client in clients)
 
     waiting_s, none = time_s(SlowRule())
     helped_s, some = time_s(SLOW)
-    assert none == 0 and some > 50
+    assert none == 0 and some > 30
     assert helped_s < 0.7 * waiting_s
 
 
