@@ -127,6 +127,8 @@ class JobStages:
         )
 
     def _read_elsewhere(self, run: StageRun, split: Split) -> Split | None:
+        if any(self[stage_id].stopped_early for stage_id in inputs_of(run)):
+            return None  # a ticket for a share names an attempt of every task
         partition = split.partition if isinstance(split, PartitionSplit) else 0
         rows = tuple(self.receipts.rows_sent(stage_id)[partition] for stage_id in inputs_of(run))
         return read_elsewhere(split, rows)
