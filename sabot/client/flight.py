@@ -52,7 +52,7 @@ def upload_piece(
         writer, reader = client.do_put(descriptor, schema, options=options)
         try:
             for batch in batches:
-                content_sum = (content_sum + _sum_of(batch)) & _SUM_MASK
+                content_sum = (content_sum + sum_of(batch)) & _SUM_MASK
                 for part in _cut(batch):
                     writer.write_batch(part)
                     rows += part.num_rows
@@ -95,7 +95,8 @@ def ping_agent(address: str, incarnation: int, *, timeout_s: float) -> None:
         raise PeerLost(f"the agent at {address} was started anew; run the job again", address=address)
 
 
-def _sum_of(batch: pa.RecordBatch) -> int:
+def sum_of(batch: pa.RecordBatch) -> int:
+    """The content sum of a batch without keys."""
     return int(_native.content_sum(batch, [], 0)) if batch.num_columns else 0
 
 
@@ -112,22 +113,37 @@ def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 def fetch_partition(
     address: str, ticket: str, *, rows: int, content_sum: int, schema: pa.Schema, what: str, timeout_s: float
 ) -> list[pa.RecordBatch]:
-    """Reads one published partition whole and audits it before any row of it is released.
+    """Reads one published partition whole and audits it before any row of it is released."""
+    return list(
+        read_partition(
+            address, ticket, rows=rows, content_sum=content_sum, schema=schema, what=what, timeout_s=timeout_s
+        )
+    )
+
+
+def read_partition(
+    address: str, ticket: str, *, rows: int, content_sum: int, schema: pa.Schema, what: str, timeout_s: float
+) -> Iterator[pa.RecordBatch]:
+    """The batches of one published partition as they come, each held against its sender's account up to there, and
+    the whole against what the task reported; the error for a fault of the whole comes in the place of the end.
 
     `rows` and `content_sum` are what the task reported to the coordinator when it made them; `schema` is the one
     planned, dictionaries decoded. What is missing is PeerLost; what is there and wrong is ShuffleIntegrityError.
     """
     audit = _Audit(what, address)
-    batches: list[pa.RecordBatch] = []
     options = fl.FlightCallOptions(timeout=timeout_s)
     with errors_named(address, what, timeout_s), flight_client(address) as client:
         reader = client.do_get(fl.Ticket(ticket.encode()), options)
         if not reader.schema.equals(schema):
             raise audit.wrong(f"has the schema\n{reader.schema}\nand not the planned\n{schema}\n")
-        for chunk in reader:
-            audit.add(chunk.data, chunk.app_metadata)
-            if chunk.data.num_rows:
-                batches.append(chunk.data)
+        try:
+            for chunk in reader:
+                audit.add(chunk.data, chunk.app_metadata)
+                if chunk.data.num_rows:
+                    yield chunk.data
+        finally:
+            if not audit.ended:  # who reads no further must not wait for the rest
+                reader.cancel()
     if not audit.ended:
         raise PeerLost(
             f"{what} from agent {address} broke off after {audit.rows} of {rows} rows; run the job again",
@@ -138,7 +154,6 @@ def fetch_partition(
             f"has {audit.rows} rows with content sum {audit.content_sum:#x} and not {rows} with {content_sum:#x}, "
             "as the task reported"
         )
-    return batches
 
 
 class _Audit:
@@ -161,7 +176,7 @@ class _Audit:
         self._sequence += 1
         self.ended = bool(last)
         self.rows += batch.num_rows
-        self.content_sum = (self.content_sum + _sum_of(batch)) & _SUM_MASK
+        self.content_sum = (self.content_sum + sum_of(batch)) & _SUM_MASK
         if (self.rows, self.content_sum) != (rows, content_sum):
             raise self.wrong(f"differs from what was sent in batch {sequence}")
 

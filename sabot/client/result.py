@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 
-from sabot.client.flight import fetch_partition
+from sabot.client.flight import read_partition
+from sabot.client.partition_stream import stream_partition
 from sabot.client.receipt import Receipt, Stats
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import from_wire, wire_schema
+from sabot.dataflow.pandas_needed import check_pandas
 from sabot.errors import UsageError
 
 _FETCH_TIMEOUT_S = 120.0
@@ -33,8 +36,8 @@ class ResultPart:
 class Result:
     """Partitions on the agents, in order, with the job's receipt and stats.
 
-    Each partition is fetched whole and audited before its rows are handed out, so that reading needs memory for one
-    partition. `close()` frees it on the agents; so does collecting it, or closing the session.
+    What is read is audited: batches against their sender's account as they come, partitions against the job's.
+    `close()` frees it on the agents; so does collecting it, or closing the session.
     """
 
     def __init__(
@@ -64,28 +67,49 @@ class Result:
         return sum(part.rows for part in self._parts)
 
     def to_table(self) -> pa.Table:
-        """The whole answer in this process's memory."""
-        return pa.Table.from_batches(self.to_batches(), schema=self.schema)
+        """The whole answer in this process's memory, audited whole before it is given."""
+        self._check_open()
+        on_wire = wire_schema(self.schema)
+        tables = [self.schema.empty_table()]
+        for part in self._parts:
+            self._check_open()
+            batches = list(self._read(part, on_wire))
+            tables.append(from_wire(pa.Table.from_batches(batches, schema=on_wire), self.schema))
+        return pa.concat_tables(tables)
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
-        """The answer's batches in order, fetched partition by partition as they are asked for."""
+        """The answer's batches in order, fetched as they are asked for: this process holds one or two at a time, and
+        what Flight buffers of its stream.
+
+        Each batch is audited before it is handed out; whether a partition is whole is known at its end, and an error
+        comes in the place of the next batch. A stream that breaks because its reader is slow is opened again.
+        """
         self._check_open()
         return self._batches()
+
+    def to_pandas(self, **options: Any) -> Any:
+        """The whole answer as a pandas.DataFrame; `options` are those of pyarrow.Table.to_pandas."""
+        check_pandas()
+        return self.to_table().to_pandas(**options)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         on_wire = wire_schema(self.schema)
         for part in self._parts:
-            self._check_open()
-            batches = fetch_partition(
-                part.flight_address,
-                part.ticket,
-                rows=part.rows,
-                content_sum=part.content_sum,
-                schema=on_wire,
-                what=f"partition {part.partition} of the result",
-                timeout_s=self._fetch_timeout_s,
-            )
-            yield from from_wire(pa.Table.from_batches(batches, schema=on_wire), self.schema).to_batches()
+            for batch in stream_partition(partial(self._read, part, on_wire), _name_of(part)):
+                self._check_open()
+                yield from from_wire(pa.Table.from_batches([batch]), self.schema).to_batches()
+
+    def _read(self, part: ResultPart, on_wire: pa.Schema) -> Iterator[pa.RecordBatch]:
+        self._check_open()
+        return read_partition(
+            part.flight_address,
+            part.ticket,
+            rows=part.rows,
+            content_sum=part.content_sum,
+            schema=on_wire,
+            what=_name_of(part),
+            timeout_s=self._fetch_timeout_s,
+        )
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """For Polars, DuckDB, pandas and all that read the Arrow C stream."""
@@ -115,3 +139,7 @@ class Result:
     def __repr__(self) -> str:
         state = f"closed: {self._closed_because}" if self._closed_because else f"{len(self._parts)} partitions"
         return f"<sabot.Result of {self.num_rows:,} rows, {state}>"
+
+
+def _name_of(part: ResultPart) -> str:
+    return f"partition {part.partition} of the result"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,7 @@ from sabot.dataflow.function_steps import BatchFunction, PartitionCallable
 from sabot.dataflow.group_by import DatasetGroupBy
 from sabot.dataflow.join_arguments import join_step
 from sabot.dataflow.known_rows import known_rows
+from sabot.dataflow.pandas_needed import check_pandas
 from sabot.dataflow.plan import (
     FilterNode,
     HeadNode,
@@ -267,6 +268,15 @@ class Dataset:
         result = self.run()
         try:
             return result.to_table()
+        finally:
+            result.close()
+
+    def to_pandas(self, **options: Any) -> Any:
+        """Computes the rows and fetches them as a pandas.DataFrame; `options` are those of pyarrow.Table.to_pandas."""
+        check_pandas()
+        result = self.run()
+        try:
+            return result.to_pandas(**options)
         finally:
             result.close()
 

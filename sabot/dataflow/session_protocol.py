@@ -34,6 +34,10 @@ class ResultProtocol(Protocol):
         """The rows batch by batch, in order."""
         ...
 
+    def to_pandas(self, **options: Any) -> Any:
+        """All rows as a pandas.DataFrame; UsageError where pandas is not installed."""
+        ...
+
     def close(self) -> None:
         """Lets the agents forget the answer; idempotent."""
         ...
