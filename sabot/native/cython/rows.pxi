@@ -8,7 +8,7 @@ from pyarrow.lib cimport pyarrow_unwrap_array, pyarrow_unwrap_buffer
 cdef extern from "sabot/native/rows/hash.h" namespace "sabot::rows" nogil:
     CStatus HashColumn(const CArray& array, uint64_t* out) except +
     CStatus HashKeys(const CRecordBatch& batch, const vector[int]& key_columns, uint64_t* out) except +
-    CResult[uint64_t] ContentSum(const uint64_t* key_hashes, const CArray& column) except +
+    CResult[uint64_t] ContentSum(const CRecordBatch& batch, const vector[int]& key_columns, int column) except +
     int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions) except +
     uint64_t Mix(uint64_t key_hash, uint64_t value_hash) except +
 
@@ -46,6 +46,7 @@ cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil
         vector[int32_t] owner_of
         int sum_column
         cbool content_sums
+        cbool checksums
         int64_t first_row
         int64_t chunk_bytes_max
         CMemoryPool* pool
@@ -152,12 +153,9 @@ def content_sum(batch, key_columns, int column):
         raise _errors.UsageError(f"Column number {column} is out of range: there are {batch.num_columns} columns.")
     cdef:
         vector[int] columns = _column_numbers(batch.schema, key_columns)
-        vector[uint64_t] key_hashes
         CResult[uint64_t] result
     with nogil:
-        key_hashes.resize(_deref(c_batch).num_rows())
-        check(HashKeys(_deref(c_batch), columns, key_hashes.data()))
-        result = ContentSum(key_hashes.data(), _deref(_deref(c_batch).column(column)))
+        result = ContentSum(_deref(c_batch), columns, column)
         check(result.status())
     return _deref(result)
 

@@ -34,6 +34,7 @@ cdef class NativeSender:
             options.schema = pyarrow_unwrap_schema(schema)
             self.scatter.sum_column = task % max(1, len(schema))
         options.checksums = audit
+        self.scatter.checksums = audit
         self.scatter.content_sums = audit
         self.scatter.partitioning = _partitioning_of(partitioning)
         if bounds is not None:
@@ -64,7 +65,7 @@ cdef class NativeSender:
         cdef vector[ScatteredChunk] chunks
         cdef ScatteredChunk chunk
         cdef Extent extent
-        cdef vector[uint64_t] no_keys
+        cdef vector[int] no_keys
         cdef CResult[uint64_t] summed
         chunk.owner = owner
         chunk.batch = pyarrow_unwrap_batch(batch)
@@ -72,11 +73,9 @@ cdef class NativeSender:
         extent.rows = batch.num_rows
         extent.content_sum = 0
         with nogil:
-            if chunk.batch.get().num_columns() > 0:
-                no_keys.resize(chunk.batch.get().num_rows())
-                summed = ContentSum(no_keys.data(), chunk.batch.get().column(sum_column).get()[0])
-                check(summed.status())
-                extent.content_sum = deref(summed)
+            summed = ContentSum(deref(chunk.batch), no_keys, sum_column)
+            check(summed.status())
+            extent.content_sum = deref(summed)
             chunk.extents.push_back(extent)
             chunks.push_back(chunk)
             check(self.sender.get().Send(chunks))

@@ -10,6 +10,7 @@
 
 #include <cstring>
 
+#include "sabot/native/rows/validation.h"
 #include "sabot/native/status.h"
 
 namespace sabot::operators {
@@ -64,7 +65,7 @@ arrow::Result<Rows> ReadStream(std::shared_ptr<arrow::Buffer> bytes) {
   if (rows == nullptr) return arrow::Status::Invalid("the stream has no batch");
   ARROW_RETURN_NOT_OK(reader->ReadNext(&more));
   if (more != nullptr) return arrow::Status::Invalid("the stream has more than one batch");
-  ARROW_RETURN_NOT_OK(rows->ValidateFull());
+  ARROW_RETURN_NOT_OK(rows::ValidateRows(*rows));
   return rows;
 }
 

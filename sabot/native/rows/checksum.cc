@@ -33,10 +33,12 @@ Status OutOfBounds(const ArraySpan& array, const char* what) {
                                           " reach out of their buffer.");
 }
 
+}  // namespace
+
 /// Feeds a batch to one streaming XXH3 state, array by array; every read is checked against its buffer first.
-class Checksummer {
+class BatchChecksum::Stream {
  public:
-  Checksummer() { XXH3_64bits_reset(&state_); }
+  Stream() { XXH3_64bits_reset(&state_); }
 
   uint64_t Digest() const { return XXH3_64bits_digest(&state_); }
 
@@ -67,7 +69,7 @@ class Checksummer {
   XXH3_state_t state_;
 };
 
-Status Checksummer::AddBitmap(const ArraySpan& array, const BufferSpan& bitmap, const char* what) {
+Status BatchChecksum::Stream::AddBitmap(const ArraySpan& array, const BufferSpan& bitmap, const char* what) {
   if (array.length == 0) return Status::OK();
   if (bitmap.data == nullptr || arrow::bit_util::BytesForBits(array.offset + array.length) > bitmap.size) {
     return OutOfBounds(array, what);
@@ -83,7 +85,7 @@ Status Checksummer::AddBitmap(const ArraySpan& array, const BufferSpan& bitmap, 
   return Status::OK();
 }
 
-Status Checksummer::AddFixedWidth(const ArraySpan& array, int64_t width) {
+Status BatchChecksum::Stream::AddFixedWidth(const ArraySpan& array, int64_t width) {
   if (array.length == 0 || width == 0) return Status::OK();
   const BufferSpan& values = array.buffers[1];
   if (values.data == nullptr || array.offset + array.length > values.size / width) return OutOfBounds(array, "values");
@@ -93,7 +95,7 @@ Status Checksummer::AddFixedWidth(const ArraySpan& array, int64_t width) {
 
 // Adds the offsets less the first one; returns where the values that they point to start and end.
 template <typename Offset>
-arrow::Result<std::array<int64_t, 2>> Checksummer::AddOffsets(const ArraySpan& array) {
+arrow::Result<std::array<int64_t, 2>> BatchChecksum::Stream::AddOffsets(const ArraySpan& array) {
   constexpr auto kWidth = static_cast<int64_t>(sizeof(Offset));
   if (array.length == 0) return std::array<int64_t, 2>{0, 0};
   const BufferSpan& buffer = array.buffers[1];
@@ -123,7 +125,7 @@ arrow::Result<std::array<int64_t, 2>> Checksummer::AddOffsets(const ArraySpan& a
 }
 
 template <typename Offset>
-Status Checksummer::AddBinaries(const ArraySpan& array) {
+Status BatchChecksum::Stream::AddBinaries(const ArraySpan& array) {
   ARROW_ASSIGN_OR_RAISE(const auto range, AddOffsets<Offset>(array));
   const auto [first, last] = range;
   if (first == last) return Status::OK();
@@ -133,7 +135,7 @@ Status Checksummer::AddBinaries(const ArraySpan& array) {
   return Status::OK();
 }
 
-Status Checksummer::AddChild(const ArraySpan& array, int64_t first, int64_t count, size_t child) {
+Status BatchChecksum::Stream::AddChild(const ArraySpan& array, int64_t first, int64_t count, size_t child) {
   ArraySpan range = array.child_data[child];
   if (first < 0 || count < 0 || first > range.length || count > range.length - first) {
     return OutOfBounds(array, "children");
@@ -143,7 +145,7 @@ Status Checksummer::AddChild(const ArraySpan& array, int64_t first, int64_t coun
 }
 
 template <typename Offset>
-Status Checksummer::AddLists(const ArraySpan& array) {
+Status BatchChecksum::Stream::AddLists(const ArraySpan& array) {
   ARROW_ASSIGN_OR_RAISE(const auto range, AddOffsets<Offset>(array));
   const auto [first, last] = range;
   return AddChild(array, first, last - first);
@@ -152,7 +154,7 @@ Status Checksummer::AddLists(const ArraySpan& array) {
 // IPC rebases the offsets of a list view only where it is a slice, so they count from the first value that a row uses,
 // and rows without values count as (0, 0).
 template <typename Offset>
-Status Checksummer::AddListViews(const ArraySpan& array) {
+Status BatchChecksum::Stream::AddListViews(const ArraySpan& array) {
   constexpr auto kWidth = static_cast<int64_t>(sizeof(Offset));
   if (array.length == 0) return AddChild(array, 0, 0);
   for (int i : {1, 2}) {
@@ -185,7 +187,7 @@ Status Checksummer::AddListViews(const ArraySpan& array) {
   return AddChild(array, first, last - first);
 }
 
-Status Checksummer::AddViews(const ArraySpan& array) {
+Status BatchChecksum::Stream::AddViews(const ArraySpan& array) {
   ARROW_RETURN_NOT_OK(AddFixedWidth(array, arrow::BinaryViewType::kSize));
   const auto buffers = array.GetVariadicBuffers();
   const bool has_nulls = array.MayHaveNulls();
@@ -207,7 +209,7 @@ Status Checksummer::AddViews(const ArraySpan& array) {
   return Status::OK();
 }
 
-Status Checksummer::AddValues(const ArraySpan& array) {
+Status BatchChecksum::Stream::AddValues(const ArraySpan& array) {
   switch (array.type->id()) {
     case Type::NA:
       return Status::OK();
@@ -254,7 +256,7 @@ Status Checksummer::AddValues(const ArraySpan& array) {
   }
 }
 
-Status Checksummer::AddArray(const ArraySpan& array) {
+Status BatchChecksum::Stream::AddArray(const ArraySpan& array) {
   if (array.type->id() == Type::EXTENSION) {
     ArraySpan storage = array;
     storage.type = &StorageOf(*array.type);
@@ -272,15 +274,21 @@ Status Checksummer::AddArray(const ArraySpan& array) {
   return AddValues(array);
 }
 
-}  // namespace
+BatchChecksum::BatchChecksum(int64_t num_rows) : stream_(std::make_unique<Stream>()) { stream_->AddNumber(num_rows); }
+BatchChecksum::BatchChecksum(BatchChecksum&&) noexcept = default;
+BatchChecksum& BatchChecksum::operator=(BatchChecksum&&) noexcept = default;
+BatchChecksum::~BatchChecksum() = default;
+
+Status BatchChecksum::Add(const arrow::ArrayData& column) { return stream_->AddArray(ArraySpan(column)); }
+
+uint64_t BatchChecksum::Digest() const { return stream_->Digest(); }
 
 arrow::Result<uint64_t> ChecksumBatch(const arrow::RecordBatch& batch) {
-  Checksummer checksummer;
-  checksummer.AddNumber(batch.num_rows());
+  BatchChecksum checksum(batch.num_rows());
   for (int column = 0; column < batch.num_columns(); ++column) {
-    ARROW_RETURN_NOT_OK(checksummer.AddArray(arrow::ArraySpan(*batch.column_data(column))));
+    ARROW_RETURN_NOT_OK(checksum.Add(*batch.column_data(column)));
   }
-  return checksummer.Digest();
+  return checksum.Digest();
 }
 
 }  // namespace sabot::rows

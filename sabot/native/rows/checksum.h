@@ -5,8 +5,29 @@
 #include <arrow/result.h>
 
 #include <cstdint>
+#include <memory>
 
 namespace sabot::rows {
+
+/// The checksum of a batch whose columns come one after the other: whoever writes a column adds it while it is in the
+/// cache. What ChecksumBatch says of batches holds for columns here.
+class BatchChecksum {
+ public:
+  explicit BatchChecksum(int64_t num_rows);
+  BatchChecksum(BatchChecksum&&) noexcept;
+  BatchChecksum& operator=(BatchChecksum&&) noexcept;
+  ~BatchChecksum();
+
+  /// The next column, in schema order.
+  arrow::Status Add(const arrow::ArrayData& column);
+
+  /// Of all columns that were added.
+  uint64_t Digest() const;
+
+ private:
+  class Stream;
+  std::unique_ptr<Stream> stream_;
+};
 
 /// XXH3-64 over the buffers in schema order, each cut to its logical length: offsets start at 0, unused bits are zero,
 /// a validity bitmap counts only where there are nulls. A slice and its copy after IPC give the same. Safe for a batch

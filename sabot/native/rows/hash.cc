@@ -7,13 +7,12 @@
 #include <vector>
 
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/row_hasher.h"
 #include "sabot/native/rows/storage.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
 namespace {
-
-constexpr int64_t kBlockRows = 1024;  // two blocks of hashes stay in the first-level cache
 
 bool CanBeKey(const arrow::DataType& any_type) {
   using arrow::Type;
@@ -66,20 +65,23 @@ int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions) { return Partitio
 
 uint64_t Mix(uint64_t key_hash, uint64_t value_hash) { return MixHashes(key_hash, value_hash); }
 
-arrow::Result<uint64_t> ContentSum(const uint64_t* key_hashes, const arrow::Array& column) {
-  arrow::ArraySpan span(*column.data());
-  const int64_t first = span.offset;
-  const int64_t block_rows = HasDictionary(*column.type()) ? std::max<int64_t>(column.length(), 1) : kBlockRows;
-  std::vector<uint64_t> hashes(static_cast<size_t>(std::min(block_rows, column.length())));
+arrow::Result<uint64_t> ContentSum(const arrow::RecordBatch& batch, std::span<const int> key_columns, int column) {
+  if (batch.num_columns() == 0) return 0;
+  for (const int key : key_columns) {
+    ARROW_RETURN_NOT_OK(CheckKeyType(*batch.column(key)->type(), batch.column_name(key)));
+  }
+  RowHasher hasher(batch, key_columns, column);
+  const int64_t block_rows = std::min(hasher.block_rows(), batch.num_rows());
+  std::vector<uint64_t> key_hashes(static_cast<size_t>(block_rows));
+  std::vector<uint64_t> added(static_cast<size_t>(block_rows));
   uint64_t sum = 0;
   int64_t row = 0;
-  do {
-    const int64_t rows = std::min(block_rows, column.length() - row);
-    span.SetSlice(first + row, rows);
-    ARROW_RETURN_NOT_OK(HashSpan(span, hashes.data()));
-    for (int64_t i = 0; i < rows; ++i) sum += MixHashes(key_hashes[row + i], hashes[static_cast<size_t>(i)]);
+  do {  // also without rows: the types are checked
+    const int64_t rows = std::min(block_rows, batch.num_rows() - row);
+    ARROW_RETURN_NOT_OK(hasher.Hash(row, rows, key_hashes.data(), added.data()));
+    for (int64_t i = 0; i < rows; ++i) sum += added[static_cast<size_t>(i)];
     row += rows;
-  } while (row < column.length());
+  } while (row < batch.num_rows());
   return sum;
 }
 

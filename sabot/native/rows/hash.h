@@ -7,6 +7,7 @@
 #include <arrow/result.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions);
 /// Binds a value hash to its row's key hash; audits add these up, wrapping.
 uint64_t Mix(uint64_t key_hash, uint64_t value_hash);
 
-/// The wrapping sum over rows of Mix(key_hashes[i], hash of `column`[i]).
-arrow::Result<uint64_t> ContentSum(const uint64_t* key_hashes, const arrow::Array& column);
+/// The wrapping sum over rows of Mix(key hash, hash of column number `column`); 0 for a batch without columns. The
+/// columns must be there.
+arrow::Result<uint64_t> ContentSum(const arrow::RecordBatch& batch, std::span<const int> key_columns, int column);
 
 }  // namespace sabot::rows

@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "sabot/native/rows/checksum.h"
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/rows/placing.h"
 #include "sabot/native/rows/routing.h"
@@ -84,9 +85,7 @@ arrow::Result<std::vector<ScatteredChunk>> Repeat(const Batches& batches, const 
       const auto slice = batch->Slice(start, chunk_rows_max);
       uint64_t content_sum = 0;
       if (slice->num_columns() > 0) {
-        std::vector<uint64_t> key_hashes(static_cast<size_t>(slice->num_rows()));
-        ARROW_RETURN_NOT_OK(HashKeys(*slice, options.key_columns, key_hashes.data()));
-        ARROW_ASSIGN_OR_RAISE(content_sum, ContentSum(key_hashes.data(), *slice->column(options.sum_column)));
+        ARROW_ASSIGN_OR_RAISE(content_sum, ContentSum(*slice, options.key_columns, options.sum_column));
       }
       for (int32_t partition = 0; partition < options.num_partitions; ++partition) {
         chunks.push_back({options.owner_of[static_cast<size_t>(partition)],
@@ -118,19 +117,24 @@ arrow::Result<std::vector<ScatteredChunk>> Scatter(const Batches& batches, const
   const auto& schema = batches.front()->schema();
   std::vector<arrow::ArrayVector> columns_of(routing.cuts.size());
   ColumnScatter scatter(routing);
+  std::vector<BatchChecksum> checksums;
+  for (size_t i = 0; options.checksums && i < routing.cuts.size(); ++i) checksums.emplace_back(routing.cuts[i].rows);
   for (int column = 0; column < schema->num_fields(); ++column) {
     arrow::ArrayVector inputs;
     inputs.reserve(batches.size());
     for (const auto& batch : batches) inputs.push_back(batch->column(column));
     ARROW_ASSIGN_OR_RAISE(const auto pieces, scatter.Scatter(inputs, schema->field(column)->name()));
+    for (size_t i = 0; i < checksums.size(); ++i) ARROW_RETURN_NOT_OK(checksums[i].Add(*pieces[i]->data()));
     for (size_t i = 0; i < pieces.size(); ++i) columns_of[i].push_back(pieces[i]);
   }
   std::vector<ScatteredChunk> chunks;
   chunks.reserve(routing.cuts.size());
   for (size_t i = 0; i < routing.cuts.size(); ++i) {
     Cut& cut = routing.cuts[i];
-    chunks.push_back(
-        {cut.owner, arrow::RecordBatch::Make(schema, cut.rows, std::move(columns_of[i])), std::move(cut.extents)});
+    ScatteredChunk& chunk = chunks.emplace_back(cut.owner);
+    chunk.batch = arrow::RecordBatch::Make(schema, cut.rows, std::move(columns_of[i]));
+    chunk.extents = std::move(cut.extents);
+    if (options.checksums) chunk.checksum = checksums[i].Digest();
   }
   return chunks;
 }

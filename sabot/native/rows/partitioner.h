@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "sabot/native/rows/range_bounds.h"
@@ -25,6 +26,7 @@ struct ScatteredChunk {
   int32_t owner;  // index into the owner list
   std::shared_ptr<arrow::RecordBatch> batch;
   std::vector<Extent> extents;
+  std::optional<uint64_t> checksum = std::nullopt;  // of `batch`, where it was asked for
 };
 
 enum class Partitioning : uint8_t {
@@ -45,6 +47,7 @@ struct ScatterOptions {
   std::vector<int32_t> owner_of;  // partition -> owner index
   int sum_column = 0;             // the column bound to the keys by the content sum; ignored if there are no columns
   bool content_sums = true;       // a guard: a benchmark switches it off to see its cost
+  bool checksums = false;         // of each chunk, taken column by column while it is in the cache
   int64_t first_row = 0;          // kRoundRobin: row i goes to partition (first_row + i) % num_partitions
   int64_t chunk_bytes_max = 4 << 20;  // by mean row bytes; a chunk has at least one row
   arrow::MemoryPool* pool = arrow::default_memory_pool();

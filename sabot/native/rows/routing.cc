@@ -7,9 +7,8 @@
 #include <numeric>
 #include <span>
 
-#include "sabot/native/rows/hash.h"
-#include "sabot/native/rows/hash_values.h"
 #include "sabot/native/rows/placing.h"
+#include "sabot/native/rows/row_hasher.h"
 
 namespace sabot::rows {
 namespace {
@@ -38,48 +37,6 @@ Ranking RankPartitions(const ScatterOptions& options) {
   return ranking;
 }
 
-/// Hashes one batch block by block: key hashes from the key columns, bound to the value hashes of the sum column.
-class BlockHasher {
- public:
-  BlockHasher(const arrow::RecordBatch& batch, const ScatterOptions& options)
-      : sum_is_key_(options.content_sums && options.key_columns.size() == 1 &&
-                    options.key_columns[0] == options.sum_column) {
-    for (const int column : options.key_columns) keys_.emplace_back(*batch.column_data(column));
-    if (options.content_sums && batch.num_columns() > 0) sums_.emplace_back(*batch.column_data(options.sum_column));
-    for (auto* spans : {&keys_, &sums_}) {
-      for (const auto& span : *spans) starts_.push_back(span.offset);
-    }
-  }
-
-  /// Fills `key_hashes` and, with what a content sum adds for each row, `mixes`: `rows` of each, from `first` on.
-  arrow::Status HashBlock(int64_t first, int64_t rows, uint64_t* key_hashes, uint64_t* mixes) {
-    std::fill_n(key_hashes, rows, 0);
-    uint64_t more[kBlockRows];
-    for (size_t k = 0; k < keys_.size(); ++k) {
-      keys_[k].SetSlice(starts_[k] + first, rows);
-      ARROW_RETURN_NOT_OK(HashSpan(keys_[k], k == 0 ? key_hashes : more));
-      if (k == 0) continue;
-      for (int64_t i = 0; i < rows; ++i) key_hashes[i] = MixHashes(key_hashes[i], more[i]);
-    }
-    if (sum_is_key_) {
-      for (int64_t i = 0; i < rows; ++i) mixes[i] = MixHashes(key_hashes[i], key_hashes[i]);
-      return arrow::Status::OK();
-    }
-    std::fill_n(mixes, rows, 0);
-    if (sums_.empty()) return arrow::Status::OK();
-    sums_[0].SetSlice(starts_.back() + first, rows);
-    ARROW_RETURN_NOT_OK(HashSpan(sums_[0], mixes));
-    for (int64_t i = 0; i < rows; ++i) mixes[i] = MixHashes(key_hashes[i], mixes[i]);
-    return arrow::Status::OK();
-  }
-
- private:
-  bool sum_is_key_;  // then one hash serves as both
-  std::vector<arrow::ArraySpan> keys_;
-  std::vector<arrow::ArraySpan> sums_;  // the sum column, if there are columns
-  std::vector<int64_t> starts_;
-};
-
 /// First half: the rank and the mix of every row, and how many rows each rank has.
 arrow::Status RankRows(const Batches& batches, const ScatterOptions& options, const Ranking& ranking,
                        std::span<uint32_t> ranks, std::span<uint64_t> mixes, std::vector<int64_t>* counts) {
@@ -88,10 +45,10 @@ arrow::Status RankRows(const Batches& batches, const ScatterOptions& options, co
   size_t row = 0;
   Placing placing(options);
   for (const auto& batch : batches) {
-    BlockHasher hasher(*batch, options);
+    RowHasher hasher(*batch, options.key_columns, options.content_sums ? options.sum_column : RowHasher::kNoSum);
     for (int64_t first = 0; first < batch->num_rows(); first += kBlockRows) {
       const int64_t rows = std::min(kBlockRows, batch->num_rows() - first);
-      ARROW_RETURN_NOT_OK(hasher.HashBlock(first, rows, key_hashes, mixes.data() + row));
+      ARROW_RETURN_NOT_OK(hasher.Hash(first, rows, key_hashes, mixes.data() + row));
       ARROW_RETURN_NOT_OK(placing.Place(*batch, first, rows, key_hashes, partitions));
       for (int64_t i = 0; i < rows; ++i, ++row) {
         const uint32_t rank = ranking.rank_of[static_cast<size_t>(partitions[i])];

@@ -51,11 +51,8 @@ arrow::Result<std::shared_ptr<Pulled>> ReadMarked(flight::FlightStreamReader* re
     ARROW_ASSIGN_OR_RAISE(mark, DecodeReadMark(std::string_view(*message.app_metadata)));
     ARROW_ASSIGN_OR_RAISE(auto batch, AlignAndValidate(message.data));
     part->rows += batch->num_rows();
-    if (batch->num_columns() > 0) {
-      const std::vector<uint64_t> no_keys(static_cast<size_t>(batch->num_rows()), 0);
-      ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *batch->column(0)));
-      part->content_sum += sum;
-    }
+    ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(*batch, {}, 0));
+    part->content_sum += sum;
     if (mark.rows != static_cast<uint64_t>(part->rows) || mark.content_sum != part->content_sum) {
       return MakeStatus(Code::kIntegrity, "Rows were lost or changed while being fetched (agent=" + address + ")");
     }

@@ -254,12 +254,8 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
   PartitionSum total;
   for (const auto& batch : batches) {
     ARROW_ASSIGN_OR_RAISE(header.checksum, rows::ChecksumBatch(*batch));
-    uint64_t sum = 0;
-    if (batch->num_columns() > 0) {
-      const std::vector<uint64_t> no_keys(static_cast<size_t>(batch->num_rows()), 0);
-      const int column = static_cast<int>(header.task % static_cast<uint32_t>(batch->num_columns()));
-      ARROW_ASSIGN_OR_RAISE(sum, rows::ContentSum(no_keys.data(), *batch->column(column)));
-    }
+    const auto columns = static_cast<uint32_t>(std::max(1, batch->num_columns()));
+    ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(*batch, {}, static_cast<int>(header.task % columns)));
     header.extents = {{static_cast<int32_t>(number), batch->num_rows(), sum}};
     total.Add(batch->num_rows(), sum);
     manifest.checksum += ChunkMark(header.sequence, header.checksum);

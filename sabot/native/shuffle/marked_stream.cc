@@ -61,11 +61,8 @@ arrow::Result<flight::FlightPayload> MarkedStream::Next() {
   }
   const arrow::RecordBatch& batch = rows_->given();
   row_count_ += static_cast<uint64_t>(batch.num_rows());
-  if (batch.num_columns() > 0) {
-    const std::vector<uint64_t> no_keys(static_cast<size_t>(batch.num_rows()), 0);
-    ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *batch.column(0)));
-    content_sum_ += sum;
-  }
+  ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(batch, {}, 0));
+  content_sum_ += sum;
   const ReadMark mark{.last = rows_->ended(), .sequence = sent_, .rows = row_count_, .content_sum = content_sum_};
   ++sent_;
   payload.app_metadata = arrow::Buffer::FromString(EncodeReadMark(mark));

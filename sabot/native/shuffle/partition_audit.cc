@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "sabot/native/rows/hash.h"
+#include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/row_hasher.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -69,39 +71,50 @@ class AuditRun : public AwaitedRun {
 
   arrow::Status Audit(const Piece& piece, PartitionSum* sum) const {
     const arrow::RecordBatch& batch = *piece.rows;
-    std::vector<uint64_t> key_hashes(static_cast<size_t>(batch.num_rows()), 0);
     const std::vector<int> keys(contents_.layout.key_columns.begin(), contents_.layout.key_columns.end());
     for (const int key : keys) {
       if (key >= batch.num_columns()) return Wrong(piece, "names a key column that its rows do not have");
+      ARROW_RETURN_NOT_OK(rows::CheckKeyType(*batch.column(key)->type(), batch.column_name(key)));
     }
-    ARROW_RETURN_NOT_OK(rows::HashKeys(batch, keys, key_hashes.data()));
-    if (!InPlace(batch, keys, key_hashes, piece.partition)) {
-      return Wrong(piece, "has a row whose key belongs to another partition");
-    }
+    if (contents_.layout.by_column && !IsNamed(batch, keys, piece.partition)) return Misplaced(piece);
+    const auto columns = static_cast<uint32_t>(batch.num_columns());
+    rows::RowHasher hasher(batch, keys,
+                           columns == 0 ? rows::RowHasher::kNoSum : static_cast<int>(piece.attempt.task % columns));
+    const int64_t block_rows = std::min(hasher.block_rows(), batch.num_rows());
+    std::vector<uint64_t> key_hashes(static_cast<size_t>(block_rows));
+    std::vector<uint64_t> added(static_cast<size_t>(block_rows));
     uint64_t content_sum = 0;
-    if (batch.num_columns() > 0) {
-      const int column = static_cast<int>(piece.attempt.task % static_cast<uint32_t>(batch.num_columns()));
-      ARROW_ASSIGN_OR_RAISE(content_sum, rows::ContentSum(key_hashes.data(), *batch.column(column)));
+    for (int64_t row = 0; row < batch.num_rows(); row += block_rows) {
+      const int64_t rows = std::min(block_rows, batch.num_rows() - row);
+      ARROW_RETURN_NOT_OK(hasher.Hash(row, rows, key_hashes.data(), added.data()));
+      const std::span<const uint64_t> hashes(key_hashes.data(), static_cast<size_t>(rows));
+      if (contents_.layout.by_hash && !AreHashedTo(hashes, piece.partition)) return Misplaced(piece);
+      for (int64_t i = 0; i < rows; ++i) content_sum += added[static_cast<size_t>(i)];
     }
     sum->Add(batch.num_rows(), content_sum);
     return arrow::Status::OK();
   }
 
-  /// Whether every row belongs to `partition`, where the layout says how to tell.
-  bool InPlace(const arrow::RecordBatch& batch, const std::vector<int>& keys, const std::vector<uint64_t>& key_hashes,
-               int32_t partition) const {
-    if (contents_.layout.by_hash) {
-      return std::ranges::all_of(key_hashes, [&](uint64_t hash) {
-        return rows::PartitionOf(hash, options_.names.num_partitions) == partition;
-      });
+  bool AreHashedTo(std::span<const uint64_t> key_hashes, int32_t partition) const {
+    int32_t elsewhere = 0;  // without a way out, so that the loop has no branch
+    for (const uint64_t hash : key_hashes) {
+      elsewhere |= rows::PartitionOfHash(hash, options_.names.num_partitions) ^ partition;
     }
-    if (!contents_.layout.by_column) return true;
+    return elsewhere == 0;
+  }
+
+  /// Whether the one key column names `partition` in every row.
+  static bool IsNamed(const arrow::RecordBatch& batch, const std::vector<int>& keys, int32_t partition) {
     if (keys.size() != 1 || batch.schema()->field(keys[0])->type()->id() != arrow::Type::INT32) return false;
     const auto& named = static_cast<const arrow::Int32Array&>(*batch.column(keys[0]));
     for (int64_t row = 0; row < named.length(); ++row) {
       if (named.IsNull(row) || named.Value(row) != partition) return false;
     }
     return true;
+  }
+
+  arrow::Status Misplaced(const Piece& piece) const {
+    return Wrong(piece, "has a row whose key belongs to another partition");
   }
 
   arrow::Status Wrong(const Piece& piece, const std::string& what) const {

@@ -25,11 +25,8 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
       return MakeStatus(Code::kUsage, "A batch of " + name + " has the schema {" + batch->schema()->ToString() +
                                           "}, not {" + part->schema->ToString() + "}. Cast it.");
     }
-    if (batch->num_columns() > 0) {
-      const std::vector<uint64_t> no_keys(static_cast<size_t>(batch->num_rows()), 0);
-      ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(no_keys.data(), *batch->column(0)));
-      part->content_sum += sum;
-    }
+    ARROW_ASSIGN_OR_RAISE(const uint64_t sum, rows::ContentSum(*batch, {}, 0));
+    part->content_sum += sum;
     part->rows += batch->num_rows();
     const auto cuts = CutToSize(batch, batch_bytes_max);
     if (ours && cuts.size() == 1) {

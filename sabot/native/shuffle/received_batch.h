@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "sabot/native/rows/validation.h"
 #include "sabot/native/spill/row_block.h"
 
 namespace sabot::shuffle {
@@ -17,7 +18,7 @@ namespace sabot::shuffle {
 inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> AlignAndValidate(std::shared_ptr<arrow::RecordBatch> batch) {
   ARROW_ASSIGN_OR_RAISE(auto aligned, arrow::util::EnsureAlignment(std::move(batch), arrow::util::kValueAlignment,
                                                                    arrow::default_memory_pool()));
-  ARROW_RETURN_NOT_OK(aligned->ValidateFull());
+  ARROW_RETURN_NOT_OK(rows::ValidateRows(*aligned));
   return aligned;
 }
 
@@ -25,7 +26,7 @@ inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> AlignAndValidate(std::
 inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyAndValidate(const arrow::RecordBatch& batch,
                                                                           const spill::BlockSource& blocks) {
   ARROW_ASSIGN_OR_RAISE(auto copy, spill::CopyBuffers(batch, blocks));
-  ARROW_RETURN_NOT_OK(copy->ValidateFull());
+  ARROW_RETURN_NOT_OK(rows::ValidateRows(*copy));
   return copy;
 }
 

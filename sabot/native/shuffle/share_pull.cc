@@ -13,13 +13,10 @@ namespace flight = arrow::flight;
 
 arrow::Result<uint64_t> SumOf(const arrow::RecordBatch& batch, const std::vector<int>& key_columns, uint32_t task) {
   if (batch.num_columns() == 0) return 0;
-  std::vector<uint64_t> key_hashes(static_cast<size_t>(batch.num_rows()), 0);
   for (const int key : key_columns) {
     if (key < 0 || key >= batch.num_columns()) return MakeStatus(Code::kIntegrity, "A share lacks a key column.");
   }
-  ARROW_RETURN_NOT_OK(rows::HashKeys(batch, key_columns, key_hashes.data()));
-  return rows::ContentSum(key_hashes.data(),
-                          *batch.column(static_cast<int>(task % static_cast<uint32_t>(batch.num_columns()))));
+  return rows::ContentSum(batch, key_columns, static_cast<int>(task % static_cast<uint32_t>(batch.num_columns())));
 }
 
 }  // namespace

@@ -161,25 +161,35 @@ TEST(Hash, PartitionsAreInRangeAndEvenForHashesThatDifferInFewBits) {
 }
 
 TEST(Hash, ContentSumAddsMixesOverBlocks) {
-  arrow::Int64Builder builder;
-  std::vector<uint64_t> keys;
+  arrow::Int64Builder keys;
+  arrow::Int64Builder values;
   uint64_t expected = 0;
+  uint64_t without_keys = 0;
   for (int64_t i = 0; i < 5'000; ++i) {
-    ASSERT_TRUE(builder.Append(i).ok());
-    keys.push_back(SplitMix(static_cast<uint64_t>(i)) * 3);
-    if (i >= 7) expected += Mix(keys.back(), SplitMix(static_cast<uint64_t>(i)));
+    ASSERT_TRUE(keys.Append(3 * i).ok() && values.Append(i).ok());
+    if (i < 7) continue;
+    expected += Mix(SplitMix(static_cast<uint64_t>(3 * i)), SplitMix(static_cast<uint64_t>(i)));
+    without_keys += Mix(0, SplitMix(static_cast<uint64_t>(i)));
   }
-  const auto column = builder.Finish().ValueOrDie()->Slice(7);
-  EXPECT_EQ(ContentSum(keys.data() + 7, *column).ValueOrDie(), expected);
-  EXPECT_EQ(ContentSum(nullptr, *column->Slice(0, 0)).ValueOrDie(), 0u);
+  const auto batch = MakeBatch({{"k", keys.Finish().ValueOrDie()}, {"v", values.Finish().ValueOrDie()}})->Slice(7);
+  EXPECT_EQ(ContentSum(*batch, std::vector<int>{0}, 1).ValueOrDie(), expected);
+  EXPECT_EQ(ContentSum(*batch, {}, 1).ValueOrDie(), without_keys);
+  EXPECT_EQ(ContentSum(*batch->Slice(0, 0), std::vector<int>{0}, 1).ValueOrDie(), 0u);
+  EXPECT_EQ(ContentSum(*MakeBatch({}), {}, 0).ValueOrDie(), 0u);
+  ExpectCode(
+      ContentSum(*MakeBatch({{"l", FromJson(arrow::list(arrow::int8()), "[[1]]")}}), std::vector<int>{0}, 0).status(),
+      Code::kUnhashableKey, "cannot be keys");
 }
 
 TEST(Hash, ContentSumOfADictionaryIsThatOfItsValues) {
-  const std::vector<uint64_t> keys{1, 2, 3};
-  const arrow::DictionaryArray array(arrow::dictionary(arrow::int8(), arrow::utf8()),
-                                     FromJson(arrow::int8(), "[1, 0, 1]"), FromJson(arrow::utf8(), R"(["a", "b"])"));
-  EXPECT_EQ(ContentSum(keys.data(), array).ValueOrDie(),
-            ContentSum(keys.data(), *FromJson(arrow::utf8(), R"(["b", "a", "b"])")).ValueOrDie());
+  const auto keys = FromJson(arrow::int64(), "[1, 2, 3]");
+  const auto encoded = std::make_shared<arrow::DictionaryArray>(arrow::dictionary(arrow::int8(), arrow::utf8()),
+                                                                FromJson(arrow::int8(), "[1, 0, 1]"),
+                                                                FromJson(arrow::utf8(), R"(["a", "b"])"));
+  const auto plain = FromJson(arrow::utf8(), R"(["b", "a", "b"])");
+  const std::vector<int> key{0};
+  EXPECT_EQ(ContentSum(*MakeBatch({{"k", keys}, {"v", encoded}}), key, 1).ValueOrDie(),
+            ContentSum(*MakeBatch({{"k", keys}, {"v", plain}}), key, 1).ValueOrDie());
 }
 
 }  // namespace

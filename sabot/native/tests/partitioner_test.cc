@@ -5,8 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "sabot/native/rows/checksum.h"
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/rows/hash_values.h"
 #include "sabot/native/tests/rows_arrays.h"
@@ -93,9 +96,20 @@ TEST(Partitioner, ExtentsListWhatIsInAChunkAndRowsKeepTheirOrder) {
     }
     EXPECT_EQ(row, chunk.batch->num_rows());
   }
-  std::vector<uint64_t> keys(kRows);
-  ASSERT_TRUE(HashKeys(*batch, {0}, keys.data()).ok());
-  EXPECT_EQ(total, ContentSum(keys.data(), *batch->column(0)).ValueOrDie());
+  EXPECT_EQ(total, ContentSum(*batch, std::vector<int>{0}, 0).ValueOrDie());
+}
+
+TEST(Partitioner, ChecksumTakenByColumnsIsThatOfTheChunk) {
+  std::vector<std::pair<std::string, ArrayPtr>> columns{{"k", FromJson(arrow::int64(), "[1, 2, 3, 4]")}};
+  for (const ArrayPtr& column : OneOfEach()) columns.emplace_back(std::to_string(columns.size()), column);
+  const auto batch = MakeBatch(std::move(columns));
+  ScatterOptions options = Options(3);
+  options.checksums = true;
+  for (const ScatteredChunk& chunk : Scatter({batch, batch}, options).ValueOrDie()) {
+    EXPECT_EQ(chunk.checksum, ChecksumBatch(*chunk.batch).ValueOrDie());
+  }
+  options.checksums = false;
+  EXPECT_FALSE(Scatter({batch}, options).ValueOrDie().front().checksum.has_value());
 }
 
 TEST(Partitioner, ManyMorePartitionsThanRows) {

@@ -1,0 +1,48 @@
+#include "sabot/native/rows/row_hasher.h"
+
+#include <algorithm>
+
+#include "sabot/native/rows/hash_values.h"
+
+namespace sabot::rows {
+namespace {
+
+constexpr int64_t kBlockRows = 1024;  // two blocks of hashes stay in the first-level cache
+
+}  // namespace
+
+RowHasher::RowHasher(const arrow::RecordBatch& batch, std::span<const int> key_columns, int sum_column)
+    : sum_is_key_(key_columns.size() == 1 && key_columns[0] == sum_column), block_rows_(kBlockRows) {
+  const auto add = [&](int column, std::vector<Column>* columns) {
+    const arrow::ArrayData& data = *batch.column_data(column);
+    columns->push_back({arrow::ArraySpan(data), data.offset});
+    if (HasDictionary(*data.type)) block_rows_ = std::max<int64_t>(batch.num_rows(), 1);
+  };
+  for (const int column : key_columns) add(column, &keys_);
+  if (sum_column != kNoSum && batch.num_columns() > 0) add(sum_column, &sums_);
+}
+
+arrow::Status RowHasher::Hash(int64_t first, int64_t rows, uint64_t* key_hashes, uint64_t* added) {
+  if (keys_.empty()) std::fill_n(key_hashes, rows, 0);
+  for (size_t k = 0; k < keys_.size(); ++k) {
+    if (k > 0) more_.resize(static_cast<size_t>(rows));
+    keys_[k].span.SetSlice(keys_[k].start + first, rows);
+    ARROW_RETURN_NOT_OK(HashSpan(keys_[k].span, k == 0 ? key_hashes : more_.data()));
+    if (k == 0) continue;
+    for (int64_t i = 0; i < rows; ++i) key_hashes[i] = MixHashes(key_hashes[i], more_[static_cast<size_t>(i)]);
+  }
+  if (sums_.empty()) {
+    std::fill_n(added, rows, 0);
+    return arrow::Status::OK();
+  }
+  if (sum_is_key_) {
+    for (int64_t i = 0; i < rows; ++i) added[i] = MixHashes(key_hashes[i], key_hashes[i]);
+    return arrow::Status::OK();
+  }
+  sums_[0].span.SetSlice(sums_[0].start + first, rows);
+  ARROW_RETURN_NOT_OK(HashSpan(sums_[0].span, added));
+  for (int64_t i = 0; i < rows; ++i) added[i] = MixHashes(key_hashes[i], added[i]);
+  return arrow::Status::OK();
+}
+
+}  // namespace sabot::rows
