@@ -51,7 +51,8 @@ class Jobs(Protocol):
 
     @property
     def sources(self) -> Sources: ...
-
+    @property
+    def broadcast_bytes_max(self) -> int: ...
     def submit(self, request: agent_pb2.SubmitJobRequest) -> AsyncGenerator[agent_pb2.JobEvent, None]: ...
     async def prepare(self, request: agent_pb2.PrepareJobRequest) -> agent_pb2.PrepareJobReply: ...
     async def run_task(self, request: agent_pb2.RunTaskRequest) -> agent_pb2.RunTaskReply: ...
@@ -117,7 +118,12 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
     async def Hello(self, request: agent_pb2.HelloRequest) -> agent_pb2.HelloReply:
         check_versions(request.versions, peer="the caller")
         members = [to_agent(member) for member in self._membership.members()]
-        return agent_pb2.HelloReply(versions=my_versions(), agent=to_agent(self._membership.me), members=members)
+        return agent_pb2.HelloReply(
+            versions=my_versions(),
+            agent=to_agent(self._membership.me),
+            members=members,
+            broadcast_bytes_max=self._jobs.broadcast_bytes_max,
+        )
 
     @_typed
     async def GetStatus(self, request: agent_pb2.StatusRequest) -> agent_pb2.StatusReply:

@@ -68,7 +68,9 @@ class Coordinator:
         self._agents = tuple(agents)
         self._slots = [max(1, agent.slots) for agent in agents]
         self._split_bytes = split_bytes
-        self.num_partitions = choose_partitions(plan, default=max(1, partitions_per_slot * sum(self._slots)))
+        self.num_partitions = choose_partitions(
+            plan, default=max(1, partitions_per_slot * sum(self._slots)), agents=len(agents)
+        )
         self._stages = JobStages(
             plan,
             self._agents,
@@ -231,7 +233,7 @@ class Coordinator:
             return self._on_final_failure(run, running, failure)
         self._running[event.agent] -= 1
         run.fail(running, failure)
-        ended = self._stages.spoil_input(run, event.task, shuffle_of(failure))
+        ended = self._stages.spoil_input(run, running, shuffle_of(failure))
         return self._cancel(ended) + self._check_agents() + self._hand_out()
 
     def _on_final_failure(self, run: StageRun, running: Running, failure: Failure) -> list[ev.Command]:

@@ -14,6 +14,7 @@ from sabot.dataflow.function_steps import MapBatches
 from sabot.dataflow.join_types import LEFT, RIGHT, SIDES_TO_CUT
 from sabot.dataflow.stage import (
     Aggregate,
+    BroadcastJoin,
     Filter,
     HashShuffle,
     Join,
@@ -50,7 +51,7 @@ def may_share(stage: Stage) -> bool:
     steps = stage.steps[1:]
     if steps and _is_partial(steps[-1], stage):
         steps = steps[:-1]
-    return all(isinstance(step, Filter | Project | MapBatches) for step in steps)
+    return all(isinstance(step, Filter | Project | MapBatches | BroadcastJoin) for step in steps)
 
 
 def share_hot(

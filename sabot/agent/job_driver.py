@@ -103,6 +103,11 @@ class JobDriver:
         self.sources = SourceDesk(membership, self._calls)
         self._state.start_sweeping()
 
+    @property
+    def broadcast_bytes_max(self) -> int:
+        """What sessions that connect here have copied to every agent for a join."""
+        return self._config.broadcast_bytes_max
+
     def jobs_running(self) -> int:
         """Jobs that this agent coordinates or has prepared for another."""
         return len(self._runs.keys() | self._state.job_ids)

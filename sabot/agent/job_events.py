@@ -175,10 +175,20 @@ class DiscardFolder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopyToRead:
+    """The copy of all rows of a stage that is partition `partition` of its shuffle, and the attempt of each task."""
+
+    stage_id: int
+    partition: int
+    attempts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartTask:
     """`inputs` has, for each input stage in the order of the stage's input, the attempt to read of each task.
 
-    `partitions` are those to be sent by a replay, None for all.
+    `partitions` are those to be sent by a replay, None for all. `copies` has the copies to be read of stages that were
+    broadcast.
     """
 
     agent: int
@@ -189,6 +199,7 @@ class StartTask:
     split: Split
     inputs: tuple[tuple[int, tuple[int, ...]], ...]
     partitions: frozenset[int] | None = None
+    copies: tuple[CopyToRead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

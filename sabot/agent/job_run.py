@@ -256,6 +256,10 @@ class JobRun:
             inputs=[InputAttempts(stage_id=stage_id, attempts=attempts) for stage_id, attempts in command.inputs],
             epoch=command.epoch,
             partitions=sorted(command.partitions or ()),
+            copies=[
+                InputAttempts(stage_id=copy.stage_id, attempts=copy.attempts, partition=copy.partition)
+                for copy in command.copies
+            ],
         )
         which = {
             "agent": command.agent,

@@ -20,6 +20,7 @@ from sabot.agent.stage_run import Running, StageRun
 from sabot.dataflow.repeatable import repeatable_stages
 from sabot.dataflow.splits import splits_of
 from sabot.dataflow.stage import (
+    BroadcastShuffle,
     HashShuffle,
     JobPlan,
     PartitionSplit,
@@ -80,7 +81,7 @@ class JobStages:
     def start_what_may(self, *, split_bytes: int, slots: int) -> None:
         """Make the tasks of every stage whose inputs are done."""
         for run in self:
-            if not run.started and all(self[stage_id].done for stage_id in inputs_of(run)):
+            if not run.started and all(self[stage_id].done for stage_id in run.stage.reads):
                 num_partitions = self._partitions_read(run.stage.input)
                 splits = splits_of(
                     run.stage, self._plan, num_partitions=num_partitions, split_bytes=split_bytes, slots=slots
@@ -124,6 +125,7 @@ class JobStages:
             split=running.split,
             inputs=tuple((stage_id, self[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
             partitions=running.partitions,
+            copies=self._copies_for(running.agent, run),
         )
 
     def _read_elsewhere(self, run: StageRun, split: Split) -> Split | None:
@@ -158,7 +160,7 @@ class JobStages:
             self.queue(run)
         if run.done:
             for reader in self:
-                if run.stage.stage_id in inputs_of(reader):
+                if run.stage.stage_id in reader.stage.reads:
                     self.queue(reader)
         return ended
 
@@ -169,25 +171,35 @@ class JobStages:
         does one that pulls. Before `find_work` has been called nothing may be taken.
         """
         lost = self.table.owned_by(agent)
-        self.table = self.table.without(agent)
         ended: Ended = []
+        for run in self:
+            ended += self._end_readers_of_copies(run, lost)
+        self.table = self.table.without(agent)
         for run in self:
             ended += [(run, one) for one in run.interrupt(partial(_needs, agent, sends=run.shuffles))]
             run.release(forgive=True)
             self._lose(run, lost)
         return ended
 
-    def spoil_input(self, run: StageRun, task: int, shuffle: str) -> Ended:
-        """A reader, which has failed, found its partition of `shuffle` missing or wrong: it is to be sent again. Others
-        that are reading it would be held to an account that is not whole: they end.
+    def spoil_input(self, run: StageRun, running: Running, shuffle: str) -> Ended:
+        """A reader, which has failed, found its partition of `shuffle`, or its copy, missing or wrong: it is to be sent
+        again. Others that are reading it would be held to an account that is not whole: they end.
         """
-        split = run.splits[task]
+        split = run.splits[running.task]
         ended: Ended = []
+        for stage_id in run.stage.copied:
+            if shuffle == shuffle_id(self._plan.job_id, stage_id):
+                copy = frozenset({self._copy_of(running.agent, stage_id)})
+                for reader in self:
+                    ended += self._end_readers_of_copies(reader, copy) if stage_id in reader.stage.copied else []
+                run.hold(running.task)
+                self._lose(self[stage_id], copy)
+                self.find_work()
         for stage_id in inputs_of(run):
             if isinstance(split, PartitionSplit) and shuffle == shuffle_id(self._plan.job_id, stage_id):
                 spoilt = frozenset({split.partition})
-                ended += [(run, running) for running in run.interrupt(partial(_reads, spoilt))]
-                run.hold(task)
+                ended += [(run, one) for one in run.interrupt(partial(_reads, spoilt))]
+                run.hold(running.task)
                 self._lose(self[stage_id], spoilt)
                 self.find_work()
         return ended
@@ -218,8 +230,14 @@ class JobStages:
     def queue(self, run: StageRun) -> None:
         """Line up anew the tasks of a stage that may run."""
         missing = [self[stage_id].missing() for stage_id in inputs_of(run)]
+        copies_missing = any(
+            (lost := self[stage_id].missing()) is None or not lost.isdisjoint(self._copies_in_use(stage_id))
+            for stage_id in run.stage.copied
+        )
 
         def ready(split: Split) -> bool:
+            if copies_missing:
+                return False
             if not isinstance(split, PartitionSplit):
                 return True
             return all(partitions is not None and split.partition not in partitions for partitions in missing)
@@ -235,14 +253,46 @@ class JobStages:
 
     def _needed_of(self, run: StageRun) -> frozenset[int] | None:
         """The partitions of the stage's shuffle that are still to be read, None for all."""
+        if isinstance(run.stage.output, BroadcastShuffle):
+            readers = [reader for reader in self if run.stage.stage_id in reader.stage.copied]
+            in_use = any(reader.todo or not reader.started for reader in readers)
+            return self._copies_in_use(run.stage.stage_id) if in_use else frozenset()
         readers = [reader for reader in self if run.stage.stage_id in inputs_of(reader)]
         if not all(reader.started for reader in readers):
             return None
         splits = (reader.splits[task] for reader in readers for task in reader.todo)
         return frozenset(split.partition for split in splits if isinstance(split, PartitionSplit))
 
+    def _copies_for(self, agent: int, run: StageRun) -> tuple[ev.CopyToRead, ...]:
+        found = []
+        for stage_id in run.stage.copied:
+            partition = self._copy_of(agent, stage_id)
+            attempts = self[stage_id].attempts_for(partition)
+            found.append(ev.CopyToRead(stage_id=stage_id, partition=partition, attempts=attempts))
+        return tuple(found)
+
+    def _copy_of(self, agent: int, stage_id: int) -> int:
+        """Which copy the agent's tasks read: its own, or where it came too late to be given one that of another."""
+        copies = range(self._num_partitions[stage_id])
+        if agent in copies and self.table.owners[agent] == agent:
+            return agent
+        return next((copy for copy in copies if self.table.owners[copy] == copy), 0)
+
+    def _end_readers_of_copies(self, run: StageRun, copies: frozenset[int]) -> Ended:
+        """Attempts that have read one of the copies, which may be sent again, would be held to another account."""
+        readers = {
+            agent
+            for agent in self.table.living
+            if any(self._copy_of(agent, stage_id) in copies for stage_id in run.stage.copied)
+        }
+        return [(run, running) for running in run.interrupt(lambda one: one.agent in readers)]
+
+    def _copies_in_use(self, stage_id: int) -> frozenset[int]:
+        """The copies that tasks read; those of agents that are lost are nobody's."""
+        return frozenset(self._copy_of(agent, stage_id) for agent in self.table.living)
+
     def _reads_from(self, run: StageRun, source: StageRun) -> bool:
-        return run is source or any(self._reads_from(self[stage_id], source) for stage_id in inputs_of(run))
+        return run is source or any(self._reads_from(self[stage_id], source) for stage_id in run.stage.reads)
 
     def _partitions_read(self, source: object) -> int | None:
         return self._num_partitions[source.stage_ids[0]] if isinstance(source, ShuffleInput) else None
@@ -280,18 +330,20 @@ def _reads(partitions: frozenset[int], running: Running) -> bool:
 
 
 def inputs_of(run: StageRun) -> tuple[int, ...]:
-    """The stages whose shuffles the stage reads."""
+    """The stages whose shuffles the stage reads by partition."""
     return run.stage.input.stage_ids if isinstance(run.stage.input, ShuffleInput) else ()
 
 
-def choose_partitions(plan: JobPlan, *, default: int) -> dict[int, int]:
-    """The number of partitions of each shuffle by its stage: the plan's, 1 without keys, else that of the other side of
-    its join, else `default`."""
+def choose_partitions(plan: JobPlan, *, default: int, agents: int = 1) -> dict[int, int]:
+    """The number of partitions of each shuffle by its stage: the plan's, 1 without keys, as many copies as there are
+    agents, else that of the other side of its join, else `default`."""
     chosen: dict[int, int] = {}
     for stage in plan.stages:
         match stage.output:
             case HashShuffle(keys=()):
                 chosen[stage.stage_id] = 1
+            case BroadcastShuffle():
+                chosen[stage.stage_id] = agents
             case HashShuffle(num_partitions=int(count)) | RoundRobinShuffle(num_partitions=int(count)):
                 chosen[stage.stage_id] = count
     for stage in plan.stages:

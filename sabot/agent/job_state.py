@@ -21,7 +21,7 @@ from sabot.agent.task_room import TaskRoom
 from sabot.agent.task_runner import Task, TaskRunner
 from sabot.dataflow.execution import wire_schema
 from sabot.dataflow.repeatable import repeatable_stages
-from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, Stage, shuffle_id
+from sabot.dataflow.stage import JobPlan, Shuffle, Stage, shuffle_id
 from sabot.errors import JobCancelled, PeerRefused, UsageError
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots.workers import WorkerPool
@@ -261,7 +261,7 @@ class JobState:
 
 
 def _shuffling(plan: JobPlan) -> list[Stage]:
-    return [stage for stage in plan.stages if isinstance(stage.output, (HashShuffle, RoundRobinShuffle))]
+    return [stage for stage in plan.stages if isinstance(stage.output, Shuffle)]
 
 
 def load_plan(packed: bytes, agent_id: str) -> JobPlan:
@@ -287,6 +287,10 @@ def _task_of(request: RunTaskRequest, held: HeldJob, cancelled: threading.Event)
         split=pickle.loads(request.split),
         inputs=tuple(
             InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts)) for given in request.inputs
+        ),
+        copies=tuple(
+            InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts), partition=given.partition)
+            for given in request.copies
         ),
         cancelled=cancelled,
         workers=held.workers,

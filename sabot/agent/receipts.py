@@ -78,11 +78,32 @@ class _Reading:
         self.copied[split.partition] = _Count(total.rows - now.rows, (total.content_sum - now.content_sum) & _SUM_MASK)
         return now
 
+    def told(self, sent: _Sent) -> ShuffleReceipt:
+        """All partitions together."""
+        receipt = _receipt(_total(sent.partitions), _total(self.released), _total(self.copied.values()))
+        receipt.partial = self.partial
+        return receipt
+
     def agrees(self, partition: int, whole: _Count, sent: _Count) -> bool:
         """Whether what was given is what was sent. A float sum may be another one in a replay: where shares were read
         before and after one, each is what its manifests say, and together they have as many rows.
         """
         return whole.rows == sent.rows if partition in self.resent else whole == sent
+
+
+@dataclass(slots=True)
+class _Copies:
+    """What the tasks of one stage took out of a broadcast: each of them all rows. By task; a task that runs again is
+    counted once.
+    """
+
+    sent_by: int
+    released: dict[int, _Count] = field(default_factory=dict)
+
+    def told(self, _: _Sent) -> ShuffleReceipt:
+        """One copy, what was read of all, and what of that was read beyond the first."""
+        read = list(self.released.values())
+        return _receipt(_total(read[:1]), _total(read), _total(read[1:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +134,10 @@ class Receipts:
             if isinstance(stage.input, ShuffleInput)
             for position, sent_by in enumerate(stage.input.stage_ids)
         }
+        self._copies = {
+            (stage.stage_id, sent_by): _Copies(sent_by) for stage in plan.stages for sent_by in stage.copied
+        }
+        self._broadcasts = {sent_by for _, sent_by in self._copies}
 
     def lose(self, stage_id: int, partitions: Iterable[int]) -> None:
         """What the stage sent to these partitions is gone; every task of it will tell of them again."""
@@ -138,6 +163,9 @@ class Receipts:
                 reading.shares.clear()
                 reading.copied.clear()
                 reading.resent.clear()
+        for (reader, _), copies in self._copies.items():
+            if reader == stage_id:
+                copies.released.clear()
 
     def fold(
         self, who: TaskIdentity, split: Split, reply: RunTaskReply, partitions: frozenset[int] | None = None
@@ -148,6 +176,7 @@ class Receipts:
         """
         if who.stage.stage_id in self._sent:
             self._fold_sent(who, reply, partitions)
+        self._fold_copied(who, reply)
         if isinstance(split, PartitionSplit):
             self._fold_released(who, split, reply)
         elif not reply.partial:
@@ -167,28 +196,17 @@ class Receipts:
         """One receipt for each time that a shuffle was read; the bytes are told with the first."""
         told: set[int] = set()
         receipts = []
-        for reading in self._readings.values():
+        readings: list[_Reading | _Copies] = [*self._readings.values(), *self._copies.values()]
+        for reading in readings:
             sent = self._sent[reading.sent_by]
-            total, read = _total(sent.partitions), _total(reading.released)
-            copied = _total(reading.copied.values())
             first = reading.sent_by not in told
             told.add(reading.sent_by)
-            receipts.append(
-                ShuffleReceipt(
-                    shuffle_id=sent.shuffle_id,
-                    stage_id=reading.sent_by,
-                    num_partitions=len(sent.partitions),
-                    rows_in=total.rows,
-                    rows_out=read.rows,
-                    sum_in=total.content_sum,
-                    sum_out=read.content_sum,
-                    wire_bytes=sent.wire_bytes if first else 0,
-                    local_bytes=sent.local_bytes if first else 0,
-                    partial=reading.partial,
-                    copies=copied.rows,
-                    sum_copies=copied.content_sum,
-                )
-            )
+            receipt = reading.told(sent)
+            receipt.shuffle_id, receipt.stage_id = sent.shuffle_id, reading.sent_by
+            receipt.num_partitions = len(sent.partitions)
+            if first:
+                receipt.wire_bytes, receipt.local_bytes = sent.wire_bytes, sent.local_bytes
+            receipts.append(receipt)
         return receipts
 
     def _fold_sent(self, who: TaskIdentity, reply: RunTaskReply, partitions: frozenset[int] | None) -> None:
@@ -201,10 +219,30 @@ class Receipts:
                 raise _wrong(sent.shuffle_id, part.partition, who, f"{who} replayed a partition that was not lost")
             sent.partitions[part.partition].add(part)
             rows += part.rows
-        if rows > reply.rows_out or (partitions is None and rows != reply.rows_out):
+        if who.stage.stage_id in self._broadcasts:
+            count = len(sent.partitions) if partitions is None else len(partitions)
+            if rows != reply.rows_out * count or len({(part.rows, part.content_sum) for part in reply.sent}) > 1:
+                what = f"{who} gave {reply.rows_out:,} rows, and {count} copies of them were not sent"
+                raise _wrong(sent.shuffle_id, -1, who, what)
+        elif rows > reply.rows_out or (partitions is None and rows != reply.rows_out):
             raise _wrong(sent.shuffle_id, -1, who, f"{who} gave {reply.rows_out:,} rows and sent {rows:,}")
         sent.wire_bytes += reply.wire_bytes
         sent.local_bytes += reply.local_bytes
+
+    def _fold_copied(self, who: TaskIdentity, reply: RunTaskReply) -> None:
+        """Each copy that a task was given is the whole of what was sent to the agent that holds it."""
+        reported = [released.stage_id for released in reply.copied]
+        if reported != list(who.stage.copied):
+            raise _bug(f"{who} accounts for copies of stages {reported} and not of {list(who.stage.copied)}")
+        for released in reply.copied:
+            sent, partition = self._sent[released.stage_id], released.sum.partition
+            if not 0 <= partition < len(sent.partitions):
+                raise _wrong(sent.shuffle_id, partition, who, f"{who} was given a copy that is not there")
+            was, now = sent.partitions[partition], _Count()
+            now.add(released.sum)
+            if now != was:
+                raise _wrong(sent.shuffle_id, partition, who, f"{was} were sent, and {who} was given {now}")
+            self._copies[who.stage.stage_id, released.stage_id].released[who.task] = now
 
     def _fold_released(self, who: TaskIdentity, split: PartitionSplit, reply: RunTaskReply) -> None:
         assert isinstance(who.stage.input, ShuffleInput)
@@ -251,6 +289,18 @@ def _check_result(who: TaskIdentity, reply: RunTaskReply) -> None:
             f"{who} gave {reply.rows_out:,} rows and published partition {reply.result.partition} "
             f"with {reply.result.rows:,}"
         )
+
+
+def _receipt(sent: _Count, read: _Count, copied: _Count) -> ShuffleReceipt:
+    """What was sent and what was read; of the latter, what are copies."""
+    return ShuffleReceipt(
+        rows_in=sent.rows,
+        sum_in=sent.content_sum,
+        rows_out=read.rows,
+        sum_out=read.content_sum,
+        copies=copied.rows,
+        sum_copies=copied.content_sum,
+    )
 
 
 def _total(counts: Iterable[_Count]) -> _Count:

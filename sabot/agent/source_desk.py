@@ -135,6 +135,7 @@ def _to_wire(source: Source) -> DescribeSourceReply:
         schema=source.schema.serialize().to_pybytes(),
         partitions=partitions,
         filesystem=pack_filesystem(source.filesystem),
+        column_widths=source.column_widths,
         files=[
             SourceFile(
                 path=file.path,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sabot.agent.file_listing import Listing, list_source
+from sabot.agent.parquet_sizes import decoded_bytes
 from sabot.agent.path_columns import path_schema, path_values
 from sabot.agent.whole_files import WHOLE_FILES
 from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.estimates import fixed_width
 from sabot.dataflow.scan import SourceRequest
 from sabot.dataflow.stage import SourceFile
 from sabot.errors import UsageError
@@ -35,12 +37,14 @@ class Source:
     files: tuple[SourceFile, ...]
     filesystem: fs.FileSystem
     path_columns: pa.Schema
+    column_widths: tuple[float, ...] = ()  # by field, the mean bytes of a value in Arrow's form; none if not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inspected:
     file: SourceFile
     schema: pa.Schema | None = None  # None: not looked at
+    column_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 def describe_source(request: SourceRequest) -> Source:
@@ -75,7 +79,23 @@ def describe_source(request: SourceRequest) -> Source:
         files=files,
         filesystem=listing.filesystem,
         path_columns=pa.schema([from_paths.field(name) for name in kept]),
+        column_widths=_widths(schema, found, kept) if request.format == "parquet" else (),
     )
+
+
+def _widths(schema: pa.Schema, found: Sequence[_Inspected], from_paths: Sequence[str]) -> tuple[float, ...]:
+    """Texts in paths are taken to be as long as paths are."""
+    rows = max(1, sum(sum(item.file.row_group_rows) for item in found))
+    path_length = max((len(item.file.path) for item in found), default=0)
+    widths = []
+    for column in schema:
+        width = fixed_width(column.type)
+        if width is None and column.name in from_paths:
+            width = float(path_length)
+        elif width is None:
+            width = sum(item.column_bytes.get(column.name, 0) for item in found) / rows
+        widths.append(width)
+    return tuple(widths)
 
 
 def _path_columns(request: SourceRequest, listing: Listing) -> pa.Schema:
@@ -115,8 +135,10 @@ def _inspect_parquet(filesystem: fs.FileSystem, file: SourceFile) -> _Inspected:
         groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
         schema = parquet.schema_arrow.remove_metadata()
         etag = etag_of(opened)
+        column_bytes = decoded_bytes(parquet.metadata, schema)
     return _Inspected(
         schema=schema,
+        column_bytes=column_bytes,
         file=replace(
             file,
             etag=etag,
@@ -170,20 +192,20 @@ def _check_castable(found: Sequence[_Inspected], schema: pa.Schema, from_paths: 
     wanted = {field.name: field.type for field in schema if field.name not in from_paths.names}
     known: dict[tuple[pa.DataType, pa.DataType], bool] = {}
     for item in found:
-        for field in item.schema or ():
-            target = wanted.get(field.name, field.type)
-            if field.type.equals(target):
+        for column in item.schema or ():
+            target = wanted.get(column.name, column.type)
+            if column.type.equals(target):
                 continue
-            pair = (field.type, target)
+            pair = (column.type, target)
             if pair not in known:
                 known[pair] = _can_cast(*pair)
             if not known[pair]:
                 raise UsageError(
-                    f"two files of one source differ in schema: column {field.name!r} is {field.type} in "
+                    f"two files of one source differ in schema: column {column.name!r} is {column.type} in "
                     f"{item.file.path}, which cannot become {target}, as in {found[0].file.path} or schema=; "
                     "read them as two datasets, or rewrite one of them",
                     paths=[found[0].file.path, item.file.path],
-                    column=field.name,
+                    column=column.name,
                 )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from sabot.agent.slow_tasks import Durations, SlowRule
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
-from sabot.dataflow.stage import Aggregate, HashShuffle, ResultOutput, RoundRobinShuffle, ShuffleInput, Split, Stage
+from sabot.dataflow.stage import Aggregate, ResultOutput, Shuffle, Split, Stage
 from sabot.wire.agent_pb2 import Failure, ResultPartition, RunTaskReply, StageProgress
 
 Partitions = frozenset[int] | None
@@ -75,12 +75,12 @@ class StageRun:
 
     @property
     def shuffles(self) -> bool:
-        return isinstance(self.stage.output, (HashShuffle, RoundRobinShuffle))
+        return isinstance(self.stage.output, Shuffle)
 
     @property
     def _groups_in_part_what_was_shuffled(self) -> bool:
         parts = (step for step in self.stage.steps if isinstance(step, Aggregate) and step.each_row is not None)
-        return isinstance(self.stage.input, ShuffleInput) and any(parts)
+        return bool(self.stage.reads) and any(parts)
 
     @property
     def done(self) -> bool:

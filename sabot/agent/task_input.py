@@ -16,6 +16,7 @@ from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.enough_rows import NO_ATTEMPT
 from sabot.dataflow.execution import from_wire, wire_schema
 from sabot.dataflow.stage import (
+    BroadcastShuffle,
     FilesSplit,
     HashShuffle,
     JobPlan,
@@ -38,10 +39,11 @@ from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, RunTaskReply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputAttempts:
-    """The one visible attempt of each task of an input stage."""
+    """The one visible attempt of each task of an input stage. Of one that was broadcast, `partition` is to be read."""
 
     stage_id: int
     attempts: tuple[int, ...]
+    partition: int = 0
 
 
 class TaskInput:
@@ -68,6 +70,7 @@ class TaskInput:
         self._rows = 0
         self._network_rows = 0
         self._released: list[ReleasedSum] = []
+        self._copied: list[ReleasedSum] = []
         self._ended = False
 
     @property
@@ -121,6 +124,30 @@ class TaskInput:
         self._ended = True
         return found
 
+    def copy(self, given: InputAttempts, transport: ShuffleTransport, calls: SlotCalls) -> pa.Table:
+        """All rows of a stage that was broadcast, audited: this agent's copy, or another's where it has none."""
+        calls.check_cancelled()
+        sender = self._sender(given.stage_id)
+        assert isinstance(sender.output, BroadcastShuffle)
+        name, timeout_s = shuffle_id(self._plan.job_id, given.stage_id), self._timeout_s
+        if transport.server.owns(name, given.partition):  # in whatever epoch
+            attempts = list(enumerate(given.attempts))
+            read = transport.read_partition(name, given.partition, attempts=attempts, timeout_s=timeout_s)
+        else:
+            read = read_share(
+                transport,
+                name,
+                given.partition,
+                attempts=given.attempts,
+                share=(0, 1),
+                keys=sender.output.keys,
+                epoch=self._epoch,
+                timeout_s=timeout_s,
+            )
+        part = PartitionSum(partition=given.partition, rows=read.rows, content_sum=read.content_sum)
+        self._copied.append(ReleasedSum(stage_id=given.stage_id, sum=part))
+        return _decoded(read.table, sender.schema, calls)
+
     def _read(
         self, split: PartitionSplit, side: int, given: InputAttempts, transport: ShuffleTransport
     ) -> PartitionRead:
@@ -144,6 +171,7 @@ class TaskInput:
         """Say what was read."""
         reply.rows_in = self._rows
         reply.released.extend(self._released)
+        reply.copied.extend(self._copied)
         reply.partial = not self._ended
 
     def _uploaded(self, transport: ShuffleTransport, calls: SlotCalls) -> pa.Table:

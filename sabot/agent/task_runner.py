@@ -14,6 +14,7 @@ from functools import partial
 import pyarrow as pa
 
 from sabot.agent.exact_batches import exact_batches
+from sabot.agent.joins import joined, joined_with_copy, schema_joined
 from sabot.agent.memory_limit import typed
 from sabot.agent.partial_grouping import group_in_part
 from sabot.agent.partition_answers import partition_answers
@@ -26,10 +27,11 @@ from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
-from sabot.dataflow.joining import join_plan
 from sabot.dataflow.sampling import Draws
 from sabot.dataflow.stage import (
     Aggregate,
+    BroadcastJoin,
+    BroadcastShuffle,
     Draw,
     Filter,
     HashShuffle,
@@ -39,13 +41,14 @@ from sabot.dataflow.stage import (
     Project,
     ResultOutput,
     RoundRobinShuffle,
+    Shuffle,
     Split,
     Stage,
     WriteOutput,
     shuffle_id,
 )
 from sabot.errors import JobCancelled
-from sabot.shuffle.partitioning import HashPartitioning, RoundRobinPartitioning
+from sabot.shuffle.partitioning import BroadcastPartitioning, HashPartitioning, Partitioning, RoundRobinPartitioning
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
@@ -55,9 +58,6 @@ from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.failure import CarriedFailure, to_failure
 from sabot.wire.py_modules import PyModules
-
-# Two of Acero's batches: a smaller join has nothing to share.
-_SHARED_JOIN_ROWS_MIN = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,7 @@ class Task:
     epoch: int = 0
     partitions: frozenset[int] | None = None  # a replay sends only these
     digest_placement: bool = False
+    copies: tuple[InputAttempts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,15 @@ class TaskRunner:
             stored_bytes=lambda stage_id, part: self._transport.stored_bytes_of(shuffle_id(job_id, stage_id), part),
             row_bytes=lambda stage_id: self._transport.row_bytes_of(shuffle_id(job_id, stage_id)),
             scatter_bytes_max=self._limits.scatter_bytes_max,
+            copies=[self._copy_bytes(task.plan, given) for given in task.copies],
         )
+
+    def _copy_bytes(self, plan: JobPlan, given: InputAttempts) -> int:
+        """What is stored here of a copy, or for one that is pulled what is expected of it."""
+        output = plan.stages[given.stage_id].output
+        assert isinstance(output, BroadcastShuffle)
+        stored = self._transport.stored_bytes_of(shuffle_id(plan.job_id, given.stage_id), given.partition)
+        return stored or output.bytes_estimated
 
     def run(self, task: Task) -> RunTaskReply:
         """Blocks until the attempt has ended; never raises, for a SystemExit of a user's function is not ours."""
@@ -178,14 +187,12 @@ class TaskRunner:
     def _open_output(self, task: Task, calls: SlotCalls) -> TaskOutput:
         job_id, stage = task.plan.job_id, task.stage
         match stage.output:
-            case HashShuffle() | RoundRobinShuffle():
+            case HashShuffle() | RoundRobinShuffle() | BroadcastShuffle():
                 writer = self._transport.attempt_writer(
                     shuffle_id(job_id, stage.stage_id),
                     task=task.task,
                     attempt=task.attempt,
-                    partitioning=HashPartitioning(stage.output.keys)
-                    if isinstance(stage.output, HashShuffle)
-                    else RoundRobinPartitioning(),
+                    partitioning=_partitioning_of(stage.output),
                     partitions=task.partitions,
                     epoch=task.epoch,
                     digest_placement=task.digest_placement,
@@ -215,11 +222,12 @@ class TaskRunner:
     def _steps(self, task: Task, given: TaskInput, calls: SlotCalls) -> Iterator[list[pa.RecordBatch]]:
         """The rows after all steps, batch by batch where no step needs the whole table."""
         stage, steps = task.stage, segments(task.stage.steps)
+        copies = {copy.stage_id: given.copy(copy, self._transport, calls) for copy in task.copies}
         if steps and isinstance(steps[0], Join):
             join, *steps = steps
             assert isinstance(join, Join)
             sides = given.tables(self._transport, calls)
-            table = _joined(join, sides, given.source, calls)
+            table = joined(join, sides, given.source, calls)
             stream, schema = iter([table.to_batches()]), table.schema
             del sides, table
         else:
@@ -246,6 +254,10 @@ class TaskRunner:
                 stream = partition_answers(step, whole, calls, workers=task.workers, source=given.source)
                 schema = plain_schema(step.schema)
                 del whole
+            elif isinstance(step, BroadcastJoin):
+                copy = copies.pop(step.stage_id)
+                stream = joined_with_copy(step, stream, schema, copy, source=given.source, calls=calls)
+                schema = schema_joined(step, schema, copy.schema)
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
                 run_plan = partial(calls.run_plan, source=given.source)
@@ -288,16 +300,14 @@ def _grouped_in_part(
     )
 
 
-def _joined(join: Join, sides: list[pa.Table], source: MorselSource, calls: SlotCalls) -> pa.Table:
-    """The join of a partition by all slots. Aggregations run in one slot each: Acero's merge of what the threads have
-    grouped costs more than a second slot brings.
-    """
-    run_plan = partial(calls.run_plan, source=source)
-    if sum(side.num_rows for side in sides) < _SHARED_JOIN_ROWS_MIN:
-        return calls.call(partial(apply_table_step, join, sides, run_plan), source=source)
-    plan = calls.call(partial(join_plan, sides[0], sides[1], join), source=source)
-    joined = run_plan(plan.declaration)
-    return calls.call(partial(plan.finish, joined), source=source)
+def _partitioning_of(output: Shuffle) -> Partitioning:
+    match output:
+        case HashShuffle():
+            return HashPartitioning(output.keys)
+        case RoundRobinShuffle():
+            return RoundRobinPartitioning()
+        case BroadcastShuffle():
+            return BroadcastPartitioning(output.keys)
 
 
 def _forget_frames(error: BaseException | None) -> None:

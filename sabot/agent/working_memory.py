@@ -6,10 +6,12 @@ everything else, and refused where the limit would be passed. The factors are me
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from sabot.agent.joins import PROBE_BYTES_MAX
 from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.stage import (
+    BroadcastShuffle,
     FilesSplit,
     HashShuffle,
     PartitionSplit,
@@ -26,6 +28,11 @@ PIECES_AT_ONCE = 3
 PARTITION_FACTOR = 4
 """Of a partition's bytes: its rows, the table that groups or joins them, and what comes of it. Measured: 3.0 for a
 group for each row, 3.6 to 4.2 for a join, 2.8 for a sort; 1.0 where there are few groups."""
+COPY_FACTOR = 6
+"""Of a broadcast side's bytes: its rows, and the table by which they are found. Measured: 7.4 for rows of 16 bytes, 3.6
+for rows of 64."""
+PROBE_FACTOR = 2
+"""Rows gathered to be joined with it, and what comes of them."""
 _MOST = 1 << 62
 SCATTER_FACTOR = 2
 """Rows gathered for a scatter, and their copy in partition order. Measured: 2.2."""
@@ -38,9 +45,10 @@ def working_bytes(
     stored_bytes: Callable[[int, int], int],
     row_bytes: Callable[[int], float],
     scatter_bytes_max: int,
+    copies: Sequence[int] = (),
 ) -> int:
     """Bytes that `stage` works with on `split`; `stored_bytes(stage_id, partition)` is what this agent stores, and
-    `row_bytes(stage_id)` the mean of a row."""
+    `row_bytes(stage_id)` the mean of a row. `copies` are the bytes of each that it joins."""
     given = scatter_bytes_max
     needed = 0
     match split:
@@ -59,10 +67,12 @@ def working_bytes(
             needed = PARTITION_FACTOR * given
     if any(isinstance(step, MapPartitions) for step in stage.steps):
         needed = max(needed, PARTITION_FACTOR * given)  # all that the task reads is gathered
+    for copy in copies:
+        needed += COPY_FACTOR * copy + PROBE_FACTOR * min(given, PROBE_BYTES_MAX)
     match stage.output:
         case ResultOutput():
             needed += given
-        case HashShuffle() | RoundRobinShuffle():
+        case HashShuffle() | RoundRobinShuffle() | BroadcastShuffle():
             needed += SCATTER_FACTOR * min(given, scatter_bytes_max)
     return min(needed, _MOST)
 

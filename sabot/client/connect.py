@@ -25,6 +25,7 @@ def connect(
     py_modules: Modules = (),
     weight: float = 1.0,
     job_timeout_s: float | None = None,
+    broadcast_bytes_max: int | None = None,
 ) -> Session:
     """A session through the agent at `address`, HOST:PORT of its control port.
 
@@ -32,8 +33,9 @@ def connect(
     None does so in a terminal only. `py_modules` are .py files and package folders that functions of the jobs import;
     they travel along. Jobs that run at the same time share each agent's slots by `weight`, from 0.001 to 1,000,000: a
     job of weight 3 gets three times the slot time of one of weight 1. A job that has not ended after `job_timeout_s`
-    is cancelled with LimitReached, unless it has a `timeout_s` of its own. UsageError for what is no address, PeerLost
-    where no agent answers, PeerRefused where versions do not fit.
+    is cancelled with LimitReached, unless it has a `timeout_s` of its own. A side of a join that is expected to have at
+    most `broadcast_bytes_max` is copied to every agent: 0 never, None as the agent's configuration says. UsageError for
+    what is no address, PeerLost where no agent answers, PeerRefused where versions do not fit.
     """
     if in_worker():
         raise UsageError(
@@ -42,16 +44,24 @@ def connect(
         )
     modules = pack_modules(py_modules)
     check_weight(weight)
+    _check_broadcast(broadcast_bytes_max)
     control = ControlClient(str(parse_address(address, what="the agent's address")), timeout_s=timeout_s)
     try:
+        hello = control.hello()
         return Session(
             control,
-            from_agent(control.hello().agent),
+            from_agent(hello.agent),
             progress=progress,
             py_modules=modules,
             weight=weight,
             job_timeout_s=job_timeout_s,
+            broadcast_bytes_max=hello.broadcast_bytes_max if broadcast_bytes_max is None else broadcast_bytes_max,
         )
     except BaseException:
         control.close()
         raise
+
+
+def _check_broadcast(bytes_max: int | None) -> None:
+    if bytes_max is not None and (isinstance(bytes_max, bool) or not isinstance(bytes_max, int) or bytes_max < 0):
+        raise UsageError(f"broadcast_bytes_max is a number of bytes from 0 on, or None, not {bytes_max!r}")

@@ -107,6 +107,7 @@ class LocalCluster:
         py_modules: Modules = (),
         weight: float = 1.0,
         job_timeout_s: float | None = None,
+        broadcast_bytes_max: int | None = None,
     ) -> Session:
         """A session through `agents[agent]`; it is closed with the cluster at the latest."""
         if not self.agents:
@@ -118,6 +119,7 @@ class LocalCluster:
             py_modules=py_modules,
             weight=weight,
             job_timeout_s=job_timeout_s,
+            broadcast_bytes_max=broadcast_bytes_max,
         )
         self._sessions.add(session)
         return session

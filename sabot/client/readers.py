@@ -160,6 +160,7 @@ class Readers(SessionProtocol):
             file_schema=found if columns is None else pa.schema([found.field(name) for name in columns]),
             filesystem=reply.filesystem,
             options=request.options,
+            column_widths=dict(zip(found.names, reply.column_widths, strict=False)),
             left=FilesLeft(self._control, file_format, files, reply.filesystem, found),
         )
         return Dataset(self, node)

@@ -54,9 +54,11 @@ class Session(Readers):
         py_modules: PyModules | None = None,
         weight: float = 1.0,
         job_timeout_s: float | None = None,
+        broadcast_bytes_max: int = 0,
     ) -> None:
         Deadline.after(job_timeout_s)  # a fault of it is told now
         self.agent = agent
+        self.broadcast_bytes_max = broadcast_bytes_max
         self._control = control
         self._progress = progress
         self._py_modules = py_modules
@@ -93,7 +95,8 @@ class Session(Readers):
         job_id = uuid.uuid4().hex
         if output is not None:
             output = replace(output, folder=local_path(output.folder, Path.cwd()))
-        plan = replace(plan_job(root, job_id=job_id, output=output), weight=self._weight)
+        plan = plan_job(root, job_id=job_id, output=output, broadcast_bytes_max=self.broadcast_bytes_max)
+        plan = replace(plan, weight=self._weight)
         if plan.needs_workers:
             plan = replace(plan, py_modules=self._py_modules)
         tables = tables_of(root)

@@ -110,6 +110,7 @@ class JobsSection:
     attempts_max: int = integer(4, 1, 100)
     slow_task_factor: float = factor(3.0, 1.0, 1_000_000.0)
     running_max: int = integer(32, 1, 4096)
+    broadcast_bytes_max: int = byte_size(10 * MiB, 0, 1024 * MiB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

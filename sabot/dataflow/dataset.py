@@ -307,8 +307,10 @@ class Dataset:
         return self._session.run(self._node, output=output)
 
     def explain(self) -> str:
-        """The stages in which the rows would be computed, where shuffles are, and why."""
-        return explain_job(plan_job(self._node, job_id="explain"))
+        """The stages in which the rows would be computed, where shuffles and broadcasts are, and why."""
+        return explain_job(
+            plan_job(self._node, job_id="explain", broadcast_bytes_max=self._session.broadcast_bytes_max)
+        )
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rows as an Arrow C stream: Polars, DuckDB, pandas and pyarrow read a Dataset as it stands."""

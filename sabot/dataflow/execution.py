@@ -23,6 +23,7 @@ from sabot.dataflow.joining import join_plan
 from sabot.dataflow.partition_function import PartitionFunction
 from sabot.dataflow.stage import (
     Aggregate,
+    BroadcastJoin,
     Draw,
     Filter,
     Head,
@@ -64,11 +65,11 @@ class MorselSegment:
         return first.batch_rows if isinstance(first, MapBatches) else None
 
 
-def segments(steps: Sequence[Step]) -> list[MorselSegment | MapPartitions | TableStep | Draw]:
+def segments(steps: Sequence[Step]) -> list[MorselSegment | MapPartitions | TableStep | BroadcastJoin | Draw]:
     """The steps in order, those that run per morsel gathered into segments. A function that is given batches of its own
     size begins one.
     """
-    found: list[MorselSegment | MapPartitions | TableStep | Draw] = []
+    found: list[MorselSegment | MapPartitions | TableStep | BroadcastJoin | Draw] = []
     morsel_steps: list[MorselStep] = []
 
     def end_segment() -> None:

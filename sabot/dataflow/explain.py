@@ -9,6 +9,8 @@ from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import aggregate_name
 from sabot.dataflow.stage import (
     Aggregate,
+    BroadcastJoin,
+    BroadcastShuffle,
     Draw,
     Filter,
     HashShuffle,
@@ -34,12 +36,7 @@ _CAST_OPTIONS = re.compile(r"\{to_type=([^,}]+)[^}]*\}")
 
 def explain_job(plan: JobPlan) -> str:
     """The stages of the plan, one paragraph each, in the order in which they may start."""
-    readers = {
-        stage_id: stage
-        for stage in plan.stages
-        if isinstance(stage.input, ShuffleInput)
-        for stage_id in stage.input.stage_ids
-    }
+    readers = {stage_id: stage for stage in plan.stages for stage_id in stage.reads}
     return "\n".join(_stage_text(stage, readers.get(stage.stage_id)) for stage in plan.stages)
 
 
@@ -103,16 +100,22 @@ def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per 
         case Aggregate():
             return _aggregate_text(step, partial=partial)
         case Join():
-            pairs_text = ", ".join(
-                left if left == right else f"{left} = {right}"
-                for left, right in zip(step.keys, step.right_keys, strict=True)
-            )
-            filtered = "" if step.filter_expression is None else f" where {step.filter_expression}"
-            return f"{step.join_type} join on {pairs_text}{filtered}"
+            return _join_text(step)
+        case BroadcastJoin():
+            side = ("left", "right")[step.side]
+            return f"{_join_text(step.join)}, the {side} side this agent's copy of stage {step.stage_id}"
         case Sort():
             return "sort by " + ", ".join(" ".join(key) for key in step.sorting)
         case Head():
             return f"take the first {step.rows} rows"
+
+
+def _join_text(step: Join) -> str:
+    pairs_text = ", ".join(
+        left if left == right else f"{left} = {right}" for left, right in zip(step.keys, step.right_keys, strict=True)
+    )
+    filtered = "" if step.filter_expression is None else f" where {step.filter_expression}"
+    return f"{step.join_type} join on {pairs_text}{filtered}"
 
 
 def _aggregate_text(step: Aggregate, *, partial: bool) -> str:
@@ -140,6 +143,11 @@ def _output_text(output: Output, reader: Stage | None) -> str:
             united = reader is not None and isinstance(reader.input, ShuffleInput) and len(reader.input.stage_ids) > 1
             why = "rows of a union are brought together" if united else "rows are to be spread evenly"
             return f"shuffle in turn into {_count_text(output.num_partitions)}: {why}"
+        case BroadcastShuffle():
+            return (
+                f"broadcast, a copy for every agent: {output.bytes_estimated:,} bytes at most are expected, and up to "
+                f"{output.bytes_max:,} (jobs.broadcast_bytes_max) the other side of the join need not be shuffled"
+            )
         case HashShuffle():
             why = _why_text(reader.steps if reader is not None else ())
             if not output.keys:

@@ -44,7 +44,8 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScanNode(Node):
-    """Files that agents read; `columns` None means all. `file_schema` is that of the columns read.
+    """Files that agents read; `columns` None means all. `file_schema` is that of the columns read, `column_widths` are
+    the mean bytes of their values in Arrow's form, as far as they are known.
 
     `left` tells which row groups of each file may have rows that pass a filter; None: the whole file. `row_groups`
     and `totals` are there once that has left out something.
@@ -59,6 +60,7 @@ class ScanNode(Node):
     left: Callable[[pc.Expression], Sequence[Sequence[int] | None]] | None = None
     row_groups: tuple[tuple[int, ...], ...] | None = None
     totals: ScanTotals | None = None
+    column_widths: Mapping[str, float] = field(default_factory=dict)
 
     def _learn_schema(self) -> pa.Schema:
         return with_columns(plain_schema(self.file_schema), f"read_{self.format}")

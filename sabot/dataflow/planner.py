@@ -13,10 +13,12 @@ import pyarrow as pa
 
 from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.estimates import bytes_at_most
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
 from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
+from sabot.dataflow.join_types import SIDES_TO_CUT
 from sabot.dataflow.plan import (
     AggregateNode,
     FilterNode,
@@ -34,6 +36,8 @@ from sabot.dataflow.sampling import DrawNode
 from sabot.dataflow.skipping import without_excluded
 from sabot.dataflow.stage import (
     Aggregate,
+    BroadcastJoin,
+    BroadcastShuffle,
     Filter,
     HashShuffle,
     JobPlan,
@@ -55,9 +59,11 @@ from sabot.errors import InternalError
 _GATHER = HashShuffle(keys=())
 
 
-def plan_job(root: Node, *, job_id: str, output: WriteOutput | None = None) -> JobPlan:
-    """The stages that compute `root`; its rows become the job's result, or the files of `output`."""
-    planner = _Planner()
+def plan_job(root: Node, *, job_id: str, output: WriteOutput | None = None, broadcast_bytes_max: int = 0) -> JobPlan:
+    """The stages that compute `root`; its rows become the job's result, or the files of `output`. A side of a join that
+    has at most `broadcast_bytes_max` is copied to every agent where that gives the same rows, and the other side stays.
+    """
+    planner = _Planner(broadcast_bytes_max)
     last = planner.stage_of(pruned(without_excluded(root)))
     planner.close(last, ResultOutput() if output is None else output)
     return JobPlan(job_id=job_id, stages=tuple(planner.stages))
@@ -85,8 +91,9 @@ class _OpenStage:
 class _Planner:
     """Closes stages in an order in which each comes after its inputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, broadcast_bytes_max: int) -> None:
         self.stages: list[Stage] = []
+        self._broadcast_bytes_max = broadcast_bytes_max
 
     def close(self, stage: _OpenStage, output: Output) -> int:
         """Ends the stage with `output` and numbers it; the parts of a union are brought together before."""
@@ -179,6 +186,16 @@ class _Planner:
         return replace(parts[0], beside=tuple(parts[1:]))
 
     def _join(self, node: JoinNode) -> _OpenStage:
+        sides = (node.left, node.right)
+        known = {side: bytes_at_most(sides[side]) for side in (0, 1)}
+        # A side may be copied where the other one may be cut: no row of a copy is given for itself.
+        small = [
+            (size, 1 - kept)
+            for kept in SIDES_TO_CUT[node.step.join_type]
+            if (size := known[1 - kept]) is not None and size <= self._broadcast_bytes_max
+        ]
+        if small and self._broadcast_bytes_max > 0:
+            return self._broadcast_join(node, *min(small))
         left = self.close(self.stage_of(node.left), HashShuffle(keys=node.step.keys))
         right = self.close(self.stage_of(node.right), HashShuffle(keys=node.step.right_keys))
         return _OpenStage(
@@ -186,6 +203,19 @@ class _Planner:
             steps=(node.step,),
             schema=node.schema,
             label=f"join on {', '.join(node.step.keys)}",
+        )
+
+    def _broadcast_join(self, node: JoinNode, size: int, side: int) -> _OpenStage:
+        """The stage of the other side goes on, with a copy of this one."""
+        step = node.step
+        keys = (step.keys, step.right_keys)[side]
+        output = BroadcastShuffle(keys=keys, bytes_estimated=size, bytes_max=self._broadcast_bytes_max)
+        copied = self.close(self.stage_of((node.left, node.right)[side]), output)
+        stage = self.stage_of((node.right, node.left)[side])
+        return stage.then(
+            BroadcastJoin(join=step, stage_id=copied, side=side),
+            schema=node.schema,
+            label=f"{stage.label}, join on {', '.join(step.keys)}",
         )
 
     def _aggregate(self, node: AggregateNode) -> _OpenStage:

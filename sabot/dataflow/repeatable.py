@@ -6,6 +6,7 @@ In doubt a stage is not repeatable, which costs a comparison or a restart and ne
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -13,6 +14,8 @@ from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.join_types import joined_columns
 from sabot.dataflow.stage import (
     Aggregate,
+    BroadcastJoin,
+    BroadcastShuffle,
     Draw,
     HashShuffle,
     Head,
@@ -37,13 +40,13 @@ def repeatable_stages(plan: JobPlan) -> frozenset[int]:
 
 
 def _is_repeatable(stage: Stage, plan: JobPlan) -> bool:
-    if not isinstance(stage.output, HashShuffle) or not _has_fixed_rows(stage, plan):
+    if not isinstance(stage.output, HashShuffle | BroadcastShuffle) or not _has_fixed_rows(stage, plan):
         return False
     return all(_key_is_exact(key, stage, plan) for key in stage.output.keys)
 
 
 def _has_fixed_rows(stage: Stage, plan: JobPlan) -> bool:
-    for step in stage.steps:
+    for position, step in enumerate(stage.steps):
         match step:
             case (
                 MapBatches() | MapPartitions() | Draw() | Head()
@@ -54,6 +57,13 @@ def _has_fixed_rows(stage: Stage, plan: JobPlan) -> bool:
             # By a float aggregate a row may match once and not the next time, and then have other keys.
             case Join(filter_expression=expression) if expression is not None and _aggregates(stage, plan):
                 return False
+            case BroadcastJoin(join=join, side=side):
+                if join.filter_expression is not None and _aggregates(stage, plan):
+                    return False
+                # The keys of the copy are looked at where it is sent.
+                kept = (join.right_keys, join.keys)[side]
+                if not all(_is_exact_before(position, key, stage, plan) for key in kept):
+                    return False
     return True
 
 
@@ -67,11 +77,20 @@ def _key_is_exact(key: str, stage: Stage, plan: JobPlan) -> bool:
         return True
     if pa.types.is_floating(stage.schema.field(key).type):
         return False
+    return _is_exact_before(len(stage.steps), key, stage, plan)
+
+
+def _is_exact_before(position: int, key: str, stage: Stage, plan: JobPlan) -> bool:
+    """Whether column `key` of the rows that the stage's step at `position` is given is exact."""
     source: str | None = key
-    senders = _senders(stage, plan)
-    for step in reversed(stage.steps):
+    senders = _inputs(stage, plan)
+    for place in reversed(range(position)):
+        step = stage.steps[place]
         if source is None:
             return False
+        if isinstance(step, BroadcastJoin):  # of which side the column is would have to be found out
+            before = replace(stage, steps=stage.steps[:place])
+            return not _aggregates(before, plan) and not _aggregates(plan.stages[step.stage_id], plan)
         if isinstance(step, Join):  # the first step
             return _joined_key_is_exact(source, step, senders, plan)
         source = _before(step, source)
@@ -118,6 +137,11 @@ def _aggregates(stage: Stage, plan: JobPlan) -> bool:
 
 
 def _senders(stage: Stage, plan: JobPlan) -> list[Stage]:
-    """The stages whose shuffles the stage reads."""
+    """The stages whose shuffles the stage reads, copies included."""
+    return [plan.stages[stage_id] for stage_id in stage.reads]
+
+
+def _inputs(stage: Stage, plan: JobPlan) -> list[Stage]:
+    """The stages whose shuffles are the stage's input."""
     sources = stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
     return [plan.stages[stage_id] for stage_id in sources]

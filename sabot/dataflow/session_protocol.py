@@ -75,6 +75,8 @@ class JobProtocol(Protocol):
 class SessionProtocol(Protocol):
     """Runs the jobs of its datasets."""
 
+    broadcast_bytes_max: int  # up to which size a side of a join is copied to every agent
+
     def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> ResultProtocol:
         """Runs the job and waits for its end. A relative `output.folder` is taken from the client's directory."""
         ...

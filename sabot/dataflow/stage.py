@@ -159,6 +159,17 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastJoin:
+    """Joins the task's rows, some at a time, with a copy of all rows of stage `stage_id`: side `side` of the join (0
+    left, 1 right), which gives no row for itself. Every agent has a copy.
+    """
+
+    join: Join
+    stage_id: int
+    side: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sort:
     """Sorts a whole table, stably, by (name, order) or (name, order, null placement). Runs per task."""
 
@@ -182,7 +193,7 @@ class Draw:
 
 MorselStep = Filter | Project | MapBatches
 TableStep = Aggregate | Join | Sort | Head
-Step = MorselStep | MapPartitions | TableStep | Draw
+Step = MorselStep | MapPartitions | TableStep | BroadcastJoin | Draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +212,17 @@ class RoundRobinShuffle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastShuffle:
+    """Every agent gets all rows: partition i is the copy of the job's agent i. `keys` are what they are joined by;
+    `bytes_estimated` is what the planner holds against `bytes_max`.
+    """
+
+    keys: tuple[str, ...]
+    bytes_estimated: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultOutput:
     """The job's answer: each task's rows stay with its agent until the client has fetched them."""
 
@@ -213,7 +235,8 @@ class WriteOutput:
     format: Literal["parquet", "csv", "ipc"]
 
 
-Output = HashShuffle | RoundRobinShuffle | ResultOutput | WriteOutput
+Shuffle = HashShuffle | RoundRobinShuffle | BroadcastShuffle
+Output = Shuffle | ResultOutput | WriteOutput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +249,17 @@ class Stage:
     steps: tuple[Step, ...]
     output: Output
     schema: pa.Schema
+
+    @property
+    def copied(self) -> tuple[int, ...]:
+        """The stages of whose rows every task reads a copy, in the order of its steps."""
+        return tuple(step.stage_id for step in self.steps if isinstance(step, BroadcastJoin))
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The stages whose shuffles the stage reads: those of its input, then those that are copied."""
+        inputs = self.input.stage_ids if isinstance(self.input, ShuffleInput) else ()
+        return (*inputs, *self.copied)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,10 +54,10 @@ class ColumnPartitioning:
 
 @dataclass(frozen=True, slots=True)
 class BroadcastPartitioning:
-    """Every partition gets every row; receipts count each copy."""
+    """Every partition gets every row; receipts count each copy. The audit binds the other columns to `keys`."""
 
+    keys: tuple[str, ...] = ()
     name: ClassVar[Name] = "broadcast"
-    keys: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)

@@ -255,6 +255,10 @@ class ShuffleServer:
         epoch, owner_of = self._tables_of[shuffle_id]
         return epoch, list(owner_of[:count]) or [p % len(self._owners_of[shuffle_id]) for p in range(count)]
 
+    def owns(self, shuffle_id: str, partition: int) -> bool:
+        """Whether this agent owns the partition of an open shuffle, by the table that it knows."""
+        return self.owners(shuffle_id)[self.owner_table(shuffle_id)[1][partition]] == self.address
+
     def schema(self, shuffle_id: str) -> pa.Schema | None:
         """The schema that an open shuffle was opened with, if any."""
         self.num_partitions(shuffle_id)

@@ -53,14 +53,16 @@ class HelloRequest(_message.Message):
     def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ...) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("versions", "agent", "members")
+    __slots__ = ("versions", "agent", "members", "broadcast_bytes_max")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    BROADCAST_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
     versions: Versions
     agent: Agent
     members: _containers.RepeatedCompositeFieldContainer[Agent]
-    def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
+    broadcast_bytes_max: int
+    def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., broadcast_bytes_max: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()
@@ -215,16 +217,18 @@ class DescribeSourceRequest(_message.Message):
     def __init__(self, request: _Optional[bytes] = ...) -> None: ...
 
 class DescribeSourceReply(_message.Message):
-    __slots__ = ("schema", "files", "partitions", "filesystem")
+    __slots__ = ("schema", "files", "partitions", "filesystem", "column_widths")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_WIDTHS_FIELD_NUMBER: _ClassVar[int]
     schema: bytes
     files: _containers.RepeatedCompositeFieldContainer[SourceFile]
     partitions: bytes
     filesystem: bytes
-    def __init__(self, schema: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[SourceFile, _Mapping]]] = ..., partitions: _Optional[bytes] = ..., filesystem: _Optional[bytes] = ...) -> None: ...
+    column_widths: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, schema: _Optional[bytes] = ..., files: _Optional[_Iterable[_Union[SourceFile, _Mapping]]] = ..., partitions: _Optional[bytes] = ..., filesystem: _Optional[bytes] = ..., column_widths: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class PruneSourceRequest(_message.Message):
     __slots__ = ("request",)
@@ -509,7 +513,7 @@ class ReownJobReply(_message.Message):
     def __init__(self) -> None: ...
 
 class RunTaskRequest(_message.Message):
-    __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs", "epoch", "partitions")
+    __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs", "epoch", "partitions", "copies")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -518,6 +522,7 @@ class RunTaskRequest(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     stage_id: int
     task: int
@@ -526,15 +531,18 @@ class RunTaskRequest(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[InputAttempts]
     epoch: int
     partitions: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, job_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., task: _Optional[int] = ..., attempt: _Optional[int] = ..., split: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[_Iterable[int]] = ...) -> None: ...
+    copies: _containers.RepeatedCompositeFieldContainer[InputAttempts]
+    def __init__(self, job_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., task: _Optional[int] = ..., attempt: _Optional[int] = ..., split: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[_Iterable[int]] = ..., copies: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ...) -> None: ...
 
 class InputAttempts(_message.Message):
-    __slots__ = ("stage_id", "attempts")
+    __slots__ = ("stage_id", "attempts", "partition")
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
     stage_id: int
     attempts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, stage_id: _Optional[int] = ..., attempts: _Optional[_Iterable[int]] = ...) -> None: ...
+    partition: int
+    def __init__(self, stage_id: _Optional[int] = ..., attempts: _Optional[_Iterable[int]] = ..., partition: _Optional[int] = ...) -> None: ...
 
 class PartitionSum(_message.Message):
     __slots__ = ("partition", "rows", "content_sum")
@@ -547,7 +555,7 @@ class PartitionSum(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ...) -> None: ...
 
 class RunTaskReply(_message.Message):
-    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem")
+    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied")
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ROWS_IN_FIELD_NUMBER: _ClassVar[int]
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
@@ -561,6 +569,7 @@ class RunTaskReply(_message.Message):
     PLACEMENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     UNSEEN_PATH_FIELD_NUMBER: _ClassVar[int]
     UNSEEN_FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
+    COPIED_FIELD_NUMBER: _ClassVar[int]
     failure: Failure
     rows_in: int
     rows_out: int
@@ -574,7 +583,8 @@ class RunTaskReply(_message.Message):
     placement_digest: int
     unseen_path: str
     unseen_filesystem: bytes
-    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ...) -> None: ...
+    copied: _containers.RepeatedCompositeFieldContainer[ReleasedSum]
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ...) -> None: ...
 
 class WrittenFile(_message.Message):
     __slots__ = ("path", "target", "size_bytes")

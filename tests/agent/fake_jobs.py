@@ -12,6 +12,7 @@ class FakeJobs:
     """Refuses nothing and runs nothing; `error` is raised by every call, `on_drain` is awaited by drain."""
 
     def __init__(self) -> None:
+        self.broadcast_bytes_max = 0
         self.error: Exception | None = None
         self.on_drain: Callable[[], Awaitable[None]] | None = None
         self.running = 0

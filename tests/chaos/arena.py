@@ -35,6 +35,7 @@ ENVIRONMENT = {
     "SABOT_JOBS_PEER_DEADLINE_S": "1",
     "SABOT_JOBS_SPLIT_BYTES": str(256 * 1024),
     "SABOT_SHUFFLE_CHUNK_BYTES_MAX": str(64 * 1024),
+    "SABOT_JOBS_BROADCAST_BYTES_MAX": str(64 * 1024),  # some joins copy a side, and others shuffle both
 }
 
 

@@ -83,6 +83,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "jobs.attempts_max": (2, "2", 2),
     "jobs.slow_task_factor": (1.5, "1.5", 1.5),
     "jobs.running_max": (8, "8", 8),
+    "jobs.broadcast_bytes_max": (0, "0", 0),
     "log.level": ("debug", "debug", "debug"),
 }
 

@@ -39,6 +39,8 @@ from sabot.dataflow.session_protocol import JobProtocol
 from sabot.dataflow.splits import splits_of
 from sabot.dataflow.stage import (
     Aggregate,
+    BroadcastJoin,
+    BroadcastShuffle,
     Draw,
     FilesSplit,
     HashShuffle,
@@ -46,6 +48,7 @@ from sabot.dataflow.stage import (
     Join,
     PartitionSplit,
     RoundRobinShuffle,
+    Shuffle,
     ShuffleInput,
     Split,
     Stage,
@@ -58,7 +61,10 @@ from sabot.dataflow.stage import (
 class InterpreterSession:
     """A session whose jobs run here; `plans` are those it has run."""
 
-    def __init__(self, *, partitions: int = 3, pieces: int = 3, morsel_rows: int = 2) -> None:
+    def __init__(
+        self, *, partitions: int = 3, pieces: int = 3, morsel_rows: int = 2, broadcast_bytes_max: int = 0
+    ) -> None:
+        self.broadcast_bytes_max = broadcast_bytes_max
         self.partitions = partitions
         self.pieces = pieces
         self.morsel_rows = morsel_rows
@@ -71,7 +77,7 @@ class InterpreterSession:
     def run(
         self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None
     ) -> InterpretedResult:
-        plan = plan_job(root, job_id="job", output=output)
+        plan = plan_job(root, job_id="job", output=output, broadcast_bytes_max=self.broadcast_bytes_max)
         tables = tables_of(root)
         uploads = {table_id: self._pieces(table) for table_id, table in tables.items()}
         travelled: JobPlan = cloudpickle.loads(cloudpickle.dumps(replace(plan, uploads=uploads)))
@@ -130,7 +136,7 @@ class _Interpreter:
                 batches = [to_wire(batch) for batch in self._task_rows(stage, task, split).to_batches()]
                 on_wire = wire_schema(stage.schema)
                 assert all(batch.schema.equals(on_wire, check_metadata=True) for batch in batches)
-                if isinstance(stage.output, HashShuffle | RoundRobinShuffle):
+                if isinstance(stage.output, Shuffle):
                     self._shuffle(stage, task, batches)
                 else:
                     results.append(from_wire(pa.Table.from_batches(batches, on_wire), stage.schema))
@@ -138,9 +144,9 @@ class _Interpreter:
 
     def _count(self, stage_id: int) -> int:
         output = self._plan.stages[stage_id].output
-        assert isinstance(output, HashShuffle | RoundRobinShuffle)
-        if isinstance(output, HashShuffle) and not output.keys:
+        if isinstance(output, BroadcastShuffle) or (isinstance(output, HashShuffle) and not output.keys):
             return 1
+        assert isinstance(output, HashShuffle | RoundRobinShuffle)
         return output.num_partitions or self._session.partitions
 
     def _shuffle(self, stage: Stage, task: int, batches: Sequence[pa.RecordBatch]) -> None:
@@ -168,6 +174,9 @@ class _Interpreter:
                 tables = [_grouped_in_part(segment, tables[0])]
             elif isinstance(segment, MapPartitions):
                 tables = [_partition(segment, *tables)]
+            elif isinstance(segment, BroadcastJoin):
+                (table,) = tables
+                tables = [self._joined_with_copy(segment, table)]
             else:
                 tables = [apply_table_step(segment, tables)]
         (table,) = tables
@@ -181,13 +190,24 @@ class _Interpreter:
             case FilesSplit():
                 return [_read_files(stage, split)]
             case PartitionSplit():
-                found = []
-                for stage_id in _input_ids(stage):
-                    schema = self._plan.stages[stage_id].schema
-                    partitions = self._shuffles.get(stage_id)
-                    batches = partitions[split.partition] if partitions else []
-                    found.append(from_wire(pa.Table.from_batches(batches, wire_schema(schema)), schema))
-                return found
+                return [self._sent(stage_id, split.partition) for stage_id in _input_ids(stage)]
+
+    def _sent(self, stage_id: int, partition: int) -> pa.Table:
+        schema = self._plan.stages[stage_id].schema
+        partitions = self._shuffles.get(stage_id)
+        batches = partitions[partition] if partitions else []
+        return from_wire(pa.Table.from_batches(batches, wire_schema(schema)), schema)
+
+    def _joined_with_copy(self, step: BroadcastJoin, table: pa.Table) -> pa.Table:
+        copy = self._sent(step.stage_id, 0)
+        pieces = [
+            table.slice(row, self._session.morsel_rows) for row in range(0, len(table), self._session.morsel_rows)
+        ]
+        joined = [
+            apply_table_step(step.join, [piece, copy] if step.side == 1 else [copy, piece])
+            for piece in pieces or [table]
+        ]
+        return pa.concat_tables(joined)
 
     def _through(self, segment: MorselSegment, table: pa.Table) -> pa.Table:
         answers: list[pa.RecordBatch | None] = []

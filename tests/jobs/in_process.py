@@ -65,13 +65,15 @@ class Agent:
 
 
 class InProcessCluster:
-    """`agents` agents that know each other, from the beginning of a with block to its end."""
+    """`agents` agents that know each other, from the beginning of a with block to its end. Their tables are small: none
+    is broadcast unless a flag says so.
+    """
 
     def __init__(self, agents: int = 2, *, slots: int = 1, **flags: Any) -> None:
         self._count = agents
         self._slots = slots
         # Functions that hold their tasks are the tests' own: nobody should help them out.
-        flags.setdefault("jobs.slow_task_factor", 1_000_000)
+        flags = {"jobs.broadcast_bytes_max": 0, "jobs.slow_task_factor": 1_000_000, **flags}
         self._config = load_config(environment={}, flags=flags)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-agents")
@@ -104,8 +106,8 @@ class InProcessCluster:
         """The result of `work` on the agents' loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
 
-    def connect(self, agent: int = 0) -> Session:
-        session = sabot.connect(self.agents[agent].member.control_address, progress=False)
+    def connect(self, agent: int = 0, **options: Any) -> Session:
+        session = sabot.connect(self.agents[agent].member.control_address, progress=False, **options)
         self._sessions.append(session)
         return session
 

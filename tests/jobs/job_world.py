@@ -13,6 +13,8 @@ from sabot.agent.coordinator import Coordinator
 from sabot.agent.hot_partitions import HotRule
 from sabot.agent.slow_tasks import SlowRule
 from sabot.dataflow.stage import (
+    BroadcastJoin,
+    BroadcastShuffle,
     FilesSplit,
     HashShuffle,
     JobPlan,
@@ -20,6 +22,7 @@ from sabot.dataflow.stage import (
     Output,
     PartitionSplit,
     ResultOutput,
+    RoundRobinShuffle,
     ScanInput,
     ShuffleInput,
     SourceFile,
@@ -100,6 +103,33 @@ def hot_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
             stage(0, scan(*row_groups), HashShuffle(keys=("k",))),
             stage(1, scan(*row_groups[:1]), HashShuffle(keys=("k",))),
             stage(2, ShuffleInput(stage_ids=(0, 1)), output or ResultOutput(), (JOIN,)),
+        ),
+    )
+
+
+def chain_plan(*row_groups: int, output: HashShuffle | RoundRobinShuffle) -> JobPlan:
+    """Files into `output`, its partitions into a shuffle by key, and those into the answer."""
+    return JobPlan(
+        job_id=JOB_ID,
+        stages=(
+            stage(0, scan(*row_groups), output),
+            stage(1, ShuffleInput(stage_ids=(0,)), HashShuffle(keys=("k",))),
+            stage(2, ShuffleInput(stage_ids=(1,)), ResultOutput()),
+        ),
+    )
+
+
+def broadcast_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
+    """Files joined with a copy of the first of them, shuffled, and joined with a copy of the last of them."""
+    copied = BroadcastShuffle(keys=("k",), bytes_estimated=1, bytes_max=1)
+    first, last = (BroadcastJoin(join=JOIN, stage_id=stage_id, side=1) for stage_id in (0, 1))
+    return JobPlan(
+        job_id=JOB_ID,
+        stages=(
+            stage(0, scan(*row_groups[:1]), copied),
+            stage(1, scan(*row_groups[-1:]), copied),
+            stage(2, scan(*row_groups), HashShuffle(keys=("k",)), (first,)),
+            stage(3, ShuffleInput(stage_ids=(2,)), output or ResultOutput(), (last,)),
         ),
     )
 

@@ -16,11 +16,13 @@ from sabot.agent.coordinator import Coordinator
 from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.enough_rows import NO_ATTEMPT
 from sabot.dataflow.stage import (
+    BroadcastShuffle,
     FilesSplit,
     JobPlan,
     PartitionSplit,
     ResultOutput,
     RoundRobinShuffle,
+    ShuffleInput,
     Split,
     Stage,
     TableSplit,
@@ -57,6 +59,7 @@ class Agents:
     files: dict[str, list[Row]] = field(default_factory=dict)
     fickle: bool = True  # whether rows that are dealt out in turn go elsewhere in another attempt
     skewed: bool = False  # whether half of the rows have one key
+    check_copies: bool = True  # that every copy has all rows of its stage's files
     sent_again: Counter[int] = field(default_factory=Counter)  # partitions sent by replays, by stage
 
     def answer(self, command: ev.Command) -> list[ev.Event]:
@@ -91,6 +94,7 @@ class Agents:
     def _reply(self, command: ev.StartTask) -> RunTaskReply:
         stage, reply = self.plan.stages[command.stage_id], RunTaskReply()
         rows = self._read(command, reply)
+        self._read_copies(command, reply)
         reply.rows_out = len(rows)
         match stage.output:
             case ResultOutput():
@@ -127,6 +131,22 @@ class Agents:
             rows += got if share is None or side == share.side or share.index == 0 else []
         return rows
 
+    def _read_copies(self, command: ev.StartTask, reply: RunTaskReply) -> None:
+        """Every task reads all rows of a stage that was broadcast, from its own agent where that has a copy."""
+        for copy in command.copies:
+            own = self.tables[command.agent].owners[copy.partition] == command.agent
+            owner = command.agent if own else self._owner(command, copy.partition)
+            got: list[Row] = []
+            for task, attempt in enumerate(copy.attempts):
+                sent = self.held.get((owner, copy.stage_id, task, attempt))
+                assert sent is not None and copy.partition in sent, f"{command} reads what {owner} does not hold"
+                got += sent[copy.partition]
+            if self.check_copies:
+                files = self.plan.stages[copy.stage_id].input.files  # type: ignore[union-attr]
+                rows = ((file.path, row) for file in files for row in range(file.row_group_rows[0]))
+                assert Counter(got) == Counter(rows)
+            reply.copied.append(ReleasedSum(stage_id=copy.stage_id, sum=summed(copy.partition, got)))
+
     def _owner(self, command: ev.StartTask, partition: int) -> int:
         """Who owns the partition as far as the agent knows; Refused where it is dead, or the attempt is of the past."""
         table = self.tables[command.agent]
@@ -141,7 +161,9 @@ class Agents:
             raise Refused(PeerRefused("another epoch here"))
         wanted = range(count) if command.partitions is None else command.partitions
         placed: Sent = {partition: [] for partition in wanted}
-        for row in rows:
+        if isinstance(stage.output, BroadcastShuffle):
+            placed = dict.fromkeys(wanted, rows)
+        for row in () if isinstance(stage.output, BroadcastShuffle) else rows:
             partition = placement(stage, row, command.attempt if self.fickle else 0, count)
             if self.skewed and zlib.crc32(str(row).encode()) % 2:
                 partition = 0
@@ -165,6 +187,18 @@ def source_rows(split: Split) -> list[Row]:
         return [(part.file.path, row) for part in split.parts for row in range(part.rows or 0)]
     assert isinstance(split, TableSplit)
     return [(f"piece {split.piece.index}", row) for row in range(split.piece.rows)]
+
+
+def all_rows(plan: JobPlan, commands: list[ev.Command]) -> Counter[Row]:
+    """The rows of the job's sources."""
+    sources = {
+        (command.stage_id, command.task): command.split
+        for command in commands
+        if isinstance(command, ev.StartTask)
+        and not isinstance(plan.stages[command.stage_id].input, ShuffleInput)
+        and not isinstance(plan.stages[command.stage_id].output, BroadcastShuffle)
+    }
+    return Counter(row for split in sources.values() for row in source_rows(split))
 
 
 def placement(stage: Stage, row: Row, attempt: int, count: int) -> int:

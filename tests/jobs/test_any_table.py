@@ -32,8 +32,9 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
             yield running
 
 
-def test_any_two_tables_join_as_in_pyarrow(cluster: LocalCluster) -> None:
-    with cluster.connect(progress=False) as session:
+@pytest.mark.parametrize("broadcast_bytes_max", [0, 1 << 20], ids=["shuffled", "broadcast"])
+def test_any_two_tables_join_as_in_pyarrow(cluster: LocalCluster, broadcast_bytes_max: int) -> None:
+    with cluster.connect(progress=False, broadcast_bytes_max=broadcast_bytes_max) as session:
 
         @EXAMPLES
         @given(sides=join_sides(), options=join_options())

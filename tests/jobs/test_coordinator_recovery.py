@@ -13,26 +13,29 @@ from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_run import StageRun
-from sabot.dataflow.stage import HashShuffle, JobPlan, ResultOutput, RoundRobinShuffle, ShuffleInput, WriteOutput
+from sabot.dataflow.stage import (
+    HashShuffle,
+    JobPlan,
+    RoundRobinShuffle,
+    WriteOutput,
+)
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure
 
-from .job_world import JOB_ID, group_plan, hot_plan, join_plan, kinds, make_coordinator, member, scan, stage
-from .recovery_world import Agents, Row, Walk, lost, source_rows
+from .job_world import (
+    JOB_ID,
+    broadcast_plan,
+    chain_plan,
+    group_plan,
+    hot_plan,
+    join_plan,
+    kinds,
+    make_coordinator,
+    member,
+)
+from .recovery_world import Agents, Row, Walk, all_rows, lost
 
 WRITE = WriteOutput(folder="/out", format="parquet")
-
-
-def chain_plan(*row_groups: int, output: HashShuffle | RoundRobinShuffle) -> JobPlan:
-    """Files into `output`, its partitions into a shuffle by key, and those into the answer."""
-    return JobPlan(
-        job_id=JOB_ID,
-        stages=(
-            stage(0, scan(*row_groups), output),
-            stage(1, ShuffleInput(stage_ids=(0,)), HashShuffle(keys=("k",))),
-            stage(2, ShuffleInput(stage_ids=(1,)), ResultOutput()),
-        ),
-    )
 
 
 def answer_of(agents: Agents, commands: list[ev.Command]) -> list[Row]:
@@ -50,16 +53,6 @@ def answer_of(agents: Agents, commands: list[ev.Command]) -> list[Row]:
     return rows
 
 
-def all_rows(plan: JobPlan, commands: list[ev.Command]) -> Counter[Row]:
-    """The rows of the job's sources."""
-    sources = {
-        (command.stage_id, command.task): command.split
-        for command in commands
-        if isinstance(command, ev.StartTask) and not isinstance(plan.stages[command.stage_id].input, ShuffleInput)
-    }
-    return Counter(row for split in sources.values() for row in source_rows(split))
-
-
 def assert_ended_once_everywhere(commands: list[ev.Command]) -> None:
     asked = [command.agent for command in commands if isinstance(command, ev.Prepare)]
     ended = [command.agent for command in commands if isinstance(command, ev.EndJob)]
@@ -72,7 +65,7 @@ def assert_ended_once_everywhere(commands: list[ev.Command]) -> None:
     seed=st.integers(0, 2**32),
     num_agents=st.integers(2, 5),
     groups=st.lists(st.integers(0, 30), min_size=1, max_size=8),
-    shape=st.sampled_from(["group", "join", "write", "chain", "round robin", "hot join"]),
+    shape=st.sampled_from(["group", "join", "write", "chain", "round robin", "hot join", "broadcast"]),
     fickle=st.booleans(),
     blows=st.integers(0, 4),
 )
@@ -84,6 +77,7 @@ def test_every_row_comes_once_whoever_dies_and_whenever(
         "join": join_plan(*groups, uploads=(0, 0)),
         "write": join_plan(*groups, uploads=(0, 0), output=WRITE),
         "hot join": hot_plan(*groups),
+        "broadcast": broadcast_plan(*groups),
         "chain": chain_plan(*groups, output=HashShuffle(keys=("k",))),
         "round robin": chain_plan(*groups, output=RoundRobinShuffle()),
     }[shape]
@@ -322,8 +316,7 @@ def test_agent_that_has_ended_the_job_by_itself_is_lost_and_nobody_cancelled() -
 def test_last_agent_lost_ends_the_job() -> None:
     job = Job(group_plan(5), 2)
     job.kill(1)
-    commands = job.kill(0)
-    assert kinds(commands) == {"EndJob": 1, "Fail": 1}
+    assert kinds(job.kill(0)) == {"EndJob": 1, "Fail": 1}
 
 
 def failing(job: Job, error: Exception) -> ev.TaskFailed:

@@ -125,7 +125,7 @@ def test_agent_killed_in_mid_shuffle_leaves_the_answer_that_duckdb_gives(tmp_pat
         return batch
 
     with sabot.LocalCluster(agents=3, slots=1) as cluster, ThreadPoolExecutor(1) as pool:
-        session = cluster.connect(progress=False)
+        session = cluster.connect(progress=False, broadcast_bytes_max=0)
         big = session.read_parquet(folder).map_batches(one_by_one, schema=lines.schema, processes=False)
         joined = big.join(session.read_parquet(small), "k", join_type="inner")
         answer = pool.submit(joined.group_by("w").aggregate([("v", "sum"), ("v", "count")]).run)

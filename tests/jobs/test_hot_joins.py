@@ -179,7 +179,7 @@ def test_agent_killed_or_frozen_while_shares_run_costs_its_work_and_not_the_job(
     started.mkdir()
     expected = LEFT.join(RIGHT, "k", join_type="inner")
     with sabot.LocalCluster(agents=3, slots=1) as cluster, ThreadPoolExecutor(1) as pool:
-        data = skewed_join(cluster.connect(progress=False), tmp_path)
+        data = skewed_join(cluster.connect(progress=False, broadcast_bytes_max=0), tmp_path)
         held = data.map_batches(waits_for(gate, started), schema=data.schema)
         answer = pool.submit(held.run)
         until(lambda: len(list(started.iterdir())) == len(cluster.agents))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sabot.agent.working_memory import PARTITION_FACTOR, PIECES_AT_ONCE, SCATTER_FACTOR, working_bytes
+from sabot.agent.joins import PROBE_BYTES_MAX
+from sabot.agent.working_memory import (
+    COPY_FACTOR,
+    PARTITION_FACTOR,
+    PIECES_AT_ONCE,
+    PROBE_FACTOR,
+    SCATTER_FACTOR,
+    working_bytes,
+)
 from sabot.dataflow.stage import (
     FilePart,
     FilesSplit,
@@ -30,7 +38,12 @@ def stage(source: ScanInput | ShuffleInput, output: Output) -> Stage:
     return Stage(stage_id=5, label="test", input=source, steps=(), output=output, schema=SCHEMA)
 
 
-def needed(split: FilesSplit | PartitionSplit, output: Output, stored: dict[tuple[int, int], int] | None = None) -> int:
+def needed(
+    split: FilesSplit | PartitionSplit,
+    output: Output,
+    stored: dict[tuple[int, int], int] | None = None,
+    copies: tuple[int, ...] = (),
+) -> int:
     source = (
         ScanInput(format="parquet", files=(), columns=None, schema=SCHEMA)
         if isinstance(split, FilesSplit)
@@ -43,6 +56,7 @@ def needed(split: FilesSplit | PartitionSplit, output: Output, stored: dict[tupl
         stored_bytes=lambda stage_id, partition: given[stage_id, partition],
         row_bytes=lambda stage_id: {1: 100.0, 2: 10.0}[stage_id],
         scatter_bytes_max=SCATTER_MAX,
+        copies=copies,
     )
 
 
@@ -76,3 +90,10 @@ def test_share_needs_what_its_rows_take_though_nothing_of_them_is_stored_here() 
     share = Share(index=1, count=2, side=0, rows=(1000, 50))
     given = 1000 * 100 + 50 * 10
     assert needed(PartitionSplit(partition=7, share=share), ResultOutput()) == PARTITION_FACTOR * given + given
+
+
+@pytest.mark.parametrize(("group_bytes", "joined_at_once"), [(10 * MiB, 10 * MiB), (50 * MiB, PROBE_BYTES_MAX)])
+def test_join_with_copies_needs_their_tables_and_the_rows_that_meet_them(group_bytes: int, joined_at_once: int) -> None:
+    split = FilesSplit(parts=(FilePart(file=file(group_bytes), row_groups=(0,), rows=1),))
+    more = needed(split, ResultOutput(), copies=(2 * MiB, 3 * MiB)) - needed(split, ResultOutput())
+    assert more == COPY_FACTOR * 5 * MiB + 2 * PROBE_FACTOR * joined_at_once
