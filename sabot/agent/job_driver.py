@@ -120,6 +120,8 @@ class JobDriver:
         self._check_submission(request)
         plan = await self._plan_of(request)
         place = self._admission.enter(plan.job_id, plan.weight)
+        for job_id in plan.results_read & self._finished.keys():
+            self._leases.start(job_id, self._config.result_lease_s)
         try:
             kept = uploads_kept(plan, self._membership, self._calls, self._config)
             async with kept, aclosing(place.turn()) as moves:

@@ -313,8 +313,8 @@ class JobStages:
             return holder
         name = "the agent" if holder is None else f"agent {self._agents[holder].agent_id}"
         raise PeerLost(
-            f"{name} at {address}, which alone holds piece {split.piece.index} of an uploaded table, takes no part in "
-            "the job: it is gone or draining; run the job again",
+            f"{name} at {address}, which alone holds {split.piece}, takes no part in the job: it is gone or draining; "
+            + ("run the job again" if split.piece.result is None else "persist the dataset again"),
             address=address,
         )
 

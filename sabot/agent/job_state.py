@@ -67,7 +67,7 @@ class JobState:
         self._upload_lease_s = upload_lease_s
         self._jobs: dict[str, HeldJob] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._kept = Leases(self._drop_soon)
+        self._kept = Leases(self._on_lease_ended)
         self._queued = Leases(lambda _: None)  # jobs that wait elsewhere for their turn, with tables uploaded here
         self._room = TaskRoom(transport.ledger)
         self._running: set[asyncio.Future[RunTaskReply]] = set()
@@ -102,6 +102,9 @@ class JobState:
         if held is not None:
             return held
         self._check_not_ended(plan.job_id)
+        for job_id in plan.results_read:
+            if job_id in self._kept:
+                self._kept.start(job_id, self._result_lease_s)
         held = self._jobs[plan.job_id] = HeldJob(
             plan, self._runner.workers_for(plan), repeatable=repeatable_stages(plan)
         )
@@ -172,8 +175,11 @@ class JobState:
         self._sweep = asyncio.get_running_loop().call_later(self._upload_lease_s, self._sweep_uploads)
 
     def keep_uploads(self, job_id: str) -> None:
-        """What was uploaded for the job is kept as if it had just come."""
-        self._queued.start(job_id, self._upload_lease_s)
+        """What was uploaded for the job is kept as if it had just come, or its result, where that is here."""
+        if job_id in self._kept:
+            self._kept.start(job_id, self._result_lease_s)
+        else:
+            self._queued.start(job_id, self._upload_lease_s)
 
     async def drain(self, deadline_s: float) -> None:
         """Waits for the running tasks, at most `deadline_s`."""
@@ -240,6 +246,12 @@ class JobState:
 
     async def _drop(self, job_id: str) -> None:
         await self.in_thread(lambda: self._transport.drop(job_id))
+
+    def _on_lease_ended(self, job_id: str) -> None:
+        if any(job_id in held.plan.results_read for held in self._jobs.values()):
+            self._kept.start(job_id, self._result_lease_s)  # a job that runs may have yet to read it
+        else:
+            self._drop_soon(job_id)
 
     def _drop_soon(self, job_id: str) -> None:
         self._work.submit(self._transport.drop, job_id)

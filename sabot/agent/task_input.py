@@ -29,7 +29,7 @@ from sabot.dataflow.stage import (
     TableSplit,
     shuffle_id,
 )
-from sabot.errors import InternalError, PeerLost
+from sabot.errors import InternalError, PeerLost, UsageError
 from sabot.shuffle.receipts import PartitionRead
 from sabot.shuffle.share_reader import read_share
 from sabot.shuffle.transport import ShuffleTransport
@@ -176,13 +176,22 @@ class TaskInput:
 
     def _uploaded(self, transport: ShuffleTransport, calls: SlotCalls) -> pa.Table:
         assert isinstance(self._stage.input, TableInput) and isinstance(self._split, TableSplit)
-        name = f"{self._plan.job_id}/upload/{self._split.table_id}"
         piece = self._split.piece
-        table = transport.fetch(transport.address, name, piece.index, timeout_s=self._timeout_s).read_all()
+        name = piece.result or f"{self._plan.job_id}/upload/{self._split.table_id}"
+        try:
+            table = transport.fetch(transport.address, name, piece.index, timeout_s=self._timeout_s).read_all()
+        except UsageError as error:
+            if piece.result is None:
+                raise
+            raise UsageError(
+                f"agent {self._agent_id} no longer has {piece}: it was closed, no job used it for jobs.result_lease_s, "
+                "or the agent was started anew; persist the dataset again",
+                agent=self._agent_id,
+            ) from error
         if table.num_rows != piece.rows:
             raise PeerLost(
-                f"agent {self._agent_id} has {table.num_rows:,} of the {piece.rows:,} rows of piece {piece.index} "
-                "of an uploaded table; run the job again",
+                f"agent {self._agent_id} has {table.num_rows:,} of the {piece.rows:,} rows of {piece}; "
+                "run the job again",
                 agent=self._agent_id,
                 address=transport.address,
             )

@@ -1,4 +1,6 @@
-"""Keeps the tables that were uploaded for a job while the job waits for its turn, on whichever agents hold them."""
+"""Keeps the tables that were uploaded for a job, and the results that it reads, while the job waits for its turn, on
+whichever agents hold them.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,15 @@ async def uploads_kept(
 
 async def _keep(plan: JobPlan, membership: Membership, calls: PeerCalls, config: JobsSection) -> None:
     holders = {piece.flight_address for pieces in plan.uploads.values() for piece in pieces}
-    request = KeepUploadsRequest(job_id=plan.job_id)
+    requests = [KeepUploadsRequest(job_id=job_id) for job_id in (plan.job_id, *plan.results_read)]
     while holders:
         members = [member for member in membership.members() if member.flight_address in holders]
         await asyncio.gather(
-            *(calls.keep_uploads(member, request, timeout_s=config.peer_deadline_s) for member in members),
+            *(
+                calls.keep_uploads(member, request, timeout_s=config.peer_deadline_s)
+                for member in members
+                for request in requests
+            ),
             return_exceptions=True,  # one that is lost is missed when the job starts
         )
         await asyncio.sleep(config.upload_lease_s / 3)

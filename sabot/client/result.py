@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -16,6 +17,7 @@ from sabot.client.receipt import Receipt, Stats
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import from_wire, wire_schema
 from sabot.dataflow.pandas_needed import check_pandas
+from sabot.dataflow.stage import TablePiece
 from sabot.errors import UsageError
 
 _FETCH_TIMEOUT_S = 120.0
@@ -65,6 +67,19 @@ class Result:
     def num_rows(self) -> int:
         """Rows of the answer, known without reading it."""
         return sum(part.rows for part in self._parts)
+
+    def pieces(self) -> tuple[TablePiece, ...]:
+        """Where the partitions lie, for other jobs to read."""
+        self._check_open()
+        return tuple(
+            TablePiece(
+                index=part.partition,
+                flight_address=part.flight_address,
+                rows=part.rows,
+                result=unquote(part.ticket.split(":")[3]),  # docs/protocol.md, Tickets
+            )
+            for part in self._parts
+        )
 
     def to_table(self) -> pa.Table:
         """The whole answer in this process's memory, audited whole before it is given."""

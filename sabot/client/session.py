@@ -30,6 +30,8 @@ from sabot.client.result import Result, ResultPart
 from sabot.client.schema_learning import SchemaLearning
 from sabot.client.uploads import upload_tables
 from sabot.dataflow.learned_schema import SchemaProbe
+from sabot.dataflow.persisted import persisted_pieces
+from sabot.dataflow.persisted_dataset import PersistedDataset
 from sabot.dataflow.plan import Node, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.stage import JobPlan, TablePiece, WriteOutput
@@ -80,6 +82,10 @@ class Session(Readers):
                 job.cancel()
                 job.wait_ended()
 
+    def persist(self, root: Node, *, timeout_s: float | None = None) -> PersistedDataset:
+        """Runs the job and makes a Dataset of its result, which stays with the agents."""
+        return PersistedDataset(self, root, self.run(root, timeout_s=timeout_s))
+
     def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Job:
         """Starts the job and returns; LimitReached is its failure when it has not ended within `timeout_s`."""
         return self._submit(root, output, timeout_s)
@@ -96,16 +102,16 @@ class Session(Readers):
         if output is not None:
             output = replace(output, folder=local_path(output.folder, Path.cwd()))
         plan = plan_job(root, job_id=job_id, output=output, broadcast_bytes_max=self.broadcast_bytes_max)
-        plan = replace(plan, weight=self._weight)
+        plan = replace(plan, weight=self._weight, uploads=persisted_pieces(root))
         if plan.needs_workers:
             plan = replace(plan, py_modules=self._py_modules)
         tables = tables_of(root)
         packed = self._pack(plan)  # before the upload, so that what cannot be sent fails at once
         if tables:
-            plan = replace(plan, uploads=self._upload(job_id, tables))
+            plan = replace(plan, uploads={**plan.uploads, **self._upload(job_id, tables)})
             packed = self._pack(plan)
 
-        def follow(inbox: Inbox, seen: Seen) -> Result:
+        def follow(inbox: Inbox, seen: Seen, held: Node = root) -> Result:  # persisted rows go when nobody holds them
             finished = run_job(
                 self._control,
                 job_id,

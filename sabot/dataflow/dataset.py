@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +35,9 @@ from sabot.dataflow.session_protocol import JobProtocol, ResultProtocol, Session
 from sabot.dataflow.stage import Head, Sort, SortKey, WriteOutput
 from sabot.dataflow.union import PromoteOptions, union_of
 from sabot.errors import UsageError
+
+if TYPE_CHECKING:
+    from sabot.dataflow.persisted_dataset import PersistedDataset
 
 _WRITE_FORMATS: dict[str, Literal["parquet", "csv", "ipc"]] = {
     "parquet": "parquet",
@@ -305,6 +308,16 @@ class Dataset:
             raise UsageError(f"write_dataset: no format {format!r}; there are {', '.join(map(repr, _WRITE_FORMATS))}")
         output = WriteOutput(folder=str(base_dir), format=_WRITE_FORMATS[format])
         return self._session.run(self._node, output=output)
+
+    def persist(self, *, timeout_s: float | None = None) -> PersistedDataset:
+        """Computes the rows now and leaves them with the agents, on disk if need be; jobs that use the Dataset that is
+        given read them there, each agent its own.
+
+        They are kept until it is closed, or nobody holds it and what was made from it, until the session is closed, or
+        until no job has used them for `jobs.result_lease_s`. A job that needs rows of an agent that is lost since is
+        PeerLost: persist them again.
+        """
+        return self._session.persist(self._node, timeout_s=timeout_s)
 
     def explain(self) -> str:
         """The stages in which the rows would be computed, where shuffles and broadcasts are, and why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sabot.dataflow.persisted import PersistedNode
 from sabot.dataflow.plan import (
     AggregateNode,
     HeadNode,
@@ -18,10 +19,12 @@ from sabot.dataflow.union import UnionNode
 def known_rows(node: Node) -> int | None:  # noqa: PLR0911 - one per kind of node
     """The number of rows; None where rows must be looked at."""
     match node:
-        case ScanNode(format="parquet"):
+        case ScanNode(format="parquet", row_groups=None):
             return sum(sum(file.row_group_rows) for file in node.files)
         case TableNode():
             return int(node.table.num_rows)
+        case PersistedNode():
+            return node.rows
         case ProjectNode() | SortNode() | RepartitionNode():
             return known_rows(node.child)
         case HeadNode():

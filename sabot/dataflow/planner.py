@@ -19,6 +19,7 @@ from sabot.dataflow.expressions import project_schema
 from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.join_types import SIDES_TO_CUT
+from sabot.dataflow.persisted import PersistedNode
 from sabot.dataflow.plan import (
     AggregateNode,
     FilterNode,
@@ -132,6 +133,9 @@ class _Planner:
             case TableNode():
                 source_table = TableInput(table_id=node.table_id, schema=node.schema)
                 return _OpenStage(input=source_table, schema=node.schema, label="read a table")
+            case PersistedNode():
+                persisted = TableInput(table_id=node.table_id, schema=node.schema)
+                return _OpenStage(input=persisted, schema=node.schema, label="read a persisted dataset")
             case FilterNode():
                 return self.stage_of(node.child).then(Filter(expression=node.expression), schema=node.schema)
             case ProjectNode():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pyarrow as pa
 
 from sabot.dataflow.learned_schema import SchemaProbe
 from sabot.dataflow.plan import Node
-from sabot.dataflow.stage import WriteOutput
+from sabot.dataflow.stage import TablePiece, WriteOutput
+
+if TYPE_CHECKING:
+    from sabot.dataflow.persisted_dataset import PersistedDataset
 
 
 class ResultProtocol(Protocol):
@@ -24,6 +27,10 @@ class ResultProtocol(Protocol):
     @property
     def stats(self) -> Any:
         """What the stages did: a `sabot.client.receipt.Stats`."""
+        ...
+
+    def pieces(self) -> tuple[TablePiece, ...]:
+        """Where its partitions lie, for other jobs to read; UsageError where it was closed."""
         ...
 
     def to_table(self) -> pa.Table:
@@ -76,6 +83,10 @@ class SessionProtocol(Protocol):
     """Runs the jobs of its datasets."""
 
     broadcast_bytes_max: int  # up to which size a side of a join is copied to every agent
+
+    def persist(self, root: Node, *, timeout_s: float | None = None) -> PersistedDataset:
+        """Runs the job and makes a Dataset of its result."""
+        ...
 
     def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> ResultProtocol:
         """Runs the job and waits for its end. A relative `output.folder` is taken from the client's directory."""

@@ -264,11 +264,20 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TablePiece:
-    """Part of an uploaded table on the agent with this Flight address; `index` orders the pieces."""
+    """Part of an uploaded table on the agent with this Flight address; `index` orders the pieces.
+
+    Or a partition of an earlier job's result, which is published there under `result`.
+    """
 
     index: int
     flight_address: str
     rows: int
+    result: str | None = None
+
+    def __str__(self) -> str:
+        if self.result is None:
+            return f"piece {self.index} of an uploaded table"
+        return f"partition {self.index} of a persisted dataset"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +289,12 @@ class JobPlan:
     uploads: dict[str, tuple[TablePiece, ...]] = field(default_factory=dict)
     py_modules: PyModules | None = None
     weight: float = 1.0  # its part of the slots' time, next to other jobs'
+
+    @property
+    def results_read(self) -> frozenset[str]:
+        """The ids of the jobs whose results this one reads."""
+        pieces = (piece for pieces in self.uploads.values() for piece in pieces)
+        return frozenset(piece.result.partition("/")[0] for piece in pieces if piece.result is not None)
 
     @property
     def needs_workers(self) -> bool:

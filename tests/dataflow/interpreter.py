@@ -32,6 +32,8 @@ from sabot.dataflow.expressions import project_table
 from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.learned_schema import SchemaProbe, no_rows
 from sabot.dataflow.partition_function import one_batch
+from sabot.dataflow.persisted import persisted_pieces
+from sabot.dataflow.persisted_dataset import PersistedDataset
 from sabot.dataflow.plan import Node, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.sampling import Draws
@@ -56,6 +58,7 @@ from sabot.dataflow.stage import (
     TableSplit,
     WriteOutput,
 )
+from sabot.errors import UsageError
 
 
 class InterpreterSession:
@@ -70,6 +73,7 @@ class InterpreterSession:
         self.morsel_rows = morsel_rows
         self.plans: list[JobPlan] = []
         self.results: list[InterpretedResult] = []
+        self.kept: dict[str, list[pa.Table]] = {}
 
     def from_table(self, table: pa.Table) -> Dataset:
         return Dataset(self, TableNode(table_id=f"t{id(table)}", table=table))
@@ -80,9 +84,12 @@ class InterpreterSession:
         plan = plan_job(root, job_id="job", output=output, broadcast_bytes_max=self.broadcast_bytes_max)
         tables = tables_of(root)
         uploads = {table_id: self._pieces(table) for table_id, table in tables.items()}
+        uploads.update(persisted_pieces(root))
         travelled: JobPlan = cloudpickle.loads(cloudpickle.dumps(replace(plan, uploads=uploads)))
         self.plans.append(travelled)
-        result = InterpretedResult(root.schema, _Interpreter(self, travelled, tables).run())
+        name = f"{len(self.results)}/result"
+        result = InterpretedResult(root.schema, _Interpreter(self, travelled, tables).run(), name)
+        self.kept[name] = result.partitions
         self.results.append(result)
         return result
 
@@ -92,6 +99,9 @@ class InterpreterSession:
         except Exception as error:
             raise probe.failed(error) from error
         return answer.schema
+
+    def persist(self, root: Node, *, timeout_s: float | None = None) -> PersistedDataset:
+        return PersistedDataset(self, root, self.run(root))
 
     def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> JobProtocol:
         raise NotImplementedError("nothing here runs while the test goes on")
@@ -103,7 +113,8 @@ class InterpreterSession:
 
 
 class InterpretedResult:
-    def __init__(self, schema: pa.Schema, tables: Sequence[pa.Table]) -> None:
+    def __init__(self, schema: pa.Schema, tables: Sequence[pa.Table], name: str) -> None:
+        self._name = name
         self._table = pa.concat_tables(tables)
         assert self._table.schema.equals(schema), f"{self._table.schema} is not {schema}"
         self.partitions = list(tables)
@@ -111,6 +122,14 @@ class InterpretedResult:
 
     def to_table(self) -> pa.Table:
         return self._table
+
+    def pieces(self) -> tuple[TablePiece, ...]:
+        if self.closed:
+            raise UsageError("the result cannot be read: it was closed")
+        return tuple(
+            TablePiece(index=index, flight_address="here", rows=table.num_rows, result=self._name)
+            for index, table in enumerate(self.partitions)
+        )
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         return iter(self._table.to_batches(max_chunksize=2))
@@ -184,6 +203,8 @@ class _Interpreter:
 
     def _read(self, stage: Stage, split: Split) -> list[pa.Table]:
         match split:
+            case TableSplit(piece=TablePiece(index=index, result=str(name))):
+                return [self._session.kept[name][index]]
             case TableSplit():
                 start = sum(piece.rows for piece in self._plan.uploads[split.table_id][: split.piece.index])
                 return [self._tables[split.table_id].slice(start, split.piece.rows)]
