@@ -76,6 +76,12 @@ class JobCancelled(JobError):
     exit_code = EXIT_USER
 
 
+class JobTakenOver(JobError):
+    """Another agent coordinates the job now; what an earlier coordinator wants of it is refused."""
+
+    exit_code = EXIT_PEER
+
+
 class ShuffleIntegrityError(JobError):
     """Rows or bytes of a shuffle are there and wrong: `facts` has shuffle, partition, task, attempt, agent."""
 

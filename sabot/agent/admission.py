@@ -77,8 +77,10 @@ class Admission:
     def get(self, job_id: str) -> Place | None:
         return self._places.get(job_id)
 
-    def enter(self, job_id: str, weight: float) -> Place:
-        """A place at the end; UsageError where the job has one, LimitReached where too many wait already."""
+    def enter(self, job_id: str, weight: float, *, first: bool = False) -> Place:
+        """A place at the end, or before all others for a job that runs already. UsageError where the job has one,
+        LimitReached where too many wait already.
+        """
         if job_id in self._places:
             raise UsageError(f"job {job_id} runs already; a job_id is used once", job=job_id)
         if len(self._places) >= self._running_max + self._queued_max:
@@ -88,7 +90,8 @@ class Admission:
                 key="jobs.running_max",
                 limit=self._running_max,
             )
-        place = self._places[job_id] = Place(job_id, weight, self)
+        place = Place(job_id, weight, self)
+        self._places = {job_id: place} | self._places if first else self._places | {job_id: place}
         return place
 
     def jobs_ahead_of(self, place: Place) -> int | None:

@@ -57,6 +57,10 @@ class Jobs(Protocol):
     async def prepare(self, request: agent_pb2.PrepareJobRequest) -> agent_pb2.PrepareJobReply: ...
     async def run_task(self, request: agent_pb2.RunTaskRequest) -> agent_pb2.RunTaskReply: ...
     async def reown(self, request: agent_pb2.ReownJobRequest) -> agent_pb2.ReownJobReply: ...
+    def record(self, request: agent_pb2.RecordJobRequest) -> agent_pb2.RecordJobReply: ...
+    def take_over(self, request: agent_pb2.TakeOverJobRequest) -> agent_pb2.TakeOverJobReply: ...
+    async def confirm(self, request: agent_pb2.ConfirmJobRequest) -> agent_pb2.ConfirmJobReply: ...
+    def grant_publish(self, request: agent_pb2.GrantPublishRequest) -> agent_pb2.GrantPublishReply: ...
     async def end_job(self, request: agent_pb2.EndJobRequest) -> agent_pb2.EndJobReply: ...
     def check_job(self, request: agent_pb2.CheckJobRequest) -> agent_pb2.CheckJobReply: ...
     async def release(self, request: agent_pb2.ReleaseJobRequest) -> agent_pb2.ReleaseJobReply: ...
@@ -231,6 +235,22 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
     @_typed
     async def ReownJob(self, request: agent_pb2.ReownJobRequest) -> agent_pb2.ReownJobReply:
         return await self._jobs.reown(request)
+
+    @_typed
+    async def RecordJob(self, request: agent_pb2.RecordJobRequest) -> agent_pb2.RecordJobReply:
+        return self._jobs.record(request)
+
+    @_typed
+    async def TakeOverJob(self, request: agent_pb2.TakeOverJobRequest) -> agent_pb2.TakeOverJobReply:
+        return self._jobs.take_over(request)
+
+    @_typed
+    async def ConfirmJob(self, request: agent_pb2.ConfirmJobRequest) -> agent_pb2.ConfirmJobReply:
+        return await self._jobs.confirm(request)
+
+    @_typed
+    async def GrantPublish(self, request: agent_pb2.GrantPublishRequest) -> agent_pb2.GrantPublishReply:
+        return self._jobs.grant_publish(request)
 
     @_typed
     async def CheckJob(self, request: agent_pb2.CheckJobRequest) -> agent_pb2.CheckJobReply:

@@ -2,8 +2,10 @@
 
 It chooses the number of partitions, starts a stage when all its inputs are done, places tasks, and folds receipts. An
 agent that is lost is given up: its partitions get other owners under a new epoch, and what it held and is still needed
-is sent again. The job ends once, with an answer or a failure, and with one EndJob for every agent that it ever asked to
-prepare. Whoever drives it carries out the commands in order and reports what came of them.
+is sent again. What counts is written down with all agents before anybody reads it, so that another coordinator can go
+on where this one is lost. The job ends once, with an answer or a failure, and with one EndJob for every agent that it
+ever asked to prepare; or without a word where it was taken over. Whoever drives it carries out the commands in order
+and reports what came of them.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ from enum import Enum
 
 from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.job_journal import Committed, WrittenJournal
 from sabot.agent.job_stages import Ended, JobStages, choose_partitions
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_run import Running, StageRun
+from sabot.agent.takeover import Inheritance, go_on
 from sabot.agent.task_failures import (
     as_lost,
     is_ended,
     is_lost,
     is_ours,
     is_retried,
+    is_taken_over,
     is_wrong,
     named,
     shuffle_of,
@@ -29,7 +34,7 @@ from sabot.agent.task_failures import (
 )
 from sabot.dataflow.stage import JobPlan, WriteOutput
 from sabot.errors import JobCancelled, PeerLost
-from sabot.wire.agent_pb2 import Failure, JobFinished, StageProgress
+from sabot.wire.agent_pb2 import Failure, JobFinished, JobJournal, StageProgress
 from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 
@@ -48,7 +53,8 @@ class _Phase(Enum):
 class Coordinator:
     """Drives `plan` over `agents`; PeerLost where there are none. A task that may succeed elsewhere or later is tried
     `attempts_max` times. `hot` says which partitions several tasks read, `slow` which tasks get a second attempt; left
-    out, none.
+    out, none. A later coordinator of the job begins with `epoch`, and goes on from what is `inherited` where anything
+    is.
     """
 
     def __init__(
@@ -61,6 +67,8 @@ class Coordinator:
         attempts_max: int = 4,
         hot: HotRule | None = None,
         slow: SlowRule | None = None,
+        epoch: int = 0,
+        inherited: Inheritance | None = None,
     ) -> None:
         if not agents:
             raise PeerLost("no agent takes work now: all are draining or gone; see sabot-agent agents")
@@ -68,8 +76,11 @@ class Coordinator:
         self._agents = tuple(agents)
         self._slots = [max(1, agent.slots) for agent in agents]
         self._split_bytes = split_bytes
-        self.num_partitions = choose_partitions(
-            plan, default=max(1, partitions_per_slot * sum(self._slots)), agents=len(agents)
+        self.epoch = epoch
+        self.num_partitions = (
+            choose_partitions(plan, default=max(1, partitions_per_slot * sum(self._slots)), agents=len(agents))
+            if inherited is None
+            else inherited.num_partitions
         )
         self._stages = JobStages(
             plan,
@@ -78,6 +89,8 @@ class Coordinator:
             hot=hot or HotRule(),
             slow=slow or SlowRule(),
         )
+        self._journal = WrittenJournal(self._stages, epoch)
+        self._inherited = inherited
         self._output = plan.stages[-1].output
         self._attempts_max = attempts_max
         self._running = [0] * len(agents)
@@ -86,6 +99,7 @@ class Coordinator:
         self._folder_awaited = False
         self._checking = False
         self._last_check = False
+        self._asked_to_publish = False
         self._asked: list[int] = []  # agents that must get EndJob
 
     @property
@@ -106,12 +120,21 @@ class Coordinator:
         if self.ended:
             return []
         try:
-            return self._on(event)
+            return [*self._on(event), *self._write_down()]
         except Exception as error:  # a receipt that does not add up, or a bug: either way the job ends, and says so
             return self._fail(to_failure(error))
 
+    def journal_update(self, agent: int) -> JobJournal | None:
+        """What the agent's journal of the job lacks now; None: nothing."""
+        return self._journal.update_for(agent)
+
     def _on(self, event: ev.Event) -> list[ev.Command]:
+        failure = getattr(event, "failure", None)
+        if failure is not None and is_taken_over(failure):
+            return self._drop()
         match event:
+            case ev.TakenOver():
+                commands = self._drop()
             case ev.TaskSucceeded():
                 commands = self._on_task_succeeded(event)
             case ev.TaskFailed():
@@ -138,6 +161,8 @@ class Coordinator:
         """A step towards running, or of ending, is done or has failed."""
         match event:
             case ev.JobStarted():
+                if self.epoch:
+                    go_on(self._stages, self._journal, self.epoch, self._inherited)
                 commands = self._prepare()
             case ev.Prepared(agent=agent) if self._phase is _Phase.PREPARING:
                 self._awaited.discard(agent)
@@ -148,8 +173,17 @@ class Coordinator:
             case ev.Reowned(agent=agent, epoch=epoch) if epoch == self._stages.table.epoch:
                 self._awaited.discard(agent)
                 commands = self._advance()
+            case ev.Recorded(agent=agent, mark=mark):
+                self._journal.confirmed(agent, mark)
+                commands = self._advance()
+            case ev.PublishGranted() if self._asked_to_publish and self._phase is _Phase.RUNNING:
+                self._phase = _Phase.PUBLISHING
+                commands = [ev.PublishFolder(files=self._stages.last.files())]
             case ev.FolderPublished():
                 commands = self._finish()
+            case ev.RecordFailed(agent=agent, failure=failure):
+                lost = is_retried(failure) or is_ended(failure)
+                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
             case ev.PrepareFailed(agent=agent, failure=failure):
                 lost = is_lost(failure) or is_ended(failure)
                 commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
@@ -166,7 +200,7 @@ class Coordinator:
 
     def _prepare(self) -> list[ev.Command]:
         self._phase = _Phase.PREPARING
-        self._asked = list(range(len(self._agents)))
+        self._asked = list(self.living)
         self._awaited = set(self._asked)
         commands: list[ev.Command] = [ev.Prepare(agent=agent, table=self._stages.table) for agent in self._asked]
         if isinstance(self._output, WriteOutput):
@@ -191,6 +225,7 @@ class Coordinator:
             return []
         if len(self._stages.table.living) == 1 or self._phase is _Phase.NEW:
             return self._fail(as_lost(failure, self._agents[agent]))
+        self._journal.rewrite()
         self._last_check = False  # what is made again is looked at again
         commands = self._cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
@@ -216,7 +251,16 @@ class Coordinator:
         if running is None:
             return []
         self._running[event.agent] -= 1
+        unlike = run.is_unlike(running, event.reply)
         ended = self._stages.commit(run, running, event.reply)
+        if unlike:
+            self._journal.rewrite()
+        else:
+            now_s = self._stages.now_s
+            record = Committed(stage_id=event.stage_id, running=running, reply=event.reply, now_s=now_s)
+            self._journal.commit(record)
+        for reader in self._stages.readers_of(run):
+            reader.gate = self._journal.end
         return self._cancel(ended) + self._advance()
 
     def _on_task_failed(self, event: ev.TaskFailed) -> list[ev.Command]:
@@ -234,6 +278,7 @@ class Coordinator:
         self._running[event.agent] -= 1
         run.fail(running, failure)
         ended = self._stages.spoil_input(run, running, shuffle_of(failure))
+        self._journal.rewrite()
         return self._cancel(ended) + self._check_agents() + self._hand_out()
 
     def _on_final_failure(self, run: StageRun, running: Running, failure: Failure) -> list[ev.Command]:
@@ -248,7 +293,7 @@ class Coordinator:
         if self._checking:
             return []
         self._checking, self._last_check = True, last
-        return [ev.CheckAgents(table=self._stages.table)]
+        return [ev.CheckAgents(table=self._stages.table, last=last)]
 
     def _on_agents_checked(self) -> list[ev.Command]:
         """All who were lost have been given up: what failed without one of them may have failed by itself."""
@@ -267,20 +312,31 @@ class Coordinator:
         """Start what may start, hand out what may run, and end the job when nothing is left."""
         if self._phase is not _Phase.RUNNING:
             return []
-        self._stages.start_what_may(
-            split_bytes=self._split_bytes, slots=sum(self._slots[agent] for agent in self.living)
-        )
+        slots = sum(self._slots[agent] for agent in self.living)
+        if self._stages.start_what_may(split_bytes=self._split_bytes, slots=slots):
+            self._journal.rewrite()
         if not self._stages.last.done:
             return self._hand_out()
         if not isinstance(self._output, WriteOutput):
             # The answer lies on the agents: one that has died with a part of it may not have been missed yet.
             return self._check_agents(last=True) if len(self.living) > 1 else self._finish()
-        self._phase = _Phase.PUBLISHING
-        return [ev.PublishFolder(files=self._stages.last.files())]
+        if self._asked_to_publish or not self._journal.is_kept_by_all(self.living, self._journal.end):
+            return []
+        self._asked_to_publish = True
+        return [ev.AskToPublish()]
+
+    def _write_down(self) -> list[ev.Command]:
+        """Have recorded what is not yet; at once where somebody waits for it."""
+        if self._phase is not _Phase.RUNNING:
+            return []
+        publishes = self._stages.last.done and isinstance(self._output, WriteOutput)
+        urgent = self._journal.asks(publishes or self._stages.wait_for_journal)
+        return [] if urgent is None else [ev.Record(urgent=urgent)]
 
     def _hand_out(self) -> list[ev.Command]:
         """Deal tasks in turn to agents with room, so that none gets a second one before all have had a first."""
         commands: list[ev.Command] = []
+        self._journal.open_gates(self.living)
         open_agents = [] if self._awaited else list(self._stages.table.living)
         while open_agents:
             open_agents = [agent for agent in open_agents if self._running[agent] < self._slots[agent] + TASKS_AHEAD]
@@ -317,6 +373,10 @@ class Coordinator:
             *(ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked),
             ev.Finish(finished=finished),
         ]
+
+    def _drop(self) -> list[ev.Command]:
+        self._phase = _Phase.ENDED
+        return [ev.Drop()]
 
     def _fail(self, failure: Failure) -> list[ev.Command]:
         self._phase = _Phase.ENDED

@@ -13,30 +13,35 @@ from contextlib import aclosing
 
 from sabot.agent.admission import Admission, Place
 from sabot.agent.context import AgentContext
-from sabot.agent.coordinator import Coordinator
+from sabot.agent.coordinator_watch import CoordinatorWatch
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.job_events import PublishGranted
 from sabot.agent.job_list import summaries
-from sabot.agent.job_run import JobRun, Surroundings
+from sabot.agent.job_run import JobRun
+from sabot.agent.job_start import JobStarter
 from sabot.agent.job_state import JobState
 from sabot.agent.leases import Leases
 from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.schema_learner import SchemaLearner
-from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.source_desk import SourceDesk
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.agent.upload_keeper import uploads_kept
 from sabot.config import Config
 from sabot.dataflow.stage import JobPlan
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, UsageError
+from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, UsageError
 from sabot.wire.agent_pb2 import (
     CancelJobReply,
     CancelJobRequest,
     CheckJobReply,
     CheckJobRequest,
+    ConfirmJobReply,
+    ConfirmJobRequest,
     EndJobReply,
     EndJobRequest,
+    GrantPublishReply,
+    GrantPublishRequest,
     JobEvent,
     JobQueued,
     KeepUploadsReply,
@@ -47,6 +52,8 @@ from sabot.wire.agent_pb2 import (
     ListJobsRequest,
     PrepareJobReply,
     PrepareJobRequest,
+    RecordJobReply,
+    RecordJobRequest,
     ReleaseJobReply,
     ReleaseJobRequest,
     ReownJobReply,
@@ -54,8 +61,10 @@ from sabot.wire.agent_pb2 import (
     RunTaskReply,
     RunTaskRequest,
     SubmitJobRequest,
+    TakeOverJobReply,
+    TakeOverJobRequest,
 )
-from sabot.wire.convert import from_agent, to_agent
+from sabot.wire.convert import from_agent
 from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 from sabot.wire.versions import check_versions
@@ -63,6 +72,7 @@ from sabot.wire.versions import check_versions
 log = logging.getLogger("sabot.jobs")
 
 _CLOSE_WAIT_S = 2.0
+_CONFIRM_WAIT_S = 1.0
 
 
 class JobDriver:
@@ -71,7 +81,6 @@ class JobDriver:
     def __init__(self, *, context: AgentContext, membership: Membership, config: Config) -> None:
         self._membership = membership
         self._config = config.jobs
-        self._hot = HotRule(factor=config.shuffle.hot_partition_factor)
         me = membership.me
         context.task_slot_manager.execute_nursery()
         runner = TaskRunner(
@@ -95,8 +104,18 @@ class JobDriver:
         self._watch = PeerWatch(context.shuffle_transport, deadline_s=config.jobs.peer_deadline_s)
         self._calls = PeerCalls(self, me.identity)
         self._admission = Admission(config.jobs.running_max)
+        self._starter = JobStarter(
+            membership=membership,
+            calls=self._calls,
+            watch=self._watch,
+            config=config.jobs,
+            hot=HotRule(factor=config.shuffle.hot_partition_factor),
+        )
+        self._coordinators = CoordinatorWatch(
+            me=me, state=self._state, calls=self._calls, watch=self._watch, config=config.jobs
+        )
         self._runs: dict[str, JobRun] = {}
-        self._finished: dict[str, tuple[Member, ...]] = {}  # who keeps a result, while its lease runs
+        self._finished: dict[str, JobRun] = {}  # whose agents keep a result, while its lease runs
         self._leases = Leases(self._forget_finished)
         self._winding_up: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -116,10 +135,13 @@ class JobDriver:
         return self._state.tasks_running
 
     async def submit(self, request: SubmitJobRequest) -> AsyncGenerator[JobEvent, None]:
-        """Coordinates a job and says how it goes; closing the generator before its end cancels the job everywhere."""
+        """Coordinates a job and says how it goes. When the generator is closed before the job's end, the job is
+        cancelled unless another agent is to take it over.
+        """
         self._check_submission(request)
         plan = await self._plan_of(request)
-        place = self._admission.enter(plan.job_id, plan.weight)
+        await self._leave_to_a_later_coordinator(plan.job_id, request.epoch)
+        place = self._admission.enter(plan.job_id, plan.weight, first=bool(request.agents))
         for job_id in plan.results_read & self._finished.keys():
             self._leases.start(job_id, self._config.result_lease_s)
         try:
@@ -135,50 +157,80 @@ class JobDriver:
             log.warning("job not started job=%s", request.job_id, exc_info=error)
             yield JobEvent(failed=to_failure(error))
             return
-        ended = False
         try:
             async with aclosing(run.events()) as events:
                 async for event in events:
-                    ended = event.WhichOneof("event") in {"finished", "failed"}
                     if event.WhichOneof("event") == "finished":
-                        self._finished[run.job_id] = run.living
+                        self._finished[run.job_id] = run
                         self._leases.start(run.job_id, self._config.result_lease_s)
                     yield event
         finally:
-            if not ended:
-                run.cancel("its client went away or cancelled it")
+            run.outlive_client()
 
     async def prepare(self, request: PrepareJobRequest) -> PrepareJobReply:
         """Takes part in a job: opens its shuffles, and watches its coordinator as long as it runs."""
         self._check_takes_part()
         plan = await self._state.load_plan(request.plan)
-        agents = [from_agent(agent) for agent in request.agents]
-        held = await self._state.prepare(
-            plan,
-            dict(enumerate(request.num_partitions)),
-            [member.flight_address for member in agents],
-            request.table.owners,
-        )
-        held.incarnations = tuple(member.incarnation for member in agents)
-        coordinator = from_agent(request.coordinator)
-        if held.watch is None and coordinator.identity != self._membership.me.identity:
-            held.watch = asyncio.get_running_loop().create_task(self._end_without(coordinator, plan.job_id))
+        held = await self._state.prepare(plan, request)
+        self._coordinators.start(held, from_agent(request.coordinator))
         return PrepareJobReply()
 
     async def reown(self, request: ReownJobRequest) -> ReownJobReply:
         """Takes over the owner table of a new epoch; what is of an older one is refused from now on."""
-        table = request.table
-        await self._state.reown(request.job_id, epoch=table.epoch, owner_of=table.owners, lost=table.lost)
+        await self._state.reown(request)
         return ReownJobReply()
+
+    def record(self, request: RecordJobRequest) -> RecordJobReply:
+        """Keeps a job's journal, for another coordinator."""
+        self._state.record(request.job_id, request.journal)
+        return RecordJobReply()
+
+    def take_over(self, request: TakeOverJobRequest) -> TakeOverJobReply:
+        """Takes another agent for the coordinator of a job, and says what is known of the job here."""
+        self._check_takes_part()
+        if from_agent(request.agent).identity != self._membership.me.identity:
+            raise PeerRefused(f"agent {request.agent.agent_id} was restarted, and has nothing of job {request.job_id}")
+        held = self._state.take_over(request.job_id, request.epoch)
+        run = self._runs.get(request.job_id)
+        if run is not None and run.epoch < request.epoch:
+            run.drop()
+        if held is None:
+            return TakeOverJobReply(ended=self._state.has_ended(request.job_id))
+        self._coordinators.start(held, from_agent(request.coordinator))
+        return TakeOverJobReply(
+            held=True,
+            agents=held.request.agents,
+            num_partitions=held.request.num_partitions,
+            table=held.table,
+            journal=held.journal.message(),
+        )
+
+    def grant_publish(self, request: GrantPublishRequest) -> GrantPublishReply:
+        """The client allows the job's files to appear."""
+        self._run_of(request).post(PublishGranted())
+        return GrantPublishReply()
+
+    async def confirm(self, request: ConfirmJobRequest) -> ConfirmJobReply:
+        """The client has heard that the job has finished: all agents let go of it but for its result."""
+        run = self._run_of(request)
+        run.confirm()
+        await asyncio.wait([asyncio.ensure_future(run.wound_up())], timeout=_CONFIRM_WAIT_S)
+        return ConfirmJobReply()
+
+    def _run_of(self, request: ConfirmJobRequest | GrantPublishRequest) -> JobRun:
+        run = self._runs.get(request.job_id)
+        if run is None or run.epoch != request.epoch:
+            raise JobTakenOver(f"job {request.job_id} is not coordinated here by the table of epoch {request.epoch}")
+        return run
 
     def check_job(self, request: CheckJobRequest) -> CheckJobReply:
         """Whether the agent that asks still has a part in a job that this one coordinates."""
         asking = from_agent(request.agent)
         run = self._runs.get(request.job_id)
-        keepers = self._finished.get(request.job_id, ())
+        keeping = self._finished.get(request.job_id)
         return CheckJobReply(
             takes_part=run is not None and asking.identity in run.identities,
-            keep_result=any(asking.identity == keeper.identity for keeper in keepers),
+            keep_result=keeping is not None and asking.identity in keeping.identities,
         )
 
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
@@ -188,6 +240,7 @@ class JobDriver:
 
     async def end_job(self, request: EndJobRequest) -> EndJobReply:
         """Frees what the job has here; jobs unknown here are remembered as ended."""
+        self._state.fence.admit(request.job_id, request.epoch)
         await self._state.end(request.job_id, keep_result=request.keep_result)
         return EndJobReply()
 
@@ -197,12 +250,11 @@ class JobDriver:
         if run is not None:
             run.cancel("it was released")
         self._leases.end(request.job_id)
-        members = self._finished.pop(request.job_id, ())
-        others = [member for member in members if member.identity != self._membership.me.identity]
+        keeping = self._finished.pop(request.job_id, None)
         await self._state.end(request.job_id, keep_result=False)
-        if others:
-            calls = [self._end_on(member, request.job_id) for member in others]
-            await asyncio.gather(*calls)
+        if keeping is not None:
+            others = [member for member in keeping.living if member.identity != self._membership.me.identity]
+            await asyncio.gather(*(self._end_on(member, keeping) for member in others))
         return ReleaseJobReply()
 
     def list_jobs(self, request: ListJobsRequest) -> ListJobsReply:
@@ -265,29 +317,18 @@ class JobDriver:
             if place.job_id not in self._runs:
                 place.refuse(self._draining_error())
 
+    async def _leave_to_a_later_coordinator(self, job_id: str, epoch: int) -> None:
+        """The client that lost its stream to this agent may come back to it: what it was told to do before is void."""
+        place, run = self._admission.get(job_id), self._runs.get(job_id)
+        if place is None or not epoch or (run is not None and run.epoch >= epoch):
+            return
+        if run is not None:
+            run.drop()
+        place.refuse(JobTakenOver(f"job {job_id} was submitted again", job=job_id))
+        place.leave()
+
     async def _start_run(self, request: SubmitJobRequest, plan: JobPlan, place: Place) -> JobRun:
-        agents = await self._agents_for(plan)
-        coordinator = Coordinator(
-            plan=plan,
-            agents=agents,
-            partitions_per_slot=self._config.partitions_per_slot,
-            split_bytes=self._config.split_bytes,
-            attempts_max=self._config.attempts_max,
-            hot=self._hot,
-            slow=SlowRule(factor=self._config.slow_task_factor),
-        )
-        run = JobRun(
-            job_id=plan.job_id,
-            plan=request.plan,
-            coordinator=coordinator,
-            agents=agents,
-            surroundings=Surroundings(
-                me=self._membership.me,
-                calls=self._calls,
-                watch=self._watch,
-                peer_deadline_s=self._config.peer_deadline_s,
-            ),
-        )
+        run = await self._starter.make(request, plan)
         place.check()
         self._runs[plan.job_id] = run
         run.start()
@@ -296,59 +337,24 @@ class JobDriver:
         winding_up.add_done_callback(self._winding_up.discard)
         return run
 
-    async def _agents_for(self, plan: JobPlan) -> list[Member]:
-        """The members that answer now; a silent one costs the job its slots, unless it holds some of the job's rows."""
-        me = self._membership.me.identity
-        members = [member for member in self._membership.members() if not member.draining]
-        others = [member for member in members if member.identity != me]
-        answering, lost = await self._watch.answering(others)
-        holders = {piece.flight_address for pieces in plan.uploads.values() for piece in pieces}
-        silent = [member for member in others if member not in answering]
-        for member, error in zip(silent, lost, strict=True):
-            if member.flight_address in holders:
-                raise error
-            log.warning("agent left out job=%s agent=%s error=%s", plan.job_id, member.agent_id, error.message)
-        return [member for member in members if member not in silent]
-
     def _forget_finished(self, job_id: str) -> None:
         self._finished.pop(job_id, None)
 
     async def _forget(self, run: JobRun, place: Place) -> None:
         await run.wound_up()
-        del self._runs[run.job_id]
+        if self._runs.get(run.job_id) is run:
+            del self._runs[run.job_id]
         place.leave()
+        held = self._state.get(run.job_id)
+        if run.dropped and held is not None and not self._state.fence.knows_later(run.job_id, run.epoch):
+            self._coordinators.orphan(held)
 
-    async def _end_without(self, coordinator: Member, job_id: str) -> None:
-        """Ends a job here when the agent that drives it is lost, or says that the job goes on without this one."""
-        lost = asyncio.ensure_future(self._watch.lost(coordinator))
-        keep_result = False
-        try:
-            while not (await asyncio.wait([lost], timeout=self._config.peer_deadline_s))[0]:
-                request = CheckJobRequest(job_id=job_id, agent=to_agent(self._membership.me))
-                try:
-                    reply = await self._calls.check_job(coordinator, request, timeout_s=self._config.peer_deadline_s)
-                except Exception as error:  # whether it is lost is found by pings
-                    log.debug("coordinator not asked job=%s error=%s", job_id, error)
-                    continue
-                if not reply.takes_part:
-                    keep_result = reply.keep_result
-                    log.warning("job ended here, its coordinator goes on without this agent job=%s", job_id)
-                    break
-            else:
-                log.warning(
-                    "job ended without its coordinator job=%s error=%s", job_id, lost.exception() or lost.result()
-                )
-        finally:
-            lost.cancel()
-        # Ending the job cancels this watch; it must not cancel the ending.
-        await asyncio.shield(asyncio.ensure_future(self._state.end(job_id, keep_result=keep_result)))
-
-    async def _end_on(self, member: Member, job_id: str) -> None:
-        request = EndJobRequest(job_id=job_id, keep_result=False)
+    async def _end_on(self, member: Member, run: JobRun) -> None:
+        request = EndJobRequest(job_id=run.job_id, keep_result=False, epoch=run.epoch)
         try:
             await self._calls.end_job(member, request, timeout_s=self._config.peer_deadline_s)
         except Exception as error:  # its lease frees it
-            log.info("result not released job=%s agent=%s error=%s", job_id, member.agent_id, error)
+            log.info("result not released job=%s agent=%s error=%s", run.job_id, member.agent_id, error)
 
     def _check_takes_part(self) -> None:
         """To a job that runs already an agent that drains is one that is lost: the others do its part."""

@@ -46,6 +46,30 @@ class ReownFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The agent keeps the job's journal up to `mark`."""
+
+    agent: int
+    mark: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFailed:
+    agent: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishGranted:
+    """The client allows the files to appear: it knows no later coordinator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenOver:
+    """Another agent coordinates the job; what this one did about it is void."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FolderOpened:
     """The hidden folder for the files of a WriteOutput is there."""
 
@@ -120,6 +144,10 @@ Event = (
     | PrepareFailed
     | Reowned
     | ReownFailed
+    | Recorded
+    | RecordFailed
+    | PublishGranted
+    | TakenOver
     | FolderOpened
     | FolderPublished
     | FolderFailed
@@ -153,10 +181,27 @@ class Reown:
 class CheckAgents:
     """Find out which of the living agents are lost, now; the answer is AgentsChecked.
 
-    Lost is also who refuses `table`, which all of them should know: it has the job no longer.
+    Lost is also who refuses `table`, which all of them should know: it has the job no longer. `last`: all is done, and
+    when they are well the client gets the answer, which they are to keep even if this agent is lost.
     """
 
     table: OwnerTable
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Bring the journal that each living agent keeps up to date; the answers are Recorded or RecordFailed.
+
+    Unless `urgent` nothing waits for it, and a job that ends meanwhile needs it no more.
+    """
+
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskToPublish:
+    """The client is to say whether this is still the job's coordinator; the answer is PublishGranted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +266,11 @@ class EndJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """Let go of the job without a word to anybody: it is another's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     finished: JobFinished
 
@@ -234,12 +284,15 @@ Command = (
     Prepare
     | Reown
     | CheckAgents
+    | Record
+    | AskToPublish
     | OpenFolder
     | PublishFolder
     | DiscardFolder
     | StartTask
     | CancelTask
     | EndJob
+    | Drop
     | Finish
     | Fail
 )

@@ -1,7 +1,8 @@
 """Drives one coordinator for real: carries out its commands on the loop, reports what came of them, tells the client.
 
-When the job has ended, its calls are cancelled, every agent is told, and only then does the client hear of it; an agent
-that does not answer is waited for in the background.
+When the job has failed, its calls are cancelled, every agent is told, and only then does the client hear of it; one
+that does not answer is waited for in the background. An answer the client hears of first: until it has it, another
+coordinator may have to go on. A job whose client is gone goes on for a while: the client may turn to another agent.
 """
 
 from __future__ import annotations
@@ -9,26 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
-from sabot.agent.output_folder import OutputFolder
+from sabot.agent.job_folder import JobFolder
+from sabot.agent.job_news import JobNews
+from sabot.agent.job_recorder import JobRecorder
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
+from sabot.agent.takeover import to_wire_table
+from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2
 from sabot.wire.agent_pb2 import (
     EndJobRequest,
     InputAttempts,
     JobAccepted,
     JobEvent,
-    JobProgress,
+    JobJournal,
     PrepareJobRequest,
+    RecordJobRequest,
     ReownJobRequest,
     RunTaskRequest,
 )
@@ -38,11 +43,10 @@ from sabot.wire.member import Member
 
 log = logging.getLogger("sabot.jobs")
 
-PROGRESS_EVERY_S = 0.2
 _TELL_TIME_EVERY_S = 0.25
 _PREPARE_DEADLINE_S = 60.0
 _END_WAIT_S = 1.0
-_REOWNS_MAX = 6  # times jobs.peer_deadline_s
+_ASKS_MAX = 6  # times jobs.peer_deadline_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class Surroundings:
     calls: PeerCalls
     watch: PeerWatch
     peer_deadline_s: float
+    takeover_s: float
 
 
 class JobRun:
@@ -69,6 +74,7 @@ class JobRun:
     ) -> None:
         self.job_id = job_id
         self.agents = tuple(agents)
+        self.epoch = coordinator.epoch
         self._plan = plan
         self._coordinator = coordinator
         self._around = surroundings
@@ -77,11 +83,14 @@ class JobRun:
         self._attempts: dict[tuple[int, int, int], asyncio.Task[None]] = {}  # by stage, task, attempt
         self._farewells: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
-        self._folder: OutputFolder | None = None
-        self._folder_turn = asyncio.Lock()
-        self._news = asyncio.Event()
-        self._last_event: JobEvent | None = None
+        self._folder = JobFolder(job_id, self.epoch, post=self.post, spawn=self._spawn_ending)
+        self._news = JobNews()
+        self._last_words: list[ev.EndJob] = []  # to be said when the client has its answer
         self._wound_up = asyncio.Event()
+        self.dropped = False  # it is another agent's now
+        self._forsaken = False
+        self._client_gone: asyncio.TimerHandle | None = None
+        self._recorder = JobRecorder(coordinator, send=self._record, post=self.post, spawn=self._spawn)
 
     @property
     def ended(self) -> bool:
@@ -112,29 +121,45 @@ class JobRun:
         """Ends the job everywhere; harmless when it has ended."""
         self.post(ev.Cancelled(reason=reason))
 
+    def drop(self) -> None:
+        """Another agent coordinates the job: lets go of it, whatever it has come to here."""
+        self.post(ev.TakenOver())
+        if not self._wound_up.is_set():
+            self._let_go()
+
+    def outlive_client(self) -> None:
+        """The client's stream is gone. Unless the client has another agent take the job over, it has died."""
+        if self._client_gone is None and not self._wound_up.is_set():
+            loop = asyncio.get_running_loop()
+            self._client_gone = loop.call_later(self._around.takeover_s, self._end_without_client)
+
+    def _end_without_client(self) -> None:
+        self._forsaken = True
+        self.cancel("its client went away")
+        self._say_goodbye(keep_result=self._news.end_told)
+
     def post(self, event: ev.Event) -> None:
         """Tell the coordinator, and do what it wants done."""
         commands = self._coordinator.handle(event)
         for command in commands:
             self._carry_out(command)
         if commands or not isinstance(event, ev.TimePassed):
-            self._news.set()
+            self._news.changed()
 
     async def events(self) -> AsyncGenerator[JobEvent, None]:
-        """Accepted, then progress at most five times a second, then how it ended."""
-        yield JobEvent(accepted=JobAccepted(agents=[to_agent(member) for member in self.agents]))
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            if self._last_event is not None:
-                yield self._last_event
-                return
-            yield JobEvent(progress=JobProgress(stages=self._coordinator.progress()))
-            if not self._wound_up.is_set():
-                await _wait_at_most(self._wound_up, PROGRESS_EVERY_S)
+        """Accepted, then progress at most five times a second, then how it ended, until that is confirmed."""
+        agents = [to_agent(member) for member in self.agents]
+        accepted = JobAccepted(agents=agents, peer_deadline_s=self._around.peer_deadline_s)
+        async with aclosing(self._news.events(accepted, self.progress, self._wound_up)) as events:
+            async for event in events:
+                yield event
+
+    def confirm(self) -> None:
+        """The client has heard that the job has finished."""
+        self._say_goodbye(keep_result=True)
 
     async def wound_up(self) -> None:
-        """Waits until the job has ended and every agent that answers has been told."""
+        """Waits until the job has ended, the client has its answer, and every agent that answers has been told."""
         await self._wound_up.wait()
         while self._endings or self._farewells:
             await asyncio.wait(self._endings | self._farewells)
@@ -145,8 +170,8 @@ class JobRun:
                 self._spawn(self._prepare(agent, table))
             case ev.Reown(agent=agent, table=table):
                 self._spawn(self._reown(agent, table))
-            case ev.CheckAgents(table=table):
-                self._spawn(self._check_agents(table))
+            case ev.CheckAgents(table=table, last=last):
+                self._spawn(self._check_agents(table, last))
             case ev.StartTask():
                 which = (command.stage_id, command.task, command.attempt)
                 self._attempts[which] = self._spawn(self._run_task(command))
@@ -154,36 +179,72 @@ class JobRun:
                 call = self._attempts.pop((stage_id, task, attempt), None)
                 if call is not None:
                     call.cancel()
+            case ev.EndJob() if self.ended:
+                self._last_words.append(command)
+            case ev.EndJob():  # an agent that was given up may be frozen: nobody waits for it
+                self._keep(self._farewells, self._end_job(command.agent, command.keep_result))
+            case _:
+                self._see_to(command)
+
+    def _see_to(self, command: ev.Command) -> None:
+        """What is not for one agent."""
+        match command:
+            case ev.Record(urgent=urgent):
+                self._recorder.record(urgent=urgent)
+            case ev.AskToPublish():
+                self._news.ask_to_publish()
             case ev.OpenFolder(folder=folder):
-                self._folder = OutputFolder(folder, self.job_id)
-                self._spawn_ending(self._use_folder(self._folder.open, ev.FolderOpened()))
+                self._folder.open(folder)
             case ev.PublishFolder(files=files):
-                assert self._folder is not None
-                self._spawn_ending(self._use_folder(partial(self._folder.publish, files), ev.FolderPublished()))
-            case ev.EndJob(agent=agent, keep_result=keep_result):
-                # An agent that was given up may be frozen: nobody waits for it.
-                among = self._endings if self.ended else self._farewells
-                self._keep(among, self._end_job(agent, keep_result))
+                self._folder.publish(files)
             case ev.DiscardFolder():
-                self._spawn_ending(self._discard_folder())
+                self._folder.discard()
+            case ev.Drop():
+                log.warning("job is coordinated by another agent now job=%s", self.job_id)
+                self._let_go()
             case ev.Finish(finished=finished):
                 finished.elapsed_s = asyncio.get_running_loop().time() - self._started_s
                 self._end_with(JobEvent(finished=finished))
+                if self._forsaken:
+                    self._say_goodbye(keep_result=False)
             case ev.Fail(failure=failure):
                 log.info("job failed job=%s failure=%s message=%.500s", self.job_id, failure.type, failure.message)
-                self._end_with(JobEvent(failed=failure))
+                self._stop_calls()
+                self._say_goodbye(keep_result=False)
+                self._spawn_ending(self._fail_when_told(JobEvent(failed=failure), set(self._endings)))
 
-    def _end_with(self, event: JobEvent) -> None:
+    def _stop_calls(self) -> None:
+        self._recorder.stop()
         for call in self._calls:
             call.cancel()
-        self._spawn_ending(self._wind_up(event, set(self._endings)))
 
-    async def _wind_up(self, event: JobEvent, endings: set[asyncio.Task[None]]) -> None:
+    def _end_with(self, event: JobEvent) -> None:
+        self._stop_calls()
+        self._news.end(event)
+
+    def _let_go(self) -> None:
+        self.dropped = True
+        self._last_words.clear()
+        error = JobTakenOver(f"job {self.job_id} is coordinated by another agent now", job=self.job_id)
+        self._end_with(JobEvent(failed=to_failure(error)))
+        self._wound_up.set()
+
+    async def _fail_when_told(self, event: JobEvent, endings: set[asyncio.Task[None]]) -> None:
         if endings:
             await asyncio.wait(endings, timeout=_END_WAIT_S)
-        self._last_event = event
+        self._end_with(event)
+
+    def _say_goodbye(self, *, keep_result: bool) -> None:
+        """Every agent may let go of the job. Only the first call says it."""
+        if not self.ended or self._wound_up.is_set():
+            return
+        if self._client_gone is not None:
+            self._client_gone.cancel()
+        words, self._last_words = self._last_words, []
+        for word in words:
+            self._spawn_ending(self._end_job(word.agent, word.keep_result and keep_result))
+        self._folder.discard()
         self._wound_up.set()
-        self._news.set()
 
     async def _prepare(self, agent: int, table: OwnerTable) -> None:
         counts = self._coordinator.num_partitions
@@ -193,7 +254,7 @@ class JobRun:
             agents=[to_agent(member) for member in self.agents],
             num_partitions=[counts.get(stage_id, 0) for stage_id in range(max(counts, default=-1) + 1)],
             coordinator=to_agent(self._around.me),
-            table=_to_wire(table),
+            table=to_wire_table(table),
         )
         try:
             await self._around.calls.prepare(self.agents[agent], request, timeout_s=_PREPARE_DEADLINE_S)
@@ -202,44 +263,49 @@ class JobRun:
         else:
             self.post(ev.Prepared(agent=agent))
 
+    async def _record(self, agent: int, update: JobJournal) -> None:
+        member, request = self.agents[agent], RecordJobRequest(job_id=self.job_id, journal=update)
+        deadline_s = self._around.peer_deadline_s
+        await self._while_it_lives(member, lambda: self._around.calls.record(member, request, timeout_s=deadline_s))
+
     async def _reown(self, agent: int, table: OwnerTable) -> None:
+        member, request = self.agents[agent], ReownJobRequest(job_id=self.job_id, table=to_wire_table(table))
+        deadline_s = self._around.peer_deadline_s
         try:
-            await self._reown_while_it_lives(self.agents[agent], table)
+            await self._while_it_lives(member, lambda: self._around.calls.reown(member, request, timeout_s=deadline_s))
         except Exception as error:
             self.post(ev.ReownFailed(agent=agent, epoch=table.epoch, failure=to_failure(error)))
         else:
             self.post(ev.Reowned(agent=agent, epoch=table.epoch))
 
-    async def _reown_while_it_lives(self, member: Member, table: OwnerTable) -> None:
+    async def _while_it_lives(self, member: Member, call: Callable[[], Awaitable[None]]) -> None:
         """An agent whose interpreter is busy answers late: it is asked again as long as its native port answers."""
-        request = ReownJobRequest(job_id=self.job_id, table=_to_wire(table))
-        deadline_s = self._around.peer_deadline_s
-        for ask in range(_REOWNS_MAX):
+        for ask in range(_ASKS_MAX):
             try:
-                return await self._around.calls.reown(member, request, timeout_s=deadline_s)
+                return await call()
             except PeerLost:
-                if ask == _REOWNS_MAX - 1 or await self._around.watch.check(member) is not None:
+                if ask == _ASKS_MAX - 1 or await self._around.watch.check(member) is not None:
                     raise
 
-    async def _check_agents(self, table: OwnerTable) -> None:
+    async def _check_agents(self, table: OwnerTable, last: bool) -> None:
         others = [
             index for index in self._coordinator.living if self.agents[index].identity != self._around.me.identity
         ]
-        errors = await asyncio.gather(*(self._how_lost(index, table) for index in others))
+        errors = await asyncio.gather(*(self._how_lost(index, table, last) for index in others))
         for index, error in zip(others, errors, strict=True):
             if error is not None:
                 self._lost(index, error)
         self.post(ev.AgentsChecked())
 
-    async def _how_lost(self, index: int, table: OwnerTable) -> SabotError | None:
+    async def _how_lost(self, index: int, table: OwnerTable, last: bool) -> SabotError | None:
         """One that answers pings may have the job no longer: it may have ended it when it missed this agent."""
         member = self.agents[index]
-        request = ReownJobRequest(job_id=self.job_id, table=_to_wire(table))
+        request = ReownJobRequest(job_id=self.job_id, table=to_wire_table(table), keep_result=last)
         lost = asyncio.ensure_future(self._around.watch.check(member))
         try:
             await self._around.calls.reown(member, request, timeout_s=self._around.peer_deadline_s)
             return await lost
-        except (PeerRefused, JobCancelled) as error:
+        except (PeerRefused, JobCancelled, JobTakenOver) as error:
             return error
         except PeerLost:
             return await lost  # whether it lives is for the ping to say, which needs no interpreter
@@ -302,26 +368,11 @@ class JobRun:
 
     async def _end_job(self, agent: int, keep_result: bool) -> None:
         member = self.agents[agent]
-        request = EndJobRequest(job_id=self.job_id, keep_result=keep_result)
+        request = EndJobRequest(job_id=self.job_id, keep_result=keep_result, epoch=self.epoch)
         try:
             await self._around.calls.end_job(member, request, timeout_s=self._around.peer_deadline_s)
         except Exception as error:  # the agent frees the job by itself when it misses its coordinator
             log.info("agent not told of a job's end job=%s agent=%s error=%s", self.job_id, member.agent_id, error)
-
-    async def _use_folder(self, use: Callable[[], None], done: ev.Event) -> None:
-        """Never cancelled, so that a discard comes after it and not in its midst."""
-        try:
-            async with self._folder_turn:
-                await asyncio.to_thread(use)
-        except Exception as error:
-            self.post(ev.FolderFailed(failure=to_failure(error)))
-        else:
-            self.post(done)
-
-    async def _discard_folder(self) -> None:
-        async with self._folder_turn:
-            if self._folder is not None:
-                await asyncio.to_thread(self._folder.discard)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._keep(self._calls, work)
@@ -343,15 +394,3 @@ class JobRun:
         tasks.add(task)
         task.add_done_callback(ended)
         return task
-
-
-def _to_wire(table: OwnerTable) -> agent_pb2.OwnerTable:
-    return agent_pb2.OwnerTable(epoch=table.epoch, owners=table.owners, lost=sorted(table.lost))
-
-
-async def _wait_at_most(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -9,6 +9,7 @@ each of which has a share of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from sabot.agent import job_events as ev
@@ -36,6 +37,9 @@ from sabot.wire.member import Member
 
 Ended = list[tuple[StageRun, Running]]
 """Attempts under way that count no more."""
+
+MADE_ANEW = {"_plan", "_hot", "_slow", "_runs", "last", "now_s"}
+"""What another coordinator is not told of JobStages: it comes from the plan, or begins anew."""
 
 
 class JobStages:
@@ -78,8 +82,34 @@ class JobStages:
     def __getitem__(self, stage_id: int) -> StageRun:
         return self._runs[stage_id]
 
-    def start_what_may(self, *, split_bytes: int, slots: int) -> None:
-        """Make the tasks of every stage whose inputs are done."""
+    def repeat_commit(self, stage_id: int, running: Running, reply: RunTaskReply, now_s: float) -> None:
+        """Takes over a commit that has been written down, at that time of the coordinator that did so."""
+        run, self.now_s = self[stage_id], now_s
+        run.recall(running)
+        self.commit(run, running, reply)
+
+    def resume(self, epoch: int, first_attempt: int) -> None:
+        """Go on under another coordinator, from `epoch` on: nothing is under way, and all that is not held is to be
+        done. Before `find_work` has been called nothing may be taken.
+        """
+        self.now_s = 0.0
+        self.table = replace(self.table, epoch=epoch)
+        for run in self:
+            run.resume(first_attempt)
+            run.splits = [self._placed(split) for split in run.splits]
+
+    def readers_of(self, run: StageRun) -> list[StageRun]:
+        """The stages that read the shuffle of `run`, or copies of it."""
+        return [reader for reader in self if run.stage.stage_id in reader.stage.reads]
+
+    @property
+    def wait_for_journal(self) -> bool:
+        """Whether tasks could run if all agents had the journal."""
+        return any(run.gate is not None and run.started and not run.done for run in self)
+
+    def start_what_may(self, *, split_bytes: int, slots: int) -> bool:
+        """Make the tasks of every stage whose inputs are done; whether there was one."""
+        before = sum(run.started for run in self)
         for run in self:
             if not run.started and all(self[stage_id].done for stage_id in run.stage.reads):
                 num_partitions = self._partitions_read(run.stage.input)
@@ -92,11 +122,12 @@ class JobStages:
                 ]
                 run.start(share_hot(run.stage, splits, inputs, slots=slots, rule=self._hot))
                 self.queue(run)
+        return before < sum(run.started for run in self)
 
     def take(self, agent: int) -> ev.StartTask | None:
         """The next task for `agent`, of the earliest stage that has one."""
         for run in self:
-            running = run.take(agent, now_s=self.now_s) if run.started else None
+            running = run.take(agent, now_s=self.now_s) if run.started and run.gate is None else None
             if running is not None:
                 return self._start(run, running)
         return None
@@ -159,9 +190,8 @@ class JobStages:
         if running.task in run.todo or run.stopped_early:
             self.queue(run)
         if run.done:
-            for reader in self:
-                if run.stage.stage_id in reader.stage.reads:
-                    self.queue(reader)
+            for reader in self.readers_of(run):
+                self.queue(reader)
         return ended
 
     def give_up(self, agent: int) -> Ended:
@@ -290,6 +320,13 @@ class JobStages:
     def _copies_in_use(self, stage_id: int) -> frozenset[int]:
         """The copies that tasks read; those of agents that are lost are nobody's."""
         return frozenset(self._copy_of(agent, stage_id) for agent in self.table.living)
+
+    def _placed(self, split: Split) -> Split:
+        """The client may have uploaded a piece of a table once more, to an agent that lives."""
+        if not isinstance(split, TableSplit):
+            return split
+        pieces = self._plan.uploads[split.table_id]
+        return replace(split, piece=next(piece for piece in pieces if piece.index == split.piece.index))
 
     def _reads_from(self, run: StageRun, source: StageRun) -> bool:
         return run is source or any(self._reads_from(self[stage_id], source) for stage_id in run.stage.reads)

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from sabot.agent.job_fence import JobFence
+from sabot.agent.job_journal import KeptJournal
 from sabot.agent.leases import Leases
 from sabot.agent.task_input import InputAttempts
 from sabot.agent.task_room import TaskRoom
@@ -25,7 +27,14 @@ from sabot.dataflow.stage import JobPlan, Shuffle, Stage, shuffle_id
 from sabot.errors import JobCancelled, PeerRefused, UsageError
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots.workers import WorkerPool
-from sabot.wire.agent_pb2 import RunTaskReply, RunTaskRequest
+from sabot.wire.agent_pb2 import (
+    JobJournal,
+    OwnerTable,
+    PrepareJobRequest,
+    ReownJobRequest,
+    RunTaskReply,
+    RunTaskRequest,
+)
 
 TASK_THREADS_MAX = 64
 """Tasks of all jobs that run at once on an agent; they wait more than they work, for all work is done in slots."""
@@ -44,7 +53,10 @@ class HeldJob:
     workers: WorkerPool | None = None
     flags: set[threading.Event] = field(default_factory=set)
     watch: asyncio.Task[None] | None = None
-    incarnations: tuple[int, ...] = ()  # of the job's agents, by index
+    request: PrepareJobRequest = field(default_factory=PrepareJobRequest)  # as it was prepared, without the plan
+    table: OwnerTable = field(default_factory=OwnerTable)  # the newest
+    journal: KeptJournal = field(default_factory=KeptJournal)
+    keep_result: bool = False  # should the coordinator be lost: all is done, and the client may know
     repeatable: frozenset[int] = frozenset()  # stages whose replays need no proof
 
 
@@ -65,6 +77,7 @@ class JobState:
         self._runner = runner
         self._result_lease_s = result_lease_s
         self._upload_lease_s = upload_lease_s
+        self.fence = JobFence(agent_id)
         self._jobs: dict[str, HeldJob] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._kept = Leases(self._on_lease_ended)
@@ -92,12 +105,9 @@ class JobState:
         """`function` where it may block for a while."""
         return await asyncio.get_running_loop().run_in_executor(self._work, function)
 
-    async def prepare(
-        self, plan: JobPlan, num_partitions: dict[int, int], owners: list[str], owner_of: Sequence[int]
-    ) -> HeldJob:
-        """Opens the job's shuffles, with the index in `owners` of each partition's owner. A second call for the same
-        job does nothing.
-        """
+    async def prepare(self, plan: JobPlan, request: PrepareJobRequest) -> HeldJob:
+        """Opens the job's shuffles. A second call for the same job does nothing."""
+        self.fence.admit(plan.job_id, request.table.epoch)
         held = self._jobs.get(plan.job_id)
         if held is not None:
             return held
@@ -108,6 +118,12 @@ class JobState:
         held = self._jobs[plan.job_id] = HeldJob(
             plan, self._runner.workers_for(plan), repeatable=repeatable_stages(plan)
         )
+        held.request.CopyFrom(request)
+        held.request.ClearField("plan")
+        held.table.CopyFrom(request.table)
+        num_partitions = dict(enumerate(request.num_partitions))
+        owners = [agent.flight_address for agent in request.agents]
+        owner_of = tuple(request.table.owners)
         try:
             await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners, owner_of))
         except BaseException:  # its coordinator may have gone meanwhile, and nobody else would end it
@@ -118,19 +134,55 @@ class JobState:
         self._check_not_ended(plan.job_id)
         return held
 
-    async def reown(self, job_id: str, *, epoch: int, owner_of: Sequence[int], lost: Sequence[int]) -> None:
-        """Gives the job's shuffles the owner table of a new epoch; `lost` are agents of the job by index."""
-        held = self._held(job_id)
-        given_up = [held.incarnations[agent] for agent in lost]
+    async def reown(self, request: ReownJobRequest) -> None:
+        """Gives the job's shuffles the owner table of a new epoch, unless a newer one is known."""
+        job_id, table = request.job_id, request.table
+        self.fence.admit(job_id, table.epoch)
+        held = self.held(job_id)
+        if table.epoch >= held.table.epoch:
+            held.table.CopyFrom(table)
+            held.keep_result = request.keep_result
+        given_up = [held.request.agents[agent].incarnation for agent in table.lost]
         try:
-            await self.in_thread(lambda: self._reown_shuffles(held.plan, epoch, owner_of, given_up))
+            await self.in_thread(lambda: self._reown_shuffles(held.plan, table.epoch, tuple(table.owners), given_up))
         except Exception:
             self._check_not_ended(job_id)  # its shuffles are gone because it has ended here meanwhile
             raise
 
+    def record(self, job_id: str, journal: JobJournal) -> None:
+        """Keeps what the coordinator has written down."""
+        self.fence.admit(job_id, journal.epoch)
+        if not self.held(job_id).journal.keep(journal):
+            raise PeerRefused(
+                f"agent {self._agent_id} lacks what comes before record {journal.first} of the journal of job {job_id}",
+                job=job_id,
+                agent=self._agent_id,
+            )
+
+    def take_over(self, job_id: str, epoch: int) -> HeldJob | None:
+        """The job has another coordinator from now on: what earlier ones have begun here ends. None: not held here."""
+        self.fence.admit(job_id, epoch)
+        held = self._jobs.get(job_id)
+        if held is not None:
+            if held.watch is not None:
+                held.watch.cancel()
+                held.watch = None
+            for flag in held.flags:
+                flag.set()
+            self._room.look_again()
+        return held
+
+    def get(self, job_id: str) -> HeldJob | None:
+        return self._jobs.get(job_id)
+
+    def has_ended(self, job_id: str) -> bool:
+        """Whether the job was here, and nothing is left of it."""
+        return job_id in self._ended
+
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
-        """Runs one attempt; cancelling the call, or ending the job, cancels it."""
-        held = self._held(request.job_id)
+        """Runs one attempt; cancelling the call, ending the job, or another coordinator cancels it."""
+        self.fence.admit(request.job_id, request.epoch)
+        held = self.held(request.job_id)
         cancelled = threading.Event()
         held.flags.add(cancelled)
         task = _task_of(request, held, cancelled)
@@ -138,7 +190,9 @@ class JobState:
         self._running.add(future)
         future.add_done_callback(lambda _: self._task_ended(request.job_id, held, cancelled, future))
         try:
-            return await asyncio.shield(future)
+            reply = await asyncio.shield(future)
+            self.fence.admit(request.job_id, request.epoch)
+            return reply
         finally:
             cancelled.set()
             self._room.look_again()
@@ -197,7 +251,8 @@ class JobState:
         self._tasks.shutdown(wait=False, cancel_futures=True)
         self._work.shutdown(wait=False, cancel_futures=True)
 
-    def _held(self, job_id: str) -> HeldJob:
+    def held(self, job_id: str) -> HeldJob:
+        """The job as it is held here; raises why it is not."""
         self._check_not_ended(job_id)
         held = self._jobs.get(job_id)
         if held is None:

@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+EPOCHS_OF_A_COORDINATOR = 1 << 16
+"""Epochs are ordered over all coordinators of a job: the first of them begins with 0, the next with this, and so on.
+The attempts of a coordinator are numbered from its first epoch on, too, so that no two have one number."""
+
+
+def coordinator_of(epoch: int) -> int:
+    """Which coordinator of the job, in their order, an epoch or attempt is of."""
+    return epoch // EPOCHS_OF_A_COORDINATOR
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnerTable:

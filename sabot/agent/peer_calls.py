@@ -20,10 +20,13 @@ from sabot.wire.agent_pb2 import (
     Failure,
     KeepUploadsRequest,
     PrepareJobRequest,
+    RecordJobRequest,
     ReownJobRequest,
     RunTaskReply,
     RunTaskRequest,
     SeePathRequest,
+    TakeOverJobReply,
+    TakeOverJobRequest,
 )
 from sabot.wire.agent_pb2_grpc import AgentControlStub
 from sabot.wire.failure import from_failure
@@ -41,6 +44,8 @@ class LocalAgent(Protocol):
     async def prepare(self, request: PrepareJobRequest) -> Any: ...
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply: ...
     async def reown(self, request: ReownJobRequest) -> Any: ...
+    def record(self, request: RecordJobRequest) -> Any: ...
+    def take_over(self, request: TakeOverJobRequest) -> TakeOverJobReply: ...
     async def end_job(self, request: EndJobRequest) -> Any: ...
     def keep_uploads(self, request: KeepUploadsRequest) -> Any: ...
 
@@ -74,6 +79,19 @@ class PeerCalls:
             await self._local.reown(request)
         else:
             await self._call(member, "ReownJob", request, timeout_s)
+
+    async def record(self, member: Member, request: RecordJobRequest, *, timeout_s: float) -> None:
+        if member.identity == self._identity:
+            self._local.record(request)
+        else:
+            await self._call(member, "RecordJob", request, timeout_s)
+
+    async def take_over(self, member: Member, request: TakeOverJobRequest, *, timeout_s: float) -> TakeOverJobReply:
+        """The agent has another coordinator for the job from now on, and says what it knows of it."""
+        if member.identity == self._identity:
+            return self._local.take_over(request)
+        reply: TakeOverJobReply = await self._call(member, "TakeOverJob", request, timeout_s)
+        return reply
 
     async def run_task(self, member: Member, request: RunTaskRequest) -> RunTaskReply:
         """Waits as long as the task runs; whoever watches that the agent lives ends it by cancelling."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sabot.agent.slow_tasks import Durations, SlowRule
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
@@ -20,6 +21,7 @@ Partitions = frozenset[int] | None
 """Some partitions of a shuffle, or all of them."""
 
 _NONE: frozenset[int] = frozenset()
+_MADE_ANEW = {"stage", "gate", "_under_way", "_anywhere", "_pinned"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Running:
 class _Task:
     """What is known of one task. `lacks` are partitions whose owner no longer holds what the task sent."""
 
-    attempts: int = 0  # started so far
+    attempts: int = 0  # started so far, by all coordinators
     commits: tuple[tuple[int, Partitions], ...] = ()
     lacks: frozenset[int] = _NONE
     done_by: int | None = None  # the agent of the latest attempt that succeeded
@@ -62,7 +64,9 @@ class StageRun:
         self.tasks_redone = 0
         self.stopped_early = False
         self.second_attempts = 0
+        self.gate: tuple[int, int] | None = None  # no task starts before all agents have the journal up to here
         self._tasks_expected = tasks_expected
+        self._first_attempt = 0
         self._tasks: list[_Task] = []
         self._under_way: dict[int, tuple[Running, ...]] = {}  # by task; two at most
         self._durations = Durations()
@@ -114,7 +118,7 @@ class StageRun:
         running = Running(
             task=task,
             agent=agent,
-            attempt=state.attempts,
+            attempt=self._first_attempt + state.attempts,
             partitions=self.todo[task],
             split=self.splits[task],
             since_s=now_s,
@@ -137,7 +141,7 @@ class StageRun:
                 continue
             split = elsewhere(first.split)
             if split is not None:
-                attempt = self._tasks[first.task].attempts
+                attempt = self._first_attempt + self._tasks[first.task].attempts
                 self._tasks[first.task].doubled = True
                 self.second_attempts += 1
                 return self._begin(
@@ -272,6 +276,23 @@ class StageRun:
         self.stopped_early = False
         self.todo = dict.fromkeys(range(len(self._tasks)))
         return ended
+
+    def parts(self) -> dict[str, Any]:
+        """All that there is to know beyond the stage itself, to be packed for another coordinator."""
+        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+
+    def restore(self, parts: dict[str, Any]) -> None:
+        vars(self).update(parts)
+
+    def resume(self, first_attempt: int) -> None:
+        """Under another coordinator: what was under way counts no more, and attempts have other numbers from now on."""
+        self._first_attempt = first_attempt
+        for state in self._tasks:
+            state.held, state.doubled, state.failures = False, False, ()
+
+    def recall(self, running: Running) -> None:
+        """The attempt was under way when what follows of it was written down."""
+        self._under_way[running.task] = (running,)
 
     def find_work(self, needed: Partitions, lost: frozenset[int]) -> None:
         """Sets `todo` anew, where readers need the `needed` partitions and the agents `lost` are gone."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError, ShuffleIntegrityError, TaskFailed
+from sabot.errors import (
+    JobCancelled,
+    JobTakenOver,
+    PeerLost,
+    PeerRefused,
+    SabotError,
+    ShuffleIntegrityError,
+    TaskFailed,
+)
 from sabot.wire.agent_pb2 import Failure
 from sabot.wire.failure import from_failure, to_failure
 from sabot.wire.member import Member
@@ -18,6 +26,11 @@ def is_lost(failure: Failure) -> bool:
 def is_ended(failure: Failure) -> bool:
     """The agent has ended a job that goes on: it took the coordinator for lost, and has nothing of the job any more."""
     return _is(failure, JobCancelled)
+
+
+def is_taken_over(failure: Failure) -> bool:
+    """The agent has another coordinator for the job."""
+    return _is(failure, JobTakenOver)
 
 
 def as_lost(failure: Failure, agent: Member) -> Failure:

@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from sabot.agent.owner_table import coordinator_of
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import to_wire, wire_schema
@@ -123,15 +124,24 @@ class FileWriter:
     """Writes a task's rows to one file in the job's hidden folder, which the coordinator's agent has made."""
 
     def __init__(
-        self, output: WriteOutput, calls: SlotCalls, schema: pa.Schema, *, job_id: str, task: int, attempt: int
+        self,
+        output: WriteOutput,
+        calls: SlotCalls,
+        schema: pa.Schema,
+        *,
+        job_id: str,
+        task: int,
+        attempt: int,
+        epoch: int = 0,
     ) -> None:
         self._calls = calls
         self._format = output.format
         self._schema = plain_schema(schema) if output.format == "parquet" else wire_schema(schema)
         self._form = WireForm(calls, schema) if output.format != "parquet" else None
-        hidden = hidden_folder(output.folder, job_id)
+        hidden = hidden_folder(output.folder, job_id, epoch)
         # A folder for each attempt: one that was given up may write on, and must not write into another's file.
-        self._path = hidden / f"attempt-{attempt}" / f"part-{task:05}.{_ENDINGS[output.format]}"
+        self._name = f"attempt-{attempt}/part-{task:05}.{_ENDINGS[output.format]}"
+        self._path = hidden / self._name
         self._gather = Gather(_WRITTEN_BYTES)
         if not hidden.is_dir():
             raise UsageError(
@@ -157,7 +167,7 @@ class FileWriter:
             self._write(rest)
         self._calls.call_to_end(self._writer.close)
         self._sink.close()
-        reply.written.append(WrittenFile(path=str(self._path), size_bytes=self._path.stat().st_size))
+        reply.written.append(WrittenFile(path=self._name, size_bytes=self._path.stat().st_size))
 
     def abort(self) -> None:
         with suppress(Exception):  # what it would write is thrown away
@@ -235,9 +245,12 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
-def hidden_folder(folder: str, job_id: str) -> Path:
-    """Where a job's files lie until it has succeeded: inside the target, so that moving them stays on one disk."""
-    return Path(folder) / f".sabot-{job_id}"
+def hidden_folder(folder: str, job_id: str, epoch: int = 0) -> Path:
+    """Where a job's files lie until it has succeeded: inside the target, so that moving them stays on one disk. Each
+    coordinator of the job has a name of its own for it.
+    """
+    number = coordinator_of(epoch)
+    return Path(folder) / (f".sabot-{job_id}-{number}" if number else f".sabot-{job_id}")
 
 
 _ENDINGS = {"parquet": "parquet", "csv": "csv", "ipc": "arrow"}

@@ -216,7 +216,13 @@ class TaskRunner:
                 )
             case WriteOutput():
                 return FileWriter(
-                    stage.output, calls, stage.schema, job_id=job_id, task=task.task, attempt=task.attempt
+                    stage.output,
+                    calls,
+                    stage.schema,
+                    job_id=job_id,
+                    task=task.task,
+                    attempt=task.attempt,
+                    epoch=task.epoch,
                 )
 
     def _steps(self, task: Task, given: TaskInput, calls: SlotCalls) -> Iterator[list[pa.RecordBatch]]:

@@ -51,6 +51,7 @@ def connect(
         return Session(
             control,
             from_agent(hello.agent),
+            members=[from_agent(member) for member in hello.members],
             progress=progress,
             py_modules=modules,
             weight=weight,

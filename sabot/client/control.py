@@ -7,7 +7,7 @@ PeerRefused or InternalError with the address. Nothing here retries.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -75,10 +75,32 @@ class ControlClient:
             raise error_of(error, address=self.address, deadline_s=timeout_s) from None
         return reply
 
-    def submit_job(self, job_id: str, plan: bytes) -> JobStream:
-        """The job's events; it is submitted when they are first asked for."""
-        request = agent_pb2.SubmitJobRequest(job_id=job_id, plan=plan, versions=my_versions())
+    def submit_job(
+        self, job_id: str, plan: bytes, *, epoch: int = 0, agents: Sequence[agent_pb2.Agent] = ()
+    ) -> JobStream:
+        """The job's events; it is submitted when they are first asked for. With an `epoch` above 0 the agent takes the
+        job over from an earlier coordinator, with `agents`.
+        """
+        request = agent_pb2.SubmitJobRequest(
+            job_id=job_id, plan=plan, versions=my_versions(), epoch=epoch, agents=agents
+        )
         return JobStream(lambda: self._stub.SubmitJob(request), self.error_of)
+
+    def confirm_job(self, job_id: str, epoch: int) -> None:
+        """The job has ended here, too; a coordinator that is gone is missed by the agents, so this raises nothing."""
+        with suppress(Exception):
+            request = agent_pb2.ConfirmJobRequest(job_id=job_id, epoch=epoch)
+            self._stub.ConfirmJob(request, timeout=_RELEASE_TIMEOUT_S)
+
+    def grant_publish(self, job_id: str, epoch: int) -> None:
+        """Lets the coordinator of that epoch have the job's files appear."""
+        self._call(self._stub.GrantPublish, agent_pb2.GrantPublishRequest(job_id=job_id, epoch=epoch))
+
+    def cancel_job(self, job_id: str) -> None:
+        """Ends a job that the agent coordinates; one that is gone ends it by itself, so this raises nothing."""
+        with suppress(Exception):
+            request = agent_pb2.CancelJobRequest(job_id=job_id, reason="by its client")
+            self._stub.CancelJob(request, timeout=_RELEASE_TIMEOUT_S)
 
     def release_job(self, job_id: str) -> None:
         """Frees what a job keeps; an agent that is gone has freed it already, so this raises nothing."""
@@ -102,7 +124,8 @@ class ControlClient:
 
 
 class JobStream:
-    """The events of one job, for one thread to read and any other to close; closing it before its end cancels the job.
+    """The events of one job, for one thread to read and any other to close. Closed before its end, the job ends unless
+    another agent takes it over.
 
     The reading thread submits the job, so that Ctrl-C, which strikes the main thread between any two lines, cannot lose
     a job that has just been submitted.

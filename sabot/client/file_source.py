@@ -12,7 +12,7 @@ import cloudpickle
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot.client.control import ControlClient
+from sabot.client.coordinators import Coordinators
 from sabot.dataflow.scan import PruneRequest
 from sabot.dataflow.stage import FileFormat, SourceFile
 from sabot.errors import UsageError
@@ -26,13 +26,13 @@ class FilesLeft:
 
     def __init__(
         self,
-        control: ControlClient,
+        coordinators: Coordinators,
         file_format: FileFormat,
         files: tuple[SourceFile, ...],
         filesystem: bytes,
         schema: pa.Schema,
     ) -> None:
-        self._control = control
+        self._coordinators = coordinators
         self._request = (file_format, files, filesystem, schema)
         self._path_columns = {name for file in files for name, _ in file.partition}
         self._known: dict[bytes, list[Sequence[int] | None]] = {}
@@ -45,7 +45,7 @@ class FilesLeft:
             PruneRequest(format=file_format, files=files, filesystem=filesystem, schema=schema, filter=expression)
         )
         if packed not in self._known:
-            reply = self._control.prune_source(packed)
+            reply = self._coordinators.ask(lambda control: control.prune_source(packed))
             self._known[packed] = [None if left.whole else tuple(left.row_groups) for left in reply.files]
         return self._known[packed]
 

@@ -1,7 +1,8 @@
 """Follows one submitted job to its end.
 
 A thread reads the coordinator's events, so that the caller's wait can be interrupted by Ctrl-C and notices a
-coordinator that has gone silent. However the wait ends, the stream is closed, which cancels a job that has not ended.
+coordinator that has gone silent. Where one is lost another agent takes the job over, as long as there is one. However
+else the wait ends, a job that has not ended is cancelled.
 """
 
 from __future__ import annotations
@@ -12,15 +13,41 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sabot.client.control import ControlClient, JobStream
+from sabot.client.control import JobStream
 from sabot.client.receipt import StageStats, stages_from
-from sabot.errors import LimitReached, PeerLost, UsageError
+from sabot.client.seat import Seat
+from sabot.errors import (
+    JobCancelled,
+    JobTakenOver,
+    LimitReached,
+    PeerError,
+    PeerLost,
+    SabotError,
+    UsageError,
+)
 from sabot.wire import agent_pb2
 from sabot.wire.failure import from_failure
 
-_SILENCE_S = 5.0
+_SILENCE_S = 2.0
 
-_Item = agent_pb2.JobEvent | BaseException | None  # None: the stream has ended
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Heard:
+    """An event of a stream, or how the stream has ended: None without a word."""
+
+    stream: JobStream
+    item: agent_pb2.JobEvent | BaseException | None
+
+
+_Item = _Heard | BaseException
+
+
+class _CoordinatorLost(Exception):
+    """Another agent may go on with the job; it ends with `error` where none can."""
+
+    def __init__(self, error: SabotError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class Inbox(queue.SimpleQueue[_Item]):
@@ -55,73 +82,117 @@ class Deadline:
         return left_s
 
 
-def run_job(
-    control: ControlClient,
-    job_id: str,
-    plan: bytes,
-    *,
-    on_queued: Callable[[int], None],
-    on_progress: Callable[[Sequence[StageStats]], None],
-    check_alive: Callable[[], None],
-    inbox: Inbox,
-    deadline: Deadline | None = None,
-) -> agent_pb2.JobFinished:
-    """Submits `plan` and waits for its end; raises the job's failure as its own type, and any error put into `inbox`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Who is told how the job is."""
 
-    `check_alive` is called when the coordinator has said nothing for a while, and raises when it is gone.
+    queued: Callable[[int], None]
+    progress: Callable[[Sequence[StageStats]], None]
+
+
+def run_job(seat: Seat, told: Told, inbox: Inbox, deadline: Deadline | None = None) -> agent_pb2.JobFinished:
+    """Submits the job and waits for its end; raises the job's failure as its own type, and any error put into `inbox`.
+
+    A coordinator that has said nothing for a while is asked whether it lives.
     """
-    stream = control.submit_job(job_id, plan)
-    reader = threading.Thread(target=_read, args=(stream, inbox), name=f"sabot-read-{job_id[:8]}", daemon=True)
+    while True:
+        try:
+            return _follow(seat, told, inbox, deadline)
+        except _CoordinatorLost as lost:
+            seat.succeed(lost.error)
+
+
+def _follow(seat: Seat, told: Told, inbox: Inbox, deadline: Deadline | None) -> agent_pb2.JobFinished:
+    """The job under one coordinator. What earlier ones still say is not heard any more."""
+    stream = seat.submit()
+    reader = threading.Thread(target=_read, args=(stream, inbox), name=f"sabot-read-{seat.job_id[:8]}", daemon=True)
+    cancels = True
     try:
         reader.start()
         while True:
-            left_s = _SILENCE_S if deadline is None else min(_SILENCE_S, deadline.check(job_id))
-            try:
-                item = inbox.get(timeout=left_s)
-            except queue.Empty:
-                if left_s == _SILENCE_S:
-                    check_alive()
+            item = _next(seat, inbox, deadline)
+            if isinstance(item, BaseException):
+                raise item
+            if item is None or item.stream is not stream:
                 continue
-            finished = _take(item, control, on_queued, on_progress)
+            if isinstance(item.item, agent_pb2.JobEvent):
+                cancels = item.item.WhichOneof("event") not in {"finished", "failed"}
+            finished = _take(item.item, seat, told)
             if finished is not None:
+                seat.confirm()
                 return finished
+    except _CoordinatorLost:
+        cancels = False
+        raise
     finally:
+        if cancels:
+            seat.control.cancel_job(seat.job_id)
         stream.close()
         if reader.is_alive():
-            reader.join(timeout=control.timeout_s)
+            reader.join(timeout=seat.control.timeout_s)
+
+
+def _next(seat: Seat, inbox: Inbox, deadline: Deadline | None) -> _Item | None:
+    """What comes in next; None where nothing did for a while, and the coordinator lives."""
+    left_s = _SILENCE_S if deadline is None else min(_SILENCE_S, deadline.check(seat.job_id))
+    try:
+        return inbox.get(timeout=left_s)
+    except queue.Empty:
+        pass
+    if left_s == _SILENCE_S:
+        try:
+            seat.check_alive()
+        except PeerError as error:
+            raise _CoordinatorLost(error) from error
+    return None
 
 
 def _read(stream: JobStream, items: Inbox) -> None:
     try:
         for event in stream:
-            items.put(event)
+            items.put(_Heard(stream=stream, item=event))
     except BaseException as error:
-        items.put(error)
+        items.put(_Heard(stream=stream, item=error))
     else:
-        items.put(None)
+        items.put(_Heard(stream=stream, item=None))
 
 
-def _take(
-    item: _Item,
-    control: ControlClient,
-    on_queued: Callable[[int], None],
-    on_progress: Callable[[Sequence[StageStats]], None],
-) -> agent_pb2.JobFinished | None:
+def _take(item: agent_pb2.JobEvent | BaseException | None, seat: Seat, told: Told) -> agent_pb2.JobFinished | None:
     if item is None:
-        raise PeerLost(
-            f"agent {control.address} ended the job without saying how it went; see its log, then run the job again",
-            address=control.address,
+        address = seat.control.address
+        raise _CoordinatorLost(
+            PeerLost(
+                f"agent {address} ended the job without saying how it went; see its log, then run the job again",
+                address=address,
+            )
         )
     if isinstance(item, BaseException):
-        raise item
+        raise _broken(item, seat)
     kind = item.WhichOneof("event")
-    if kind == "failed":
-        raise from_failure(item.failed)
-    if kind == "queued":
-        on_queued(item.queued.jobs_ahead)
-    if kind == "progress":
-        on_progress(stages_from(item.progress.stages))
-    if kind == "finished":
-        on_progress(stages_from(item.finished.stages))
-        return item.finished
+    match kind:
+        case "failed":
+            error = from_failure(item.failed)
+            raise _CoordinatorLost(error) if isinstance(error, JobTakenOver) else error
+        case "accepted":
+            seat.accepted(item.accepted)
+        case "queued":
+            told.queued(item.queued.jobs_ahead)
+        case "progress":
+            told.progress(stages_from(item.progress.stages))
+        case "publish":
+            try:
+                seat.grant_publish()
+            except (PeerError, JobTakenOver) as error:
+                raise _CoordinatorLost(error) from error
+        case "finished":
+            told.progress(stages_from(item.finished.stages))
+            return item.finished
     return None
+
+
+def _broken(error: BaseException, seat: Seat) -> BaseException:
+    """What a stream that has broken means: whether another agent may go on."""
+    lost = (PeerLost, JobCancelled, JobTakenOver)
+    if isinstance(error, lost) or (seat.taken_over and isinstance(error, SabotError)):
+        return _CoordinatorLost(error)
+    return error

@@ -16,7 +16,7 @@ import cloudpickle
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot.client.control import ControlClient
+from sabot.client.coordinators import Coordinators
 from sabot.client.file_source import FilesLeft, absolute_paths, files_of, is_local
 from sabot.dataflow.columns import check_columns
 from sabot.dataflow.dataset import Dataset
@@ -37,7 +37,7 @@ class Readers(SessionProtocol):
     are those of the first file unless `schema` says them: what a file lacks is null in its rows.
     """
 
-    _control: ControlClient
+    _coordinators: Coordinators
 
     def read_parquet(
         self,
@@ -149,7 +149,8 @@ class Readers(SessionProtocol):
             schema=schema,
             options={name: option for name, option in options.items() if option is not None},
         )
-        reply = self._control.describe_source(_packed(request, what))
+        packed = _packed(request, what)
+        reply = self._coordinators.ask(lambda control: control.describe_source(packed))
         files, found = files_of(reply), pa.ipc.read_schema(pa.py_buffer(reply.schema))
         if columns is not None:
             check_columns(columns, found, what)
@@ -161,7 +162,7 @@ class Readers(SessionProtocol):
             filesystem=reply.filesystem,
             options=request.options,
             column_widths=dict(zip(found.names, reply.column_widths, strict=False)),
-            left=FilesLeft(self._control, file_format, files, reply.filesystem, found),
+            left=FilesLeft(self._coordinators, file_format, files, reply.filesystem, found),
         )
         return Dataset(self, node)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sabot.client.control import ControlClient
+from sabot.client.coordinators import Coordinators
 from sabot.dataflow.learned_schema import SchemaProbe
 from sabot.wire.agent_pb2 import LearnSchemaRequest
 from sabot.wire.failure import from_failure
@@ -24,8 +24,8 @@ _Known = dict[tuple[str, bytes], pa.Schema]  # by the kind of call and the colum
 class SchemaLearning:
     """One for each session, whose modules travel along."""
 
-    def __init__(self, control: ControlClient, py_modules: PyModules | None) -> None:
-        self._control = control
+    def __init__(self, coordinators: Coordinators, py_modules: PyModules | None) -> None:
+        self._coordinators = coordinators
         self._py_modules = py_modules
         self._known: MutableMapping[Callable[..., Any], _Known] = weakref.WeakKeyDictionary()
 
@@ -51,7 +51,8 @@ class SchemaLearning:
         if self._py_modules is not None:
             request.module_names.extend(self._py_modules.names)
             request.modules = self._py_modules.archive
-        reply = self._control.learn_schema(request, timeout_s=LEARN_TIMEOUT_S + self._control.timeout_s)
+        timeout_s = LEARN_TIMEOUT_S + self._coordinators.timeout_s
+        reply = self._coordinators.ask(lambda control: control.learn_schema(request, timeout_s=timeout_s))
         if not reply.HasField("failure"):
             return pa.ipc.read_schema(pa.py_buffer(reply.schema))
         error = from_failure(reply.failure)

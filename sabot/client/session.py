@@ -1,14 +1,14 @@
 """A user's way into a cluster: sources of datasets, running their jobs, and who is there.
 
-A session holds one control channel, to the agent it was made with, which coordinates its jobs. It owns the results of
-its jobs: closing it frees them.
+The agent that a session was made with coordinates its jobs; when it is lost another one does. A session owns the
+results of its jobs: closing it frees them.
 """
 
 from __future__ import annotations
 
 import uuid
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,30 +18,29 @@ import cloudpickle
 import pyarrow as pa
 
 from sabot.client.control import ControlClient
+from sabot.client.coordinators import Coordinators, answers
 from sabot.client.file_source import local_path
-from sabot.client.flight import ping_agent
 from sabot.client.job import Job, Seen
-from sabot.client.job_run import Deadline, Inbox, run_job
+from sabot.client.job_run import Deadline, Inbox, Told, run_job
 from sabot.client.progress import ProgressView
 from sabot.client.readers import Readers
 from sabot.client.receipt import receipt_from, stats_from
 from sabot.client.releaser import Releaser
 from sabot.client.result import Result, ResultPart
 from sabot.client.schema_learning import SchemaLearning
-from sabot.client.uploads import upload_tables
+from sabot.client.seat import Seat
+from sabot.client.uploads import move_pieces, upload_tables
 from sabot.dataflow.learned_schema import SchemaProbe
 from sabot.dataflow.persisted import persisted_pieces
 from sabot.dataflow.persisted_dataset import PersistedDataset
 from sabot.dataflow.plan import Node, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.stage import JobPlan, TablePiece, WriteOutput
-from sabot.errors import LimitReached, PeerError, UsageError
+from sabot.errors import LimitReached, UsageError
 from sabot.wire import agent_pb2
 from sabot.wire.addresses import MESSAGE_BYTES_MAX
 from sabot.wire.member import Member
 from sabot.wire.py_modules import PyModules
-
-_PING_TIMEOUT_S = 1.0
 
 
 class Session(Readers):
@@ -52,6 +51,7 @@ class Session(Readers):
         control: ControlClient,
         agent: Member,
         *,
+        members: Sequence[Member] = (),
         progress: bool | None = None,
         py_modules: PyModules | None = None,
         weight: float = 1.0,
@@ -59,18 +59,22 @@ class Session(Readers):
         broadcast_bytes_max: int = 0,
     ) -> None:
         Deadline.after(job_timeout_s)  # a fault of it is told now
-        self.agent = agent
+        self._coordinators = Coordinators(control, agent, members)
         self.broadcast_bytes_max = broadcast_bytes_max
-        self._control = control
         self._progress = progress
         self._py_modules = py_modules
         self._weight = weight
         self._job_timeout_s = job_timeout_s
-        self._schemas = SchemaLearning(control, py_modules)
+        self._schemas = SchemaLearning(self._coordinators, py_modules)
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
-        self._releaser = Releaser(control.release_job)
+        self._releaser = Releaser(self._coordinators.release)
         self._closed = False
+
+    @property
+    def agent(self) -> Member:
+        """The agent that coordinates this session's jobs now."""
+        return self._coordinators.agent
 
     def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Result:
         """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
@@ -111,17 +115,16 @@ class Session(Readers):
             plan = replace(plan, uploads={**plan.uploads, **self._upload(job_id, tables)})
             packed = self._pack(plan)
 
+        def replan(lost: Member, successor: Member) -> bytes:
+            nonlocal plan
+            uploads = move_pieces(job_id, tables, plan.uploads, lost.flight_address, successor.flight_address)
+            plan = replace(plan, uploads=uploads)
+            return self._pack(plan)
+
+        seat = Seat(self._coordinators, job_id, packed, replan=replan)
+
         def follow(inbox: Inbox, seen: Seen, held: Node = root) -> Result:  # persisted rows go when nobody holds them
-            finished = run_job(
-                self._control,
-                job_id,
-                packed,
-                on_queued=seen.queued,
-                on_progress=seen.stages,
-                check_alive=self._check_coordinator,
-                inbox=inbox,
-                deadline=deadline,
-            )
+            finished = run_job(seat, Told(queued=seen.queued, progress=seen.stages), inbox, deadline)
             return self._result(job_id, plan.stages[-1].schema, finished)
 
         job = Job(job_id, follow, **told)
@@ -129,7 +132,7 @@ class Session(Readers):
         return job
 
     def _upload(self, job_id: str, tables: Mapping[str, pa.Table]) -> dict[str, tuple[TablePiece, ...]]:
-        members = [agent for agent in self.agents() if not agent.draining and _answers(agent)]
+        members = [agent for agent in self.agents() if not agent.draining and answers(agent)]
         try:
             return upload_tables(job_id, tables, {agent.flight_address: agent.slots for agent in members})
         except BaseException:
@@ -138,7 +141,7 @@ class Session(Readers):
             raise
 
     def _drop_uploads(self, job_id: str, agent: Member) -> None:
-        control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
+        control = ControlClient(agent.control_address, timeout_s=self._coordinators.timeout_s)
         control.end_job(job_id)
         control.close()
 
@@ -157,9 +160,6 @@ class Session(Readers):
                 bytes=len(packed),
             )
         return packed
-
-    def _check_coordinator(self) -> None:
-        ping_agent(self.agent.flight_address, self.agent.incarnation, timeout_s=self._control.timeout_s)
 
     def _result(self, job_id: str, schema: pa.Schema, finished: agent_pb2.JobFinished) -> Result:
         result = Result(
@@ -185,14 +185,14 @@ class Session(Readers):
     def agents(self) -> list[Member]:
         """The members of the cluster as the session's agent knows them now."""
         self._check_open()
-        return self._control.list_agents()
+        return self._coordinators.list_agents()
 
     def slot_stats(self) -> dict[str, list[dict[str, int | bool]]]:
         """For each agent_id its slots' counters, as `TaskSlotManager.get_slot_stats` gives them."""
         return {agent.agent_id: self._slot_stats_of(agent) for agent in self.agents()}
 
     def _slot_stats_of(self, agent: Member) -> list[dict[str, int | bool]]:
-        control = ControlClient(agent.control_address, timeout_s=self._control.timeout_s)
+        control = ControlClient(agent.control_address, timeout_s=self._coordinators.timeout_s)
         try:
             slots = control.get_slots().slots
         finally:
@@ -212,7 +212,7 @@ class Session(Readers):
         for result in list(self._results):
             result.close(because="its session was closed")
         self._releaser.close()
-        self._control.close()
+        self._coordinators.close()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -227,13 +227,4 @@ class Session(Readers):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<sabot.Session at {self._control.address}{', closed' if self._closed else ''}>"
-
-
-def _answers(member: Member) -> bool:
-    """A member that died or froze stays listed until it is replaced; rows are not given to it."""
-    try:
-        ping_agent(member.flight_address, member.incarnation, timeout_s=_PING_TIMEOUT_S)
-    except PeerError:
-        return False
-    return True
+        return f"<sabot.Session at {self.agent.control_address}{', closed' if self._closed else ''}>"

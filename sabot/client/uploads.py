@@ -64,6 +64,30 @@ def upload_tables(
     }
 
 
+def move_pieces(
+    job_id: str,
+    tables: Mapping[str, pa.Table],
+    uploads: Mapping[str, tuple[TablePiece, ...]],
+    lost: str,
+    address: str,
+    *,
+    timeout_s: float = _UPLOAD_TIMEOUT_S,
+) -> dict[str, tuple[TablePiece, ...]]:
+    """Uploads the pieces that lay on the agent `lost` once more, to the one at `address`. Gives where all are."""
+    moved = {}
+    for table_id, pieces in uploads.items():
+        placed, start = [], 0
+        for piece in pieces:
+            stop = start + piece.rows
+            if table_id in tables and piece.flight_address == lost != address:
+                rows = PieceRows(index=piece.index, flight_address=address, start=start, stop=stop)
+                piece = _upload(f"{job_id}/upload/{table_id}", tables[table_id], rows, timeout_s)  # noqa: PLW2901
+            placed.append(piece)
+            start = stop
+        moved[table_id] = tuple(placed)
+    return moved
+
+
 def _upload(name: str, table: pa.Table, piece: PieceRows, timeout_s: float) -> TablePiece:
     rows = table.slice(piece.start, piece.stop - piece.start)
     schema = wire_schema(table.schema)

@@ -107,6 +107,7 @@ class JobsSection:
     upload_lease_s: float = seconds(60.0, 1.0, 86_400.0)
     result_lease_s: float = seconds(600.0, 1.0, 604_800.0)
     peer_deadline_s: float = seconds(10.0, 0.1, 3_600.0)
+    takeover_s: float = seconds(15.0, 0.1, 3_600.0)
     attempts_max: int = integer(4, 1, 100)
     slow_task_factor: float = factor(3.0, 1.0, 1_000_000.0)
     running_max: int = integer(32, 1, 4096)

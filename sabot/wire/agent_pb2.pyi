@@ -289,28 +289,38 @@ class LearnSchemaReply(_message.Message):
     def __init__(self, schema: _Optional[bytes] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
-    __slots__ = ("job_id", "plan", "versions")
+    __slots__ = ("job_id", "plan", "versions", "epoch", "agents")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     plan: bytes
     versions: Versions
-    def __init__(self, job_id: _Optional[str] = ..., plan: _Optional[bytes] = ..., versions: _Optional[_Union[Versions, _Mapping]] = ...) -> None: ...
+    epoch: int
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, job_id: _Optional[str] = ..., plan: _Optional[bytes] = ..., versions: _Optional[_Union[Versions, _Mapping]] = ..., epoch: _Optional[int] = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class JobEvent(_message.Message):
-    __slots__ = ("accepted", "progress", "finished", "failed", "queued")
+    __slots__ = ("accepted", "progress", "finished", "failed", "queued", "publish")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
     accepted: JobAccepted
     progress: JobProgress
     finished: JobFinished
     failed: Failure
     queued: JobQueued
-    def __init__(self, accepted: _Optional[_Union[JobAccepted, _Mapping]] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., finished: _Optional[_Union[JobFinished, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., queued: _Optional[_Union[JobQueued, _Mapping]] = ...) -> None: ...
+    publish: JobPublish
+    def __init__(self, accepted: _Optional[_Union[JobAccepted, _Mapping]] = ..., progress: _Optional[_Union[JobProgress, _Mapping]] = ..., finished: _Optional[_Union[JobFinished, _Mapping]] = ..., failed: _Optional[_Union[Failure, _Mapping]] = ..., queued: _Optional[_Union[JobQueued, _Mapping]] = ..., publish: _Optional[_Union[JobPublish, _Mapping]] = ...) -> None: ...
+
+class JobPublish(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class JobQueued(_message.Message):
     __slots__ = ("jobs_ahead",)
@@ -319,10 +329,12 @@ class JobQueued(_message.Message):
     def __init__(self, jobs_ahead: _Optional[int] = ...) -> None: ...
 
 class JobAccepted(_message.Message):
-    __slots__ = ("agents",)
+    __slots__ = ("agents", "peer_deadline_s")
     AGENTS_FIELD_NUMBER: _ClassVar[int]
+    PEER_DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     agents: _containers.RepeatedCompositeFieldContainer[Agent]
-    def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
+    peer_deadline_s: float
+    def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., peer_deadline_s: _Optional[float] = ...) -> None: ...
 
 class StageProgress(_message.Message):
     __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone", "second_attempts")
@@ -460,6 +472,30 @@ class CancelJobReply(_message.Message):
     known: bool
     def __init__(self, known: bool = ...) -> None: ...
 
+class ConfirmJobRequest(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    epoch: int
+    def __init__(self, job_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ConfirmJobReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GrantPublishRequest(_message.Message):
+    __slots__ = ("job_id", "epoch")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    epoch: int
+    def __init__(self, job_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class GrantPublishReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class KeepUploadsRequest(_message.Message):
     __slots__ = ("job_id",)
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
@@ -501,16 +537,72 @@ class OwnerTable(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., owners: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReownJobRequest(_message.Message):
-    __slots__ = ("job_id", "table")
+    __slots__ = ("job_id", "table", "keep_result")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_RESULT_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     table: OwnerTable
-    def __init__(self, job_id: _Optional[str] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ...) -> None: ...
+    keep_result: bool
+    def __init__(self, job_id: _Optional[str] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ..., keep_result: bool = ...) -> None: ...
 
 class ReownJobReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class JobJournal(_message.Message):
+    __slots__ = ("epoch", "number", "state", "first", "records")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    number: int
+    state: bytes
+    first: int
+    records: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, epoch: _Optional[int] = ..., number: _Optional[int] = ..., state: _Optional[bytes] = ..., first: _Optional[int] = ..., records: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RecordJobRequest(_message.Message):
+    __slots__ = ("job_id", "journal")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    journal: JobJournal
+    def __init__(self, job_id: _Optional[str] = ..., journal: _Optional[_Union[JobJournal, _Mapping]] = ...) -> None: ...
+
+class RecordJobReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TakeOverJobRequest(_message.Message):
+    __slots__ = ("job_id", "epoch", "coordinator", "agent")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    epoch: int
+    coordinator: Agent
+    agent: Agent
+    def __init__(self, job_id: _Optional[str] = ..., epoch: _Optional[int] = ..., coordinator: _Optional[_Union[Agent, _Mapping]] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+
+class TakeOverJobReply(_message.Message):
+    __slots__ = ("held", "ended", "agents", "num_partitions", "table", "journal")
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_FIELD_NUMBER: _ClassVar[int]
+    held: bool
+    ended: bool
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    num_partitions: _containers.RepeatedScalarFieldContainer[int]
+    table: OwnerTable
+    journal: JobJournal
+    def __init__(self, held: bool = ..., ended: bool = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., num_partitions: _Optional[_Iterable[int]] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ..., journal: _Optional[_Union[JobJournal, _Mapping]] = ...) -> None: ...
 
 class RunTaskRequest(_message.Message):
     __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs", "epoch", "partitions", "copies")
@@ -605,12 +697,14 @@ class ReleasedSum(_message.Message):
     def __init__(self, stage_id: _Optional[int] = ..., sum: _Optional[_Union[PartitionSum, _Mapping]] = ...) -> None: ...
 
 class EndJobRequest(_message.Message):
-    __slots__ = ("job_id", "keep_result")
+    __slots__ = ("job_id", "keep_result", "epoch")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KEEP_RESULT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     keep_result: bool
-    def __init__(self, job_id: _Optional[str] = ..., keep_result: bool = ...) -> None: ...
+    epoch: int
+    def __init__(self, job_id: _Optional[str] = ..., keep_result: bool = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class EndJobReply(_message.Message):
     __slots__ = ()

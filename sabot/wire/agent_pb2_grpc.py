@@ -119,6 +119,16 @@ class AgentControlStub(object):
                 request_serializer=sabot_dot_wire_dot_agent__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.CancelJobReply.FromString,
                 _registered_method=True)
+        self.ConfirmJob = channel.unary_unary(
+                '/sabot.v1.AgentControl/ConfirmJob',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.ConfirmJobRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.ConfirmJobReply.FromString,
+                _registered_method=True)
+        self.GrantPublish = channel.unary_unary(
+                '/sabot.v1.AgentControl/GrantPublish',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.GrantPublishRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.GrantPublishReply.FromString,
+                _registered_method=True)
         self.PrepareJob = channel.unary_unary(
                 '/sabot.v1.AgentControl/PrepareJob',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.PrepareJobRequest.SerializeToString,
@@ -133,6 +143,16 @@ class AgentControlStub(object):
                 '/sabot.v1.AgentControl/RunTask',
                 request_serializer=sabot_dot_wire_dot_agent__pb2.RunTaskRequest.SerializeToString,
                 response_deserializer=sabot_dot_wire_dot_agent__pb2.RunTaskReply.FromString,
+                _registered_method=True)
+        self.RecordJob = channel.unary_unary(
+                '/sabot.v1.AgentControl/RecordJob',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.RecordJobRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.RecordJobReply.FromString,
+                _registered_method=True)
+        self.TakeOverJob = channel.unary_unary(
+                '/sabot.v1.AgentControl/TakeOverJob',
+                request_serializer=sabot_dot_wire_dot_agent__pb2.TakeOverJobRequest.SerializeToString,
+                response_deserializer=sabot_dot_wire_dot_agent__pb2.TakeOverJobReply.FromString,
                 _registered_method=True)
         self.EndJob = channel.unary_unary(
                 '/sabot.v1.AgentControl/EndJob',
@@ -241,7 +261,8 @@ class AgentControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SubmitJob(self, request, context):
-        """Runs a job; the agent called becomes its coordinator. Ending the stream cancels the job.
+        """Runs a job; the agent called becomes its coordinator. A job whose stream has ended is cancelled, unless its client
+        has another agent take it over within jobs.takeover_s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -268,8 +289,23 @@ class AgentControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmJob(self, request, context):
+        """The client has heard that the job has finished: nobody has to take it over any more. Answered when what the job had
+        on the agents is freed, but for its result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GrantPublish(self, request, context):
+        """The client allows the files of a job to appear: it has no later coordinator than the one that it calls.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PrepareJob(self, request, context):
-        """Coordinator to agents.
+        """Coordinator to agents. Commands of an earlier coordinator than the latest one known are refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,6 +320,20 @@ class AgentControlServicer(object):
 
     def RunTask(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordJob(self, request, context):
+        """Keeps what the coordinator has written down of the job, for another that may have to take it over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TakeOverJob(self, request, context):
+        """Another agent coordinates the job from now on: attempts under way end, and what is known of the job is told.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -397,6 +447,16 @@ def add_AgentControlServicer_to_server(servicer, server):
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.CancelJobRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.CancelJobReply.SerializeToString,
             ),
+            'ConfirmJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmJob,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.ConfirmJobRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.ConfirmJobReply.SerializeToString,
+            ),
+            'GrantPublish': grpc.unary_unary_rpc_method_handler(
+                    servicer.GrantPublish,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.GrantPublishRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.GrantPublishReply.SerializeToString,
+            ),
             'PrepareJob': grpc.unary_unary_rpc_method_handler(
                     servicer.PrepareJob,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.PrepareJobRequest.FromString,
@@ -411,6 +471,16 @@ def add_AgentControlServicer_to_server(servicer, server):
                     servicer.RunTask,
                     request_deserializer=sabot_dot_wire_dot_agent__pb2.RunTaskRequest.FromString,
                     response_serializer=sabot_dot_wire_dot_agent__pb2.RunTaskReply.SerializeToString,
+            ),
+            'RecordJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordJob,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.RecordJobRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.RecordJobReply.SerializeToString,
+            ),
+            'TakeOverJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.TakeOverJob,
+                    request_deserializer=sabot_dot_wire_dot_agent__pb2.TakeOverJobRequest.FromString,
+                    response_serializer=sabot_dot_wire_dot_agent__pb2.TakeOverJobReply.SerializeToString,
             ),
             'EndJob': grpc.unary_unary_rpc_method_handler(
                     servicer.EndJob,
@@ -898,6 +968,60 @@ class AgentControl(object):
             _registered_method=True)
 
     @staticmethod
+    def ConfirmJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/ConfirmJob',
+            sabot_dot_wire_dot_agent__pb2.ConfirmJobRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.ConfirmJobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GrantPublish(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/GrantPublish',
+            sabot_dot_wire_dot_agent__pb2.GrantPublishRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.GrantPublishReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PrepareJob(request,
             target,
             options=(),
@@ -968,6 +1092,60 @@ class AgentControl(object):
             '/sabot.v1.AgentControl/RunTask',
             sabot_dot_wire_dot_agent__pb2.RunTaskRequest.SerializeToString,
             sabot_dot_wire_dot_agent__pb2.RunTaskReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/RecordJob',
+            sabot_dot_wire_dot_agent__pb2.RecordJobRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.RecordJobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TakeOverJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sabot.v1.AgentControl/TakeOverJob',
+            sabot_dot_wire_dot_agent__pb2.TakeOverJobRequest.SerializeToString,
+            sabot_dot_wire_dot_agent__pb2.TakeOverJobReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,22 @@ class FakeJobs:
         self._answer()
         return agent_pb2.ReownJobReply()
 
+    def record(self, request: agent_pb2.RecordJobRequest) -> agent_pb2.RecordJobReply:
+        self._answer()
+        return agent_pb2.RecordJobReply()
+
+    def take_over(self, request: agent_pb2.TakeOverJobRequest) -> agent_pb2.TakeOverJobReply:
+        self._answer()
+        return agent_pb2.TakeOverJobReply()
+
+    async def confirm(self, request: agent_pb2.ConfirmJobRequest) -> agent_pb2.ConfirmJobReply:
+        self._answer()
+        return agent_pb2.ConfirmJobReply()
+
+    def grant_publish(self, request: agent_pb2.GrantPublishRequest) -> agent_pb2.GrantPublishReply:
+        self._answer()
+        return agent_pb2.GrantPublishReply()
+
     def check_job(self, request: agent_pb2.CheckJobRequest) -> agent_pb2.CheckJobReply:
         self._answer()
         return agent_pb2.CheckJobReply()

@@ -69,7 +69,7 @@ def cluster() -> Iterator[LocalCluster]:
         yield running
 
 
-def run_until_at_gate(session: Session, gate: Gate, then: Callable[[], None]) -> None:
+def run_until_at_gate(session: Session, gate: Gate, then: Callable[[], None]) -> pa.Table:
     """Runs a job whose functions stop at the gate; calls `then` from another thread when the first is there."""
 
     def at_gate() -> None:
@@ -79,7 +79,7 @@ def run_until_at_gate(session: Session, gate: Gate, then: Callable[[], None]) ->
     thread = threading.Thread(target=at_gate)
     thread.start()
     try:
-        session.from_table(TABLE).map_batches(gate.function()).to_table()
+        return session.from_table(TABLE).map_batches(gate.function()).to_table()
     finally:
         thread.join(WAIT_S)
 
@@ -98,16 +98,28 @@ def test_member_killed_during_a_job_is_named(cluster: LocalCluster, gate: Gate) 
             run_until_at_gate(session, gate, cluster.agents[1].kill)
 
 
-def test_coordinator_killed_during_a_job_is_a_lost_peer(cluster: LocalCluster, gate: Gate) -> None:
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_table_that_lay_on_a_lost_coordinator_is_uploaded_again(
+    gate: Gate, blow: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SABOT_JOBS_PEER_DEADLINE_S", "2")
+
+    def strike() -> None:
+        os.kill(cluster.agents[0].pid, blow)
+        gate.open_wide()
+
+    with LocalCluster(agents=2, slots=1) as cluster, cluster.connect(progress=False) as session:
+        answer = run_until_at_gate(session, gate, strike)
+        assert sorted(answer["x"].to_pylist()) == TABLE["x"].to_pylist()
+        assert session.agent.agent_id == "local-1"
+        assert session.from_table(TABLE).count_rows() == 1000
+
+
+def test_session_asks_another_agent_when_its_own_is_dead(cluster: LocalCluster, tmp_path: Path) -> None:
+    pq.write_table(TABLE, tmp_path / "table.parquet")
     with cluster.connect(progress=False) as session:
-        with pytest.raises(PeerLost, match=cluster.agents[0].address):
-            run_until_at_gate(session, gate, cluster.agents[0].kill)
-
-
-def test_coordinator_frozen_during_a_job_is_given_up(cluster: LocalCluster, gate: Gate) -> None:
-    with cluster.connect(timeout_s=1.0, progress=False) as session:
-        with pytest.raises(PeerLost, match=cluster.agents[0].flight_address):
-            run_until_at_gate(session, gate, lambda: os.kill(cluster.agents[0].pid, signal.SIGSTOP))
+        cluster.agents[0].kill()
+        assert session.read_parquet(tmp_path / "table.parquet").repartition("x").count_rows() == 1000
 
 
 def test_control_c_ends_the_job_on_the_agents(cluster: LocalCluster, gate: Gate) -> None:

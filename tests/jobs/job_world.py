@@ -11,6 +11,7 @@ import pyarrow as pa
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.job_journal import end_of
 from sabot.agent.slow_tasks import SlowRule
 from sabot.dataflow.stage import (
     BroadcastJoin,
@@ -165,12 +166,6 @@ class World:
         match command:
             case ev.Prepare(agent=agent):
                 return ev.Prepared(agent=agent)
-            case ev.CheckAgents():
-                return ev.AgentsChecked()
-            case ev.OpenFolder():
-                return ev.FolderOpened()
-            case ev.PublishFolder():
-                return ev.FolderPublished()
             case ev.StartTask():
                 return ev.TaskSucceeded(
                     agent=command.agent,
@@ -179,7 +174,13 @@ class World:
                     attempt=command.attempt,
                     reply=self.reply(command),
                 )
-        return None
+        answers: dict[type[ev.Command], ev.Event] = {
+            ev.CheckAgents: ev.AgentsChecked(),
+            ev.OpenFolder: ev.FolderOpened(),
+            ev.AskToPublish: ev.PublishGranted(),
+            ev.PublishFolder: ev.FolderPublished(),
+        }
+        return answers.get(type(command))
 
     def reply(self, command: ev.StartTask) -> RunTaskReply:
         made = self.plan.stages[command.stage_id]
@@ -219,15 +220,27 @@ class World:
 def run_to_end(plan: JobPlan, coordinator: Coordinator) -> list[ev.Command]:
     """Every command answered in order; gives all commands."""
     world = World(plan, coordinator.num_partitions)
-    waiting: list[ev.Command] = coordinator.handle(ev.JobStarted())
+    waiting: list[ev.Command] = tell(coordinator, ev.JobStarted())
     seen: list[ev.Command] = []
     while waiting:
         command = waiting.pop(0)
         seen.append(command)
         event = world.answer(command)
         if event is not None:
-            waiting.extend(coordinator.handle(event))
+            waiting.extend(tell(coordinator, event))
     return seen
+
+
+def tell(coordinator: Coordinator, event: ev.Event) -> list[ev.Command]:
+    """What the coordinator wants done, where all agents keep its journal at once."""
+    commands = coordinator.handle(event)
+    while any(isinstance(command, ev.Record) for command in commands):
+        commands = [command for command in commands if not isinstance(command, ev.Record)]
+        for agent in coordinator.living:
+            update = coordinator.journal_update(agent)
+            if update is not None:
+                commands += coordinator.handle(ev.Recorded(agent=agent, mark=end_of(update)))
+    return commands
 
 
 def kinds(commands: Sequence[ev.Command]) -> Counter[str]:

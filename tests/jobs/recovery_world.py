@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
+from sabot.agent.job_journal import KeptJournal, end_of
 from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.enough_rows import NO_ATTEMPT
 from sabot.dataflow.stage import (
@@ -54,6 +55,7 @@ class Agents:
     coordinator: Coordinator
     dead: set[int] = field(default_factory=set)
     tables: dict[int, OwnerTable] = field(default_factory=dict)
+    journals: dict[int, KeptJournal] = field(default_factory=dict)
     held: dict[tuple[int, int, int, int], Sent] = field(default_factory=dict)  # by agent, stage, task, attempt
     results: dict[tuple[int, int], list[Row]] = field(default_factory=dict)  # by agent and task
     files: dict[str, list[Row]] = field(default_factory=dict)
@@ -68,8 +70,12 @@ class Agents:
         match command:
             case ev.OpenFolder():
                 events: list[ev.Event] = [ev.FolderOpened()]
+            case ev.AskToPublish():
+                events = [ev.PublishGranted()]
             case ev.PublishFolder():
                 events = [ev.FolderPublished()]
+            case ev.Record():
+                events = [event for agent in self.coordinator.living for event in self._record(agent)]
             case ev.CheckAgents():
                 events = [*(lost(agent) for agent in sorted(self.dead)), ev.AgentsChecked()]
             case ev.Prepare(agent=agent, table=table):
@@ -83,6 +89,13 @@ class Agents:
             case _:
                 events = []
         return events
+
+    def _record(self, agent: int) -> list[ev.Event]:
+        update = None if agent in self.dead else self.coordinator.journal_update(agent)
+        if update is None:
+            return []
+        assert self.journals.setdefault(agent, KeptJournal()).keep(update), "something before it is missing"
+        return [ev.Recorded(agent=agent, mark=end_of(update))]
 
     def _run(self, command: ev.StartTask) -> ev.Event:
         which = {name: getattr(command, name) for name in ("agent", "stage_id", "task", "attempt")}

@@ -32,6 +32,7 @@ from .job_world import (
     kinds,
     make_coordinator,
     member,
+    tell,
 )
 from .recovery_world import Agents, Row, Walk, all_rows, lost
 
@@ -109,7 +110,7 @@ class Job:
         self.tell(ev.JobStarted())
 
     def tell(self, event: ev.Event) -> list[ev.Command]:
-        commands = self.coordinator.handle(event)
+        commands = tell(self.coordinator, event)
         self.told += commands
         self.waiting += commands
         return commands
@@ -212,9 +213,9 @@ def test_no_task_starts_before_all_who_are_left_know_the_new_epoch() -> None:
     assert {command.agent for command in reowns} == {0, 1} and all(command.table.epoch == 1 for command in reowns)
     assert set(reowns[0].table.owners) == {0, 1} and reowns[0].table.lost == {2}
     assert kinds(commands)["StartTask"] == 0
-    assert job.coordinator.handle(ev.Reowned(agent=0, epoch=1)) == []
-    assert job.coordinator.handle(ev.Reowned(agent=1, epoch=0)) == []
-    started = job.coordinator.handle(ev.Reowned(agent=1, epoch=1))
+    assert tell(job.coordinator, ev.Reowned(agent=0, epoch=1)) == []
+    assert tell(job.coordinator, ev.Reowned(agent=1, epoch=0)) == []
+    started = tell(job.coordinator, ev.Reowned(agent=1, epoch=1))
     assert kinds(started)["StartTask"] == 4 and {command.epoch for command in started} == {1}  # type: ignore[union-attr]
 
 
@@ -226,7 +227,7 @@ def test_attempts_that_send_by_the_old_table_are_cancelled_and_their_answers_ign
     commands = job.kill(2)
     cancelled = {(one.task, one.attempt) for one in commands if isinstance(one, ev.CancelTask)}
     assert cancelled == set(running)
-    assert [job.coordinator.handle(event) for event in late] == [[]] * len(late)
+    assert [tell(job.coordinator, event) for event in late] == [[]] * len(late)
     job.waiting = [one for one in job.waiting if not isinstance(one, ev.StartTask)]
     job.check()
 

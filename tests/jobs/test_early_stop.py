@@ -18,6 +18,7 @@ from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import HashShuffle, Head, JobPlan, ResultOutput, ShuffleInput, Sort
 from tests.jobs.in_process import InProcessCluster
 from tests.jobs.job_world import JOB_ID, make_coordinator, member, scan, stage
+from tests.jobs.job_world import tell as heard
 from tests.jobs.recovery_world import Agents, Walk, source_rows
 from tests.jobs.test_coordinator_recovery import answer_of, assert_ended_once_everywhere
 
@@ -47,7 +48,7 @@ def test_no_task_is_started_once_the_rows_are_there_and_those_under_way_are_canc
     told: list[ev.Command] = []
 
     def tell(event: ev.Event) -> list[ev.Command]:
-        commands = coordinator.handle(event)
+        commands = heard(coordinator, event)
         told.extend(commands)
         return commands
 

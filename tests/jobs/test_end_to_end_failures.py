@@ -18,7 +18,7 @@ import sabot
 from sabot.client.agent_process import LocalAgent
 from sabot.client.control import ControlClient
 from sabot.dataflow.dataset import Dataset
-from sabot.errors import PeerLost
+from sabot.errors import JobCancelled, PeerLost
 
 from .rows import in_order, make_table, write_files
 
@@ -83,27 +83,36 @@ def is_free(agent: LocalAgent) -> bool:
     return (status.jobs_running, status.tasks_running, status.stored_bytes) == (0, 0, 0)
 
 
+COORDINATOR, OTHER = 0, 1
+
+
+@pytest.mark.parametrize("victim", [COORDINATOR, OTHER], ids=["coordinator", "other"])
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
 def test_agent_killed_or_frozen_in_mid_job_costs_its_work_and_not_the_job(
-    blow: signal.Signals, tmp_path: Path, threads: ThreadPoolExecutor
+    blow: signal.Signals, victim: int, tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
     with sabot.LocalCluster(agents=3, slots=1) as cluster:
         job = Running(cluster, tmp_path, threads)
-        os.kill(cluster.agents[1].pid, blow)
+        os.kill(cluster.agents[victim].pid, blow)
         job.go_on()
         assert in_order(job.answer.result(NOTICED_S)) == in_order(make_table(8000))
         job.session.close()
-        until(lambda: is_free(cluster.agents[0]) and is_free(cluster.agents[2]))
+        left = [agent for index, agent in enumerate(cluster.agents) if index != victim]
+        until(lambda: all(is_free(agent) for agent in left))
 
 
-def test_frozen_agent_that_thaws_drops_what_it_had_of_the_job(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+@pytest.mark.parametrize("victim", [COORDINATOR, OTHER], ids=["coordinator", "other"])
+def test_frozen_agent_that_thaws_drops_what_it_had_of_the_job(
+    victim: int, tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SABOT_JOBS_TAKEOVER_S", "5")
     with sabot.LocalCluster(agents=2, slots=1) as cluster:
         job = Running(cluster, tmp_path, threads)
-        os.kill(cluster.agents[1].pid, signal.SIGSTOP)
+        os.kill(cluster.agents[victim].pid, signal.SIGSTOP)
         job.go_on()
         assert in_order(job.answer.result(NOTICED_S)) == in_order(make_table(8000))
-        os.kill(cluster.agents[1].pid, signal.SIGCONT)
-        until(lambda: is_free(cluster.agents[1]))
+        os.kill(cluster.agents[victim].pid, signal.SIGCONT)
+        until(lambda: is_free(cluster.agents[victim]))
 
 
 def test_agent_killed_in_mid_shuffle_leaves_the_answer_that_duckdb_gives(tmp_path: Path) -> None:
@@ -140,11 +149,24 @@ def test_agent_killed_in_mid_shuffle_leaves_the_answer_that_duckdb_gives(tmp_pat
         assert result.receipt.exact and result.stats.agents_lost == ("local-2",)
 
 
-def test_coordinator_killed_ends_the_job_for_client_and_agents(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+def test_job_that_nobody_can_take_over_ends_as_a_lost_peer_in_time(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     with sabot.LocalCluster(agents=2, slots=1) as cluster:
         job = Running(cluster, tmp_path, threads)
+        os.kill(cluster.agents[1].pid, signal.SIGSTOP)
         cluster.agents[0].kill()
-        with pytest.raises(PeerLost):
+        with pytest.raises(PeerLost, match=cluster.agents[0].address):
+            job.answer.result(NOTICED_S)
+
+
+def test_job_without_its_coordinator_and_client_is_dropped(
+    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SABOT_JOBS_TAKEOVER_S", "1")
+    with sabot.LocalCluster(agents=2, slots=1) as cluster:
+        job = Running(cluster, tmp_path, threads)
+        os.kill(cluster.agents[0].pid, signal.SIGSTOP)
+        job.session.close()
+        with pytest.raises(JobCancelled):
             job.answer.result(NOTICED_S)
         job.go_on()
         until(lambda: is_free(cluster.agents[1]))

@@ -22,6 +22,7 @@ from sabot.dataflow.planner import plan_job
 from sabot.errors import JobCancelled, PeerRefused, SabotError, ShuffleIntegrityError, UsageError
 from sabot.wire.addresses import control_channel_options
 from sabot.wire.agent_pb2 import (
+    ConfirmJobRequest,
     EndJobRequest,
     JobEvent,
     PrepareJobRequest,
@@ -136,8 +137,12 @@ class Submitted:
     channel: grpc.Channel
 
     def last_event(self) -> JobEvent:
+        """How it ended, which is confirmed: the job lets go of what it has."""
         with self.channel:
-            return list(self.call)[-1]
+            last = next(event for event in self.call if event.WhichOneof("event") in {"finished", "failed"})
+            if last.WhichOneof("event") == "finished":
+                AgentControlStub(self.channel).ConfirmJob(ConfirmJobRequest(job_id=self.job_id))
+            return last
 
     def close(self) -> None:
         self.call.cancel()

@@ -1,4 +1,4 @@
-"""Five thousand tasks in one job, and what coordinating them costs its agent over what the other one works."""
+"""Thousands of tasks in one job, and what coordinating them costs its agent over what the other one works."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sabot import LocalCluster
+
+from .job_world import group_plan, kinds, make_coordinator, member, run_to_end
 
 TASKS, ROWS, FILES = 5_000, 200, 10
 COST_S = 0.001
@@ -36,6 +38,12 @@ def test_coordinator_spends_less_than_a_millisecond_on_a_task(tmp_path: Path) ->
     print(f"{tasks:,} tasks: coordinating takes {cost_s * 1e6:.0f} us of CPU a task")
     assert tasks >= TASKS
     assert cost_s < COST_S
+
+
+def test_plan_of_thousands_of_tasks_starts_each_once() -> None:
+    plan = group_plan(*[1] * 5000)
+    commands = run_to_end(plan, make_coordinator(plan, *[member(index, slots=4) for index in range(4)]))
+    assert kinds(commands)["StartTask"] == 5000 + 32
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -15,9 +15,10 @@ JOB = "ab" * 16
 
 def written(folder: Path, *names: str) -> list[str]:
     hidden = hidden_folder(str(folder), JOB)
+    (hidden / "attempt-0").mkdir()
     for name in names:
-        (hidden / name).write_text(name)
-    return [str(hidden / name) for name in names]
+        (hidden / "attempt-0" / name).write_text(name)
+    return [f"attempt-0/{name}" for name in names]
 
 
 def names_in(folder: Path) -> list[str]:
@@ -30,6 +31,8 @@ def test_nothing_is_seen_before_publish_and_all_after(tmp_path: Path) -> None:
     files = written(tmp_path / "out", "part-0", "part-1")
     assert names_in(tmp_path / "out") == [f".sabot-{JOB}"]
     target.publish(files)
+    assert names_in(tmp_path / "out") == [f".sabot-{JOB}", "part-0", "part-1"]
+    target.discard()
     assert names_in(tmp_path / "out") == ["part-0", "part-1"]
 
 
@@ -62,7 +65,7 @@ def test_missing_file_publishes_none(tmp_path: Path) -> None:
     target.open()
     files = written(tmp_path / "out", "part-0")
     with pytest.raises(PeerError, match="part-1 was written by another agent"):
-        target.publish([*files, files[0].replace("part-0", "part-1")])
+        target.publish([*files, "attempt-0/part-1"])
     assert names_in(tmp_path / "out") == [f".sabot-{JOB}"]
 
 

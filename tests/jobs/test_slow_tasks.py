@@ -14,7 +14,7 @@ from sabot.errors import LimitReached, PeerLost
 from sabot.wire.agent_pb2 import StageProgress
 from sabot.wire.failure import to_failure
 
-from .job_world import JOB_ID, SCHEMA, group_plan, hot_plan, make_coordinator, member, pieces, stage
+from .job_world import JOB_ID, SCHEMA, group_plan, hot_plan, make_coordinator, member, pieces, stage, tell
 from .recovery_world import Agents, source_rows
 from .test_coordinator_recovery import answer_of
 
@@ -34,7 +34,7 @@ class Job:
         self.tell(ev.JobStarted())
 
     def tell(self, event: ev.Event) -> list[ev.Command]:
-        commands = self.coordinator.handle(event)
+        commands = tell(self.coordinator, event)
         self.told += commands
         self.waiting += [command for command in commands if not isinstance(command, ev.CancelTask)]
         return commands

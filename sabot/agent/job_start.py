@@ -1,0 +1,94 @@
+"""Makes the runs of jobs that are submitted here: over which agents, and from where on. Used on the loop's thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sabot.agent.coordinator import Coordinator
+from sabot.agent.hot_partitions import HotRule
+from sabot.agent.job_run import JobRun, Surroundings
+from sabot.agent.membership import Membership
+from sabot.agent.peer_calls import PeerCalls
+from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.slow_tasks import SlowRule
+from sabot.agent.succession import succeed
+from sabot.agent.takeover import Inheritance
+from sabot.config import JobsSection
+from sabot.dataflow.stage import JobPlan
+from sabot.wire.agent_pb2 import SubmitJobRequest
+from sabot.wire.convert import from_agent
+from sabot.wire.member import Member
+
+log = logging.getLogger("sabot.jobs")
+
+
+class JobStarter:
+    """Knows the cluster, as a new job should find it."""
+
+    def __init__(
+        self, *, membership: Membership, calls: PeerCalls, watch: PeerWatch, config: JobsSection, hot: HotRule
+    ) -> None:
+        self._membership = membership
+        self._calls = calls
+        self._watch = watch
+        self._config = config
+        self._hot = hot
+
+    async def make(self, request: SubmitJobRequest, plan: JobPlan) -> JobRun:
+        """A run, yet to be started; it goes on where an earlier coordinator was, if agents hold anything of the job."""
+        inherited: Inheritance | None = None
+        members = self._membership.members()
+        if request.epoch:
+            inherited, members = await self._inherited(request)
+        agents = await self._agents_for(plan, members) if inherited is None else inherited.agents
+        coordinator = Coordinator(
+            plan=plan,
+            agents=agents,
+            partitions_per_slot=self._config.partitions_per_slot,
+            split_bytes=self._config.split_bytes,
+            attempts_max=self._config.attempts_max,
+            hot=self._hot,
+            slow=SlowRule(factor=self._config.slow_task_factor),
+            epoch=request.epoch,
+            inherited=inherited,
+        )
+        return JobRun(
+            job_id=plan.job_id,
+            plan=request.plan,
+            coordinator=coordinator,
+            agents=agents,
+            surroundings=Surroundings(
+                me=self._membership.me,
+                calls=self._calls,
+                watch=self._watch,
+                peer_deadline_s=self._config.peer_deadline_s,
+                takeover_s=self._config.takeover_s,
+            ),
+        )
+
+    async def _inherited(self, request: SubmitJobRequest) -> tuple[Inheritance | None, list[Member]]:
+        """Where a job stands whose coordinator is lost, and who can take part in it."""
+        candidates = [from_agent(agent) for agent in request.agents] or self._membership.members()
+        return await succeed(
+            request.job_id,
+            request.epoch,
+            candidates,
+            me=self._membership.me,
+            calls=self._calls,
+            timeout_s=self._config.peer_deadline_s,
+        )
+
+    async def _agents_for(self, plan: JobPlan, known: Sequence[Member]) -> list[Member]:
+        """The members that answer now; a silent one costs the job its slots, unless it holds some of the job's rows."""
+        me = self._membership.me.identity
+        members = [member for member in known if not member.draining]
+        others = [member for member in members if member.identity != me]
+        answering, lost = await self._watch.answering(others)
+        holders = {piece.flight_address for pieces in plan.uploads.values() for piece in pieces}
+        silent = [member for member in others if member not in answering]
+        for member, error in zip(silent, lost, strict=True):
+            if member.flight_address in holders:
+                raise error
+            log.warning("agent left out job=%s agent=%s error=%s", plan.job_id, member.agent_id, error.message)
+        return [member for member in members if member not in silent]
