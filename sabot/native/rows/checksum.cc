@@ -4,9 +4,6 @@
 #include <arrow/util/bit_util.h>
 #include <arrow/util/bitmap_ops.h>
 
-#define XXH_INLINE_ALL
-#include <arrow/vendored/xxhash.h>
-
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -15,6 +12,7 @@
 
 #include "sabot/native/rows/hash_values.h"
 #include "sabot/native/rows/storage.h"
+#include "sabot/native/rows/xxh3.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
@@ -38,9 +36,7 @@ Status OutOfBounds(const ArraySpan& array, const char* what) {
 /// Feeds a batch to one streaming XXH3 state, array by array; every read is checked against its buffer first.
 class BatchChecksum::Stream {
  public:
-  Stream() { XXH3_64bits_reset(&state_); }
-
-  uint64_t Digest() const { return XXH3_64bits_digest(&state_); }
+  uint64_t Digest() const { return xxh3_.Digest(); }
 
   void AddNumber(int64_t number) { AddBytes(&number, sizeof(number)); }
 
@@ -48,7 +44,7 @@ class BatchChecksum::Stream {
 
  private:
   void AddBytes(const void* bytes, int64_t size) {
-    if (size > 0) XXH3_64bits_update(&state_, bytes, static_cast<size_t>(size));
+    if (size > 0) xxh3_.Update(bytes, static_cast<size_t>(size));
   }
 
   Status AddBitmap(const ArraySpan& array, const BufferSpan& bitmap, const char* what);
@@ -66,7 +62,7 @@ class BatchChecksum::Stream {
   template <typename Offset>
   Status AddListViews(const ArraySpan& array);
 
-  XXH3_state_t state_;
+  Xxh3 xxh3_;
 };
 
 Status BatchChecksum::Stream::AddBitmap(const ArraySpan& array, const BufferSpan& bitmap, const char* what) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "sabot/native/rows/storage.h"
+#include "sabot/native/rows/wide_loops.h"
 #include "sabot/native/status.h"
 
 namespace sabot::rows {
@@ -26,7 +27,7 @@ using arrow::Type;
 
 uint64_t HashBytes(const void* bytes, int64_t size) { return XXH3_64bits(bytes, static_cast<size_t>(size)); }
 
-uint64_t HashDouble(double value) {
+[[gnu::always_inline]] inline uint64_t HashDouble(double value) {
   // One bit pattern for all that compare equal, and one for all NaNs; written to compile without branches.
   constexpr uint64_t kInfinity = 0x7FF0000000000000;
   constexpr uint64_t kNan = 0x7FF8000000000000;
@@ -40,14 +41,15 @@ uint64_t HashDouble(double value) {
 template <typename T>
 void HashNumbers(const ArraySpan& values, uint64_t* out) {
   const uint8_t* in = values.buffers[1].data + values.offset * static_cast<int64_t>(sizeof(T));
-  for (int64_t i = 0; i < values.length; ++i) {
-    const T value = LoadAt<T>(in, i);
-    if constexpr (std::is_floating_point_v<T>) {
-      out[i] = HashDouble(static_cast<double>(value));
-    } else {
-      out[i] = SplitMix(static_cast<uint64_t>(value));  // a signed value is sign-extended
-    }
-  }
+  Fill(
+      values.length, out, [&](int64_t i) __attribute__((always_inline)) {
+        const T value = LoadAt<T>(in, i);
+        if constexpr (std::is_floating_point_v<T>) {
+          return HashDouble(static_cast<double>(value));
+        } else {
+          return SplitMix(static_cast<uint64_t>(value));  // a signed value is sign-extended
+        }
+      });
 }
 
 void HashHalves(const ArraySpan& values, uint64_t* out) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/wide_loops.h"
 
 namespace sabot::rows {
 namespace {
@@ -29,19 +30,19 @@ arrow::Status RowHasher::Hash(int64_t first, int64_t rows, uint64_t* key_hashes,
     keys_[k].span.SetSlice(keys_[k].start + first, rows);
     ARROW_RETURN_NOT_OK(HashSpan(keys_[k].span, k == 0 ? key_hashes : more_.data()));
     if (k == 0) continue;
-    for (int64_t i = 0; i < rows; ++i) key_hashes[i] = MixHashes(key_hashes[i], more_[static_cast<size_t>(i)]);
+    MixAll(key_hashes, more_.data(), rows, key_hashes);
   }
   if (sums_.empty()) {
     std::fill_n(added, rows, 0);
     return arrow::Status::OK();
   }
   if (sum_is_key_) {
-    for (int64_t i = 0; i < rows; ++i) added[i] = MixHashes(key_hashes[i], key_hashes[i]);
+    MixAll(key_hashes, key_hashes, rows, added);
     return arrow::Status::OK();
   }
   sums_[0].span.SetSlice(sums_[0].start + first, rows);
   ARROW_RETURN_NOT_OK(HashSpan(sums_[0].span, added));
-  for (int64_t i = 0; i < rows; ++i) added[i] = MixHashes(key_hashes[i], added[i]);
+  MixAll(key_hashes, added, rows, added);
   return arrow::Status::OK();
 }
 

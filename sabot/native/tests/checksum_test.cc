@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "sabot/native/rows/xxh3.h"
 #include "sabot/native/tests/rows_arrays.h"
 
 namespace sabot::rows {
@@ -131,6 +134,27 @@ TEST(Checksum, TypeWithoutAChecksumIsNamed) {
   const auto type = arrow::run_end_encoded(arrow::int32(), arrow::utf8());
   const auto batch = MakeBatch({{"x", arrow::MakeEmptyArray(type).ValueOrDie()}});
   ExpectCode(ChecksumBatch(*batch).status(), Code::kUsage, type->ToString());
+}
+
+TEST(Checksum, AllRegistersGiveTheSame) {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2")) GTEST_SKIP() << "this machine has no AVX2";
+  std::string bytes(5'000, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * i);
+  const auto hash = [&](const Xxh3::Functions& functions, size_t size, size_t step) {
+    alignas(64) std::byte state[576];
+    functions.reset(state);
+    for (size_t at = 0; at < size; at += step) functions.update(state, bytes.data() + at, std::min(step, size - at));
+    return functions.digest(state);
+  };
+  for (const size_t size : {0, 1, 17, 240, 241, 1'024, 4'999}) {
+    for (const size_t step : {1, 63, 256, 5'000}) {
+      EXPECT_EQ(hash(kXxh3, size, step), hash(kXxh3Avx2, size, step)) << size << " bytes, " << step << " at a time";
+    }
+  }
+#else
+  GTEST_SKIP() << "there is one compilation of it";
+#endif
 }
 
 }  // namespace
