@@ -18,6 +18,7 @@ from sabot.agent.hot_partitions import HotRule
 from sabot.agent.job_journal import Committed, WrittenJournal
 from sabot.agent.job_stages import Ended, JobStages, choose_partitions
 from sabot.agent.slow_tasks import SlowRule
+from sabot.agent.stage_progress import progress_of
 from sabot.agent.stage_run import Running, StageRun
 from sabot.agent.takeover import Inheritance, go_on
 from sabot.agent.task_failures import (
@@ -113,7 +114,7 @@ class Coordinator:
 
     def progress(self) -> list[StageProgress]:
         """Where each stage stands; made anew at each call."""
-        return [run.progress() for run in self._stages]
+        return progress_of(self._stages)
 
     def handle(self, event: ev.Event) -> list[ev.Command]:
         """Take one event; gives what is to be done, in order. After the end there is nothing to be done."""

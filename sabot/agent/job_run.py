@@ -23,6 +23,7 @@ from sabot.agent.job_recorder import JobRecorder
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.stage_times import StageTimes
 from sabot.agent.takeover import to_wire_table
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2
@@ -79,6 +80,7 @@ class JobRun:
         self._coordinator = coordinator
         self._around = surroundings
         self._started_s = 0.0
+        self._times = StageTimes(asyncio.get_running_loop().time)
         self._calls: set[asyncio.Task[None]] = set()
         self._attempts: dict[tuple[int, int, int], asyncio.Task[None]] = {}  # by stage, task, attempt
         self._farewells: set[asyncio.Task[None]] = set()
@@ -107,7 +109,7 @@ class JobRun:
 
     def progress(self) -> list[agent_pb2.StageProgress]:
         """Where each stage stands."""
-        return self._coordinator.progress()
+        return self._times.filled(self._coordinator.progress())
 
     def start(self) -> None:
         self._started_s = asyncio.get_running_loop().time()
@@ -141,6 +143,7 @@ class JobRun:
     def post(self, event: ev.Event) -> None:
         """Tell the coordinator, and do what it wants done."""
         commands = self._coordinator.handle(event)
+        self._times.note(event, commands)
         for command in commands:
             self._carry_out(command)
         if commands or not isinstance(event, ev.TimePassed):
@@ -204,6 +207,7 @@ class JobRun:
                 self._let_go()
             case ev.Finish(finished=finished):
                 finished.elapsed_s = asyncio.get_running_loop().time() - self._started_s
+                self._times.filled(finished.stages)
                 self._end_with(JobEvent(finished=finished))
                 if self._forsaken:
                     self._say_goodbye(keep_result=False)

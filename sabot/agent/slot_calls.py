@@ -15,6 +15,7 @@ from typing import TypeVar
 import pyarrow as pa
 from pyarrow import acero
 
+from sabot.agent.slot_use import SlotUse
 from sabot.agent.source_gate import SourceGate
 from sabot.errors import JobCancelled
 from sabot.slots import MorselSource, TaskSlotManager
@@ -46,6 +47,7 @@ class SlotCalls:
         self._job_id = job_id
         self._weight = weight
         self._gate = gate
+        self.used = SlotUse()
 
     @property
     def job_id(self) -> str:
@@ -70,7 +72,9 @@ class SlotCalls:
     def call(self, function: Callable[[], T], *, source: MorselSource = MorselSource.LOCAL) -> T:
         """What `function` gives, run in a slot; its exception is raised as it is."""
         self.check_cancelled()
-        future = self._manager.call_in_slot(function, source=source, job=self._job_id, weight=self._weight)
+        future = self._manager.call_in_slot(
+            self.used.noted(function), source=source, job=self._job_id, weight=self._weight
+        )
         try:
             return self._wait(future)
         finally:
@@ -79,7 +83,7 @@ class SlotCalls:
     def call_to_end(self, function: Callable[[], T]) -> T:
         """As `call`, for what must not be left alone in its slot: a cancel is seen only before it starts and after."""
         self.check_cancelled()
-        return self._manager.call_in_slot(function, job=self._job_id, weight=self._weight).result()
+        return self._manager.call_in_slot(self.used.noted(function), job=self._job_id, weight=self._weight).result()
 
     def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
         """What each function gives, in order; while one answer is used, the next is already made."""
@@ -87,7 +91,9 @@ class SlotCalls:
         try:
             for function in functions:
                 self.check_cancelled()
-                ahead.append(self._manager.call_in_slot(function, job=self._job_id, weight=self._weight))
+                ahead.append(
+                    self._manager.call_in_slot(self.used.noted(function), job=self._job_id, weight=self._weight)
+                )
                 if len(ahead) > 1:
                     yield self._wait(ahead.popleft())
             while ahead:
@@ -104,6 +110,7 @@ class SlotCalls:
         """
         self.check_cancelled()
         batches = [batch for batch in batches if batch.num_rows]
+        slots: set[int] = set()
         answers = self._manager.run_operator(
             batches,
             pipeline,
@@ -112,12 +119,16 @@ class SlotCalls:
             cancel=self._cancelled,
             job=self._job_id,
             weight=self._weight,
+            slots=slots,
         )
+        self.used.add(slots)
         return [answer for answer in answers if answer is not None and answer.num_rows]
 
     def run_plan(self, declaration: acero.Declaration, *, source: MorselSource) -> pa.Table:
         """The plan's table: from the task's thread by all slots, from inside a `call` by that slot."""
         self.check_cancelled()
+        if not self._manager.native_pool.on_slot_thread():
+            self.used.add(range(self._manager.get_num_slots()))
         return self._manager.run_plan(
             declaration, source=source, cancel=self._cancelled, job=self._job_id, weight=self._weight
         )

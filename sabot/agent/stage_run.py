@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sabot.agent.slow_tasks import Durations, SlowRule
+from sabot.agent.stage_account import StageAccount, skew_of
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import Aggregate, ResultOutput, Shuffle, Split, Stage
 from sabot.wire.agent_pb2 import Failure, ResultPartition, RunTaskReply, StageProgress
@@ -74,8 +75,7 @@ class StageRun:
         self._pinned: dict[int, deque[int]] = {}
         self._plain_attempts: tuple[int, ...] | None = None
         self._rows_wanted = rows_wanted(stage)
-        self._rows_out = 0
-        self._wire_bytes = 0
+        self._account = StageAccount()
 
     @property
     def shuffles(self) -> bool:
@@ -189,8 +189,7 @@ class StageRun:
         rivals = self.interrupt(lambda other: other.task == running.task and other is not running)
         self.drop(running)
         state.done_by, state.failures = running.agent, ()
-        self._rows_out += reply.rows_out - (state.reply.rows_out if state.reply is not None else 0)
-        self._wire_bytes += reply.wire_bytes
+        self._account.add(running.agent, reply, state.reply)
         state.reply = _kept(reply)
         if self.shuffles:
             kept = () if running.partitions is None else state.commits
@@ -339,16 +338,19 @@ class StageRun:
         return tuple(file.path for task in range(len(self.splits)) for file in self._reply(task).written)
 
     def progress(self) -> StageProgress:
-        return StageProgress(
+        """Where it stands; the skew is told of a stage that is done and sends nothing."""
+        progress = StageProgress(
             stage_id=self.stage.stage_id,
             label=self.stage.label,
             tasks_total=len(self.splits) if self.started else self._tasks_expected,
             tasks_done=len(self.splits) - len(self.todo),
-            rows_out=self._rows_out,
-            wire_bytes=self._wire_bytes,
             tasks_redone=self.tasks_redone,
             second_attempts=self.second_attempts,
         )
+        self._account.fill(progress)
+        if self.done and not self.shuffles:
+            progress.skew = skew_of([state.reply.rows_out for state in self._tasks if state.reply is not None])
+        return progress
 
     def _reply(self, task: int) -> RunTaskReply:
         reply = self._tasks[task].reply
@@ -366,5 +368,9 @@ def _kept(reply: RunTaskReply) -> RunTaskReply:
     """What is asked for later. Sums per partition are not: thousands of tasks have thousands of them."""
     result = reply.result if reply.HasField("result") else None
     return RunTaskReply(
-        rows_out=reply.rows_out, placement_digest=reply.placement_digest, written=reply.written, result=result
+        rows_in=reply.rows_in,
+        rows_out=reply.rows_out,
+        placement_digest=reply.placement_digest,
+        written=reply.written,
+        result=result,
     )

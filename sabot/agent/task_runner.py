@@ -7,6 +7,7 @@ between two table steps in one go. Whatever goes wrong comes back in the reply, 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -139,8 +140,11 @@ class TaskRunner:
 
     def run(self, task: Task) -> RunTaskReply:
         """Blocks until the attempt has ended; never raises, for a SystemExit of a user's function is not ours."""
+        started_s = time.monotonic()
         try:
-            return self._run(task)
+            reply = self._run(task)
+            reply.task_s = time.monotonic() - started_s
+            return reply
         except BaseException as error:
             told = typed(error)
             if task.cancelled.is_set():
@@ -182,6 +186,7 @@ class TaskRunner:
         finally:
             calls.close()
         given.account(reply)
+        reply.slots.extend(calls.used.slots())
         return reply
 
     def _open_output(self, task: Task, calls: SlotCalls) -> TaskOutput:

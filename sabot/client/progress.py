@@ -1,7 +1,8 @@
-"""Shows a job's progress per stage in a terminal while it runs, on standard error; silent anywhere else."""
+"""Shows a job's progress per stage while it runs: in a terminal, on standard error, and in a notebook; nowhere else."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -15,12 +16,13 @@ from sabot.client.receipt import StageStats, format_bytes
 class ProgressView:
     """One bar per stage, for as long as the block lasts.
 
-    `enabled`: None shows bars where standard error is a terminal, True always, False never.
+    `enabled`: None shows bars where standard error is a terminal or a notebook that can draw them (with ipywidgets),
+    True always, False never. They stay when the job has ended.
     """
 
     def __init__(self, enabled: bool | None = None, *, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        shown = self._console.is_terminal if enabled is None else enabled
+        shown = _draws(self._console) if enabled is None else enabled
         self._progress = self._bars() if shown else None
         self._tasks: dict[int, TaskID] = {}
         self._queue: TaskID | None = None
@@ -63,8 +65,21 @@ class ProgressView:
             self._progress.remove_task(self._queue)
             self._queue = None
         for stage in stages:
-            facts = f"{stage.rows_out:,} rows, {format_bytes(stage.wire_bytes)} sent"
+            facts = facts_of(stage)
             if stage.stage_id not in self._tasks:
                 self._tasks[stage.stage_id] = self._progress.add_task(stage.label, total=None, facts="")
             total = stage.tasks_total or None
             self._progress.update(self._tasks[stage.stage_id], completed=stage.tasks_done, total=total, facts=facts)
+
+
+def facts_of(stage: StageStats) -> str:
+    """Rows, their rate, and what went over the wire."""
+    rate = f", {stage.rows_out / stage.elapsed_s:,.0f} rows/s" if stage.elapsed_s > 0 and stage.rows_out else ""
+    sent = f", {format_bytes(stage.wire_bytes)} over the wire" if stage.wire_bytes else ""
+    redone = f", {stage.tasks_redone} redone" if stage.tasks_redone else ""
+    return f"{stage.rows_out:,} rows{rate}{sent}{redone}"
+
+
+def _draws(console: Console) -> bool:
+    """A notebook without ipywidgets would be sent a warning for each job."""
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)

@@ -6,7 +6,7 @@ Values only, made from what the coordinator reports: it folds what every agent c
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sabot.wire import agent_pb2
 
@@ -111,8 +111,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageStats:
-    """What one stage did: `rows_out` are the rows that its committed tasks gave, `tasks_redone` the attempts after the
-    first of their task; `second_attempts` are those beside them, of tasks that were slow."""
+    """What one stage did. Rows are those that its tasks took and gave, each task counted once; bytes and times are of
+    all attempts that succeeded.
+
+    `tasks_redone` are the attempts after the first of their task; `second_attempts` those beside it, of slow tasks.
+    `elapsed_s` goes from the first task's start to the last one's end, `task_s` is the tasks' time added up, waits
+    included. `slots_used` are different slots of all agents; a large join counts all slots of its agent. `skew` is how
+    many times the mean of rows the largest partition has that it sent, or its largest task; 0 until it is done.
+    """
 
     stage_id: int
     label: str
@@ -122,6 +128,12 @@ class StageStats:
     wire_bytes: int
     tasks_redone: int = 0
     second_attempts: int = 0
+    rows_in: int = 0
+    local_bytes: int = 0
+    elapsed_s: float = 0.0
+    task_s: float = 0.0
+    slots_used: int = 0
+    skew: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,19 +160,8 @@ def format_bytes(count: int) -> str:
 
 def stages_from(messages: Iterable[agent_pb2.StageProgress]) -> tuple[StageStats, ...]:
     """The stages as a coordinator reports them, running or done."""
-    return tuple(
-        StageStats(
-            stage_id=m.stage_id,
-            label=m.label,
-            tasks_total=m.tasks_total,
-            tasks_done=m.tasks_done,
-            rows_out=m.rows_out,
-            wire_bytes=m.wire_bytes,
-            tasks_redone=m.tasks_redone,
-            second_attempts=m.second_attempts,
-        )
-        for m in messages
-    )
+    names = [field.name for field in fields(StageStats)]
+    return tuple(StageStats(**{name: getattr(message, name) for name in names}) for message in messages)
 
 
 def receipt_from(job_id: str, finished: agent_pb2.JobFinished) -> Receipt:

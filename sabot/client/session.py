@@ -17,6 +17,7 @@ from typing import Any, Self
 import cloudpickle
 import pyarrow as pa
 
+from sabot.client.analysis import Explanation
 from sabot.client.control import ControlClient
 from sabot.client.coordinators import Coordinators, answers
 from sabot.client.file_source import local_path
@@ -76,9 +77,16 @@ class Session(Readers):
         """The agent that coordinates this session's jobs now."""
         return self._coordinators.agent
 
-    def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Result:
+    def run(
+        self,
+        root: Node,
+        *,
+        output: WriteOutput | None = None,
+        timeout_s: float | None = None,
+        progress: bool | None = None,
+    ) -> Result:
         """Runs the job and waits for its end; raises its failure as its own type. Ctrl-C cancels it."""
-        with ProgressView(self._progress) as view:
+        with ProgressView(self._progress if progress is None else progress) as view:
             job = self._submit(root, output, timeout_s, on_queued=view.queued, on_progress=view.update)
             try:
                 return job.result()
@@ -89,6 +97,12 @@ class Session(Readers):
     def persist(self, root: Node, *, timeout_s: float | None = None) -> PersistedDataset:
         """Runs the job and makes a Dataset of its result, which stays with the agents."""
         return PersistedDataset(self, root, self.run(root, timeout_s=timeout_s))
+
+    def analyze(self, root: Node) -> Explanation:
+        """Runs the job, drops its answer, and says what its stages did."""
+        plan = plan_job(root, job_id="explain", broadcast_bytes_max=self.broadcast_bytes_max)
+        with self.run(root) as result:
+            return Explanation(plan, result.stats)
 
     def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> Job:
         """Starts the job and returns; LimitReached is its failure when it has not ended within `timeout_s`."""

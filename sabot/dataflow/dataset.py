@@ -255,20 +255,21 @@ class Dataset:
         names = () if keys is None else names_list(keys)
         return self._then(RepartitionNode(child=self._node, keys=names, num_partitions=num_partitions))
 
-    def run(self, *, timeout_s: float | None = None) -> ResultProtocol:
+    def run(self, *, timeout_s: float | None = None, progress: bool | None = None) -> ResultProtocol:
         """Computes the rows and leaves them with the agents, from where the result can be read again and again.
 
-        LimitReached when that has not ended after `timeout_s`; the wait in a queue counts.
+        LimitReached when that has not ended after `timeout_s`; the wait in a queue counts. `progress` shows bars or
+        not, whatever the session does.
         """
-        return self._session.run(self._node, timeout_s=timeout_s)
+        return self._session.run(self._node, timeout_s=timeout_s, progress=progress)
 
     def submit(self, *, timeout_s: float | None = None) -> JobProtocol:
         """As `run()`, without waiting for the end: the job given has `result()`, `cancel()`, `done()`, `progress`."""
         return self._session.submit(self._node, timeout_s=timeout_s)
 
-    def to_table(self) -> pa.Table:
+    def to_table(self, *, progress: bool | None = None) -> pa.Table:
         """Computes the rows and fetches them."""
-        result = self.run()
+        result = self.run(progress=progress)
         try:
             return result.to_table()
         finally:
@@ -319,8 +320,14 @@ class Dataset:
         """
         return self._session.persist(self._node, timeout_s=timeout_s)
 
-    def explain(self) -> str:
-        """The stages in which the rows would be computed, where shuffles and broadcasts are, and why."""
+    def explain(self, analyze: bool = False) -> str:
+        """The stages in which the rows would be computed, where shuffles and broadcasts are, and why.
+
+        With `analyze` the job is run, its answer dropped, and said of each stage what it did: rows, bytes, times,
+        slots, skew, what was redone. That text is shown by a prompt as it stands, and by `rich.print` with a table.
+        """
+        if analyze:
+            return self._session.analyze(self._node)
         return explain_job(
             plan_job(self._node, job_id="explain", broadcast_bytes_max=self._session.broadcast_bytes_max)
         )

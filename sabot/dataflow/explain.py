@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import aggregate_name
@@ -34,19 +34,26 @@ from sabot.dataflow.stage import (
 _CAST_OPTIONS = re.compile(r"\{to_type=([^,}]+)[^}]*\}")
 
 
-def explain_job(plan: JobPlan) -> str:
-    """The stages of the plan, one paragraph each, in the order in which they may start."""
+def explain_job(plan: JobPlan, measured: Mapping[int, str] | None = None) -> str:
+    """The stages of the plan, one paragraph each, in the order in which they may start; `measured` is what to say of
+    each stage's run.
+    """
+    measured = measured or {}
     readers = {stage_id: stage for stage in plan.stages for stage_id in stage.reads}
-    return "\n".join(_stage_text(stage, readers.get(stage.stage_id)) for stage in plan.stages)
+    return "\n".join(
+        _stage_text(stage, readers.get(stage.stage_id), measured.get(stage.stage_id)) for stage in plan.stages
+    )
 
 
-def _stage_text(stage: Stage, reader: Stage | None) -> str:
+def _stage_text(stage: Stage, reader: Stage | None, measured: str | None) -> str:
     lines = [
         f"stage {stage.stage_id}: {stage.label}",
         f"  from  {_input_text(stage.input, joined=isinstance(next(iter(stage.steps), None), Join))}",
     ]
     lines += [f"  then  {_step_text(step, partial=_is_partial(step, stage, reader))}" for step in stage.steps]
     lines.append(f"  to    {_output_text(stage.output, reader)}")
+    if measured is not None:
+        lines.append(f"  took  {measured}")
     return "\n".join(lines) + "\n"
 
 

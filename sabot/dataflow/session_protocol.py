@@ -88,8 +88,19 @@ class SessionProtocol(Protocol):
         """Runs the job and makes a Dataset of its result."""
         ...
 
-    def run(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> ResultProtocol:
+    def run(
+        self,
+        root: Node,
+        *,
+        output: WriteOutput | None = None,
+        timeout_s: float | None = None,
+        progress: bool | None = None,
+    ) -> ResultProtocol:
         """Runs the job and waits for its end. A relative `output.folder` is taken from the client's directory."""
+        ...
+
+    def analyze(self, root: Node) -> str:
+        """Runs the job, drops its answer, and says what its stages did."""
         ...
 
     def submit(self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None) -> JobProtocol:

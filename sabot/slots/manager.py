@@ -260,14 +260,18 @@ class TaskSlotManager:
         cancel: threading.Event | None = None,
         job: str | None = None,
         weight: float | None = None,
+        slots: set[int] | None = None,
     ) -> list[pa.RecordBatch | None]:
         """Runs the batches through the operator, cut into morsels, and waits: one answer per morsel, rows in order.
 
-        When `cancel` is set the morsels that have not started are skipped and JobCancelled is raised.
+        When `cancel` is set the morsels that have not started are skipped and JobCancelled is raised. `slots` gets the
+        numbers of the slots that ran some.
         """
         share = self._shares.share(job, weight)
         run = SizedRun(self._sizers.attach(native_operator(operator), operator), morsel_bytes, source, share)
         run.execute(self._pool_here(), batches, cancel)
+        if slots is not None:
+            slots |= run.slots
         return run.answers
 
     def run_plan(

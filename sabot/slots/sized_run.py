@@ -123,6 +123,7 @@ class SizedRun:
         self._source = source
         self._share = share
         self.answers: list[pa.RecordBatch | None] = []
+        self.slots: set[int] = set()  # that ran morsels of it
         self.morsels = 0
         self.skipped = 0
         self.accepted = False
@@ -168,4 +169,6 @@ class SizedRun:
                 self.accepted = True
                 self.morsels += len(run)
                 self.skipped += run.skipped()
-        self.answers += run.batches()
+        for result in run.results():
+            self.answers.append(result.batch)
+            self.slots.add(result.slot_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 
 import pytest
@@ -12,7 +13,9 @@ from sabot.client.receipt import StageStats
 
 
 def stage(done: int, rows: int) -> StageStats:
-    return StageStats(stage_id=0, label="scan flights", tasks_total=4, tasks_done=done, rows_out=rows, wire_bytes=2048)
+    return StageStats(
+        stage_id=0, label="scan flights", tasks_total=4, tasks_done=done, rows_out=rows, wire_bytes=2048, elapsed_s=0.5
+    )
 
 
 def shown(enabled: bool | None, *, terminal: bool) -> str:
@@ -26,8 +29,17 @@ def shown(enabled: bool | None, *, terminal: bool) -> str:
 
 def test_a_terminal_shows_each_stage_with_its_tasks_rows_and_bytes() -> None:
     text = shown(None, terminal=True)
-    for part in ("scan flights", "4/4", "1,234 rows, 2.0 KiB sent"):
+    for part in ("scan flights", "4/4", "1,234 rows, 2,468 rows/s, 2.0 KiB over the wire"):
         assert part in text
+
+
+def test_a_notebook_shows_bars_where_it_can_draw_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = Console(file=io.StringIO(), force_jupyter=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert ProgressView(console=notebook)._progress is None, "rich would warn that ipywidgets is missing"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert ProgressView(console=notebook)._progress is not None
+    assert ProgressView(False, console=notebook)._progress is None
 
 
 @pytest.mark.parametrize(("enabled", "terminal"), [(None, False), (False, True), (False, False)])

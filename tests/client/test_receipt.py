@@ -84,16 +84,8 @@ def test_what_the_coordinator_reports_is_kept_field_by_field() -> None:
         local_bytes=100,
         partial=True,
     )
-    stage = agent_pb2.StageProgress(
-        stage_id=3,
-        label="sort",
-        tasks_total=5,
-        tasks_done=5,
-        rows_out=11,
-        wire_bytes=12,
-        tasks_redone=2,
-        second_attempts=1,
-    )
+    known = {field.name: value for value, field in enumerate(agent_pb2.StageProgress.DESCRIPTOR.fields, 3)}
+    stage = agent_pb2.StageProgress(**known | {"label": "sort"})
     finished = agent_pb2.JobFinished(
         shuffles=[message],
         stages=[stage],
@@ -105,16 +97,7 @@ def test_what_the_coordinator_reports_is_kept_field_by_field() -> None:
     assert made == Receipt(job_id="j", shuffles=(shuffle(10, 9, partial=True, sum_out=2**64 - 1),), result_rows=7)
     stats = stats_from(finished)
     assert (stats.elapsed_s, stats.agents_lost) == (1.5, ("b",))
-    assert dataclasses.asdict(stats.stages[0]) == {
-        "stage_id": 3,
-        "label": "sort",
-        "tasks_total": 5,
-        "tasks_done": 5,
-        "rows_out": 11,
-        "wire_bytes": 12,
-        "tasks_redone": 2,
-        "second_attempts": 1,
-    }
+    assert dataclasses.asdict(stats.stages[0]) == known | {"label": "sort"}
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_a_function_that_cannot_be_pickled_is_a_usage_error_before_any_upload(
             return batch
 
     with pytest.raises(UsageError, match="cannot be pickled"):
-        session.from_table(TABLE).map_batches(locked).run()
+        session.from_table(TABLE).map_batches(locked, schema=TABLE.schema).run()
     assert server.uploads == {}
 
 

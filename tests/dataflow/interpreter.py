@@ -79,7 +79,12 @@ class InterpreterSession:
         return Dataset(self, TableNode(table_id=f"t{id(table)}", table=table))
 
     def run(
-        self, root: Node, *, output: WriteOutput | None = None, timeout_s: float | None = None
+        self,
+        root: Node,
+        *,
+        output: WriteOutput | None = None,
+        timeout_s: float | None = None,
+        progress: bool | None = None,
     ) -> InterpretedResult:
         plan = plan_job(root, job_id="job", output=output, broadcast_bytes_max=self.broadcast_bytes_max)
         tables = tables_of(root)
@@ -92,6 +97,9 @@ class InterpreterSession:
         self.kept[name] = result.partitions
         self.results.append(result)
         return result
+
+    def analyze(self, root: Node) -> str:
+        raise NotImplementedError("nothing here is measured")
 
     def learn_schema(self, probe: SchemaProbe, schema: pa.Schema) -> pa.Schema:
         try:

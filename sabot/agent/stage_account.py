@@ -1,0 +1,43 @@
+"""What a stage's tasks have done, added up from their replies, and how unevenly its rows lie. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sabot.wire.agent_pb2 import RunTaskReply, StageProgress
+
+
+class StageAccount:
+    """Rows are those of visible attempts; bytes and time are of all that have succeeded, for they were spent."""
+
+    def __init__(self) -> None:
+        self.rows_in = 0
+        self.rows_out = 0
+        self.wire_bytes = 0
+        self.local_bytes = 0
+        self.task_s = 0.0
+        self._slots: set[tuple[int, int]] = set()  # agent and slot
+
+    def add(self, agent: int, reply: RunTaskReply, before: RunTaskReply | None) -> None:
+        """An attempt on `agent` has succeeded; `before` is what the task's last one replied."""
+        self.rows_in += reply.rows_in - (before.rows_in if before is not None else 0)
+        self.rows_out += reply.rows_out - (before.rows_out if before is not None else 0)
+        self.wire_bytes += reply.wire_bytes
+        self.local_bytes += reply.local_bytes
+        self.task_s += reply.task_s
+        self._slots.update((agent, slot) for slot in reply.slots)
+
+    def fill(self, progress: StageProgress) -> None:
+        """Tell what has come together so far."""
+        progress.rows_in = self.rows_in
+        progress.rows_out = self.rows_out
+        progress.wire_bytes = self.wire_bytes
+        progress.local_bytes = self.local_bytes
+        progress.task_s = self.task_s
+        progress.slots_used = len(self._slots)
+
+
+def skew_of(rows: Sequence[int]) -> float:
+    """The largest part's rows by the mean; 0 where there are no rows."""
+    total = sum(rows)
+    return max(rows) * len(rows) / total if total else 0.0
