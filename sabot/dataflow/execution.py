@@ -18,7 +18,7 @@ from sabot.dataflow.checked_function import CheckedFunction
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.expressions import project_schema, project_table
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
-from sabot.dataflow.grouping import group_declaration
+from sabot.dataflow.grouping import group_by_one_key, group_declaration
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.partition_function import PartitionFunction
 from sabot.dataflow.stage import (
@@ -146,7 +146,9 @@ def apply_table_step(
             plan = join_plan(tables[0], tables[1], step)
             return plan.finish(run_plan(plan.declaration))
         case Aggregate():
-            answer = run_plan(group_declaration(tables[0], step))
+            answer = group_by_one_key(tables[0], step)
+            if answer is None:
+                answer = run_plan(group_declaration(tables[0], step))
             if step.finish is not None:
                 answer = project_table(answer, step.finish.names, step.finish.expressions)
         case Sort():

@@ -1,4 +1,4 @@
-"""One partition's aggregation as an Acero plan, with pyarrow's names and order of columns."""
+"""One partition's aggregation, by our own code or as an Acero plan, with pyarrow's names and order of columns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pyarrow import acero
 
 from sabot.dataflow.expressions import table_source
 from sabot.dataflow.stage import Aggregate, Aggregation
+from sabot.native._native import group_rows
 
 
 def target_columns(target: str | Sequence[str]) -> tuple[str, ...]:
@@ -19,6 +20,20 @@ def target_columns(target: str | Sequence[str]) -> tuple[str, ...]:
 def aggregate_name(aggregation: Aggregation) -> str:
     """The name that pyarrow gives the aggregation's column."""
     return "_".join([*target_columns(aggregation[0]), aggregation[1].removeprefix("hash_")])
+
+
+def group_by_one_key(table: pa.Table, step: Aggregate) -> pa.Table | None:
+    """What `group_declaration` is for, computed in the calling thread; None where that is to be used."""
+    if len(step.keys) != 1:
+        return None
+    aggregates = []
+    for aggregation in step.aggregations:
+        columns = target_columns(aggregation[0])
+        if len(columns) > 1 or (len(aggregation) > 2 and aggregation[2] is not None):
+            return None
+        function = aggregation[1].removeprefix("hash_")
+        aggregates.append((function, columns[0] if columns else None, aggregate_name(aggregation)))
+    return group_rows(table, step.keys[0], aggregates)
 
 
 def group_declaration(table: pa.Table, step: Aggregate) -> acero.Declaration:

@@ -108,6 +108,7 @@ def run_declaration(
     weight: float = 1.0,
     threads_max: int = 0,
 ) -> pa.Table: ...
+def group_rows(table: pa.Table, key: str, aggregates: Sequence[tuple[str, str | None, str]]) -> pa.Table | None: ...
 
 class Operator:
     name: str
