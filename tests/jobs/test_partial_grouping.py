@@ -153,6 +153,6 @@ def test_a_replay_may_have_other_partial_groups_only_where_its_rows_came_in_anot
     run.queue(lambda _: None, lambda _: True)
     first = run.take(0, now_s=0.0)
     assert first is not None
-    run.commit(first, RunTaskReply(rows_out=10))
+    run.commit(first, RunTaskReply(rows_out=10), now_s=0.0)
     replay = Running(task=0, agent=0, attempt=1, partitions=frozenset({0}))
     assert run.is_unlike(replay, RunTaskReply(rows_out=11)) is not shuffled
