@@ -206,7 +206,7 @@ class Coordinator:
         commands: list[ev.Command] = [ev.Prepare(agent=agent, table=self._stages.table) for agent in self._asked]
         if isinstance(self._output, WriteOutput):
             self._folder_awaited = True
-            commands.append(ev.OpenFolder(folder=self._output.folder))
+            commands.append(ev.OpenFolder(output=self._output, schema=self._plan.stages[-1].schema))
         return commands
 
     def _start_when_prepared(self) -> list[ev.Command]:

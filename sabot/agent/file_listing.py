@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from sabot.agent.publish import complete_around
 from sabot.errors import UsageError
 
 _HIDDEN = (".", "_")
@@ -71,6 +72,9 @@ def list_source(paths: Sequence[str], filesystem: fs.FileSystem | None = None) -
         if where is not None and not there.equals(where):
             raise UsageError(f"{path} is on another file system than {paths[0]}; read them as two datasets", path=path)
         where = there
+        local = _on_this_machine(there, inner)
+        if local is not None:
+            complete_around(local)  # a dataset that is being published is read whole
         try:
             files, is_folder = _expand(there, inner, path)
         except OSError as error:
@@ -78,6 +82,13 @@ def list_source(paths: Sequence[str], filesystem: fs.FileSystem | None = None) -
         found += files
         folder = inner if is_folder and len(paths) == 1 else ""
     return Listing(filesystem=where, files=tuple(found), folder=folder)
+
+
+def _on_this_machine(filesystem: fs.FileSystem, path: str) -> str | None:
+    """The path as the operating system knows it; None where it does not."""
+    if isinstance(filesystem, fs.SubTreeFileSystem):
+        return _on_this_machine(filesystem.base_fs, posixpath.join(filesystem.base_path, path))
+    return path if isinstance(filesystem, fs.LocalFileSystem) else None
 
 
 def sees(path: str, packed: bytes) -> bool:

@@ -104,9 +104,11 @@ class JobDriver:
         self._watch = PeerWatch(context.shuffle_transport, deadline_s=config.jobs.peer_deadline_s)
         self._calls = PeerCalls(self, me.identity)
         self._admission = Admission(config.jobs.running_max)
+        self.sources = SourceDesk(membership, self._calls)
         self._starter = JobStarter(
             membership=membership,
             calls=self._calls,
+            sources=self.sources,
             watch=self._watch,
             config=config.jobs,
             hot=HotRule(factor=config.shuffle.hot_partition_factor),
@@ -119,7 +121,6 @@ class JobDriver:
         self._leases = Leases(self._forget_finished)
         self._winding_up: set[asyncio.Task[None]] = set()
         self._draining = False
-        self.sources = SourceDesk(membership, self._calls)
         self._state.start_sweeping()
 
     @property

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from sabot.agent.owner_table import OwnerTable
-from sabot.dataflow.stage import Split
+from sabot.dataflow.stage import Split, WriteOutput
 from sabot.wire.agent_pb2 import Failure, JobFinished, RunTaskReply
 
 
@@ -206,7 +208,10 @@ class AskToPublish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenFolder:
-    folder: str
+    """Make the hidden folder for the files, which will have the columns of `schema`."""
+
+    output: WriteOutput
+    schema: pa.Schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from sabot.agent.job_recorder import JobRecorder
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.source_desk import SourceDesk
 from sabot.agent.stage_times import StageTimes
 from sabot.agent.takeover import to_wire_table
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
@@ -57,6 +58,7 @@ class Surroundings:
     me: Member
     calls: PeerCalls
     watch: PeerWatch
+    sources: SourceDesk
     peer_deadline_s: float
     takeover_s: float
 
@@ -85,7 +87,9 @@ class JobRun:
         self._attempts: dict[tuple[int, int, int], asyncio.Task[None]] = {}  # by stage, task, attempt
         self._farewells: set[asyncio.Task[None]] = set()
         self._endings: set[asyncio.Task[None]] = set()
-        self._folder = JobFolder(job_id, self.epoch, post=self.post, spawn=self._spawn_ending)
+        self._folder = JobFolder(
+            job_id, self.epoch, sources=surroundings.sources, post=self.post, spawn=self._spawn_ending
+        )
         self._news = JobNews()
         self._last_words: list[ev.EndJob] = []  # to be said when the client has its answer
         self._wound_up = asyncio.Event()
@@ -196,8 +200,8 @@ class JobRun:
                 self._recorder.record(urgent=urgent)
             case ev.AskToPublish():
                 self._news.ask_to_publish()
-            case ev.OpenFolder(folder=folder):
-                self._folder.open(folder)
+            case ev.OpenFolder(output=output, schema=schema):
+                self._folder.open(output, schema, self.living)
             case ev.PublishFolder(files=files):
                 self._folder.publish(files)
             case ev.DiscardFolder():
@@ -349,8 +353,9 @@ class JobRun:
         finally:
             self._attempts.pop((command.stage_id, command.task, command.attempt), None)
         if reply.HasField("failure"):
-            log.info("attempt failed job=%s %s message=%.300s", self.job_id, which, reply.failure.message)
-            self.post(ev.TaskFailed(**which, failure=reply.failure))
+            failure = await self._around.sources.failure_of(reply)
+            log.info("attempt failed job=%s %s message=%.300s", self.job_id, which, failure.message)
+            self.post(ev.TaskFailed(**which, failure=failure))
         else:
             self.post(ev.TaskSucceeded(**which, reply=reply))
 

@@ -12,6 +12,7 @@ from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.slow_tasks import SlowRule
+from sabot.agent.source_desk import SourceDesk
 from sabot.agent.succession import succeed
 from sabot.agent.takeover import Inheritance
 from sabot.config import JobsSection
@@ -27,10 +28,18 @@ class JobStarter:
     """Knows the cluster, as a new job should find it."""
 
     def __init__(
-        self, *, membership: Membership, calls: PeerCalls, watch: PeerWatch, config: JobsSection, hot: HotRule
+        self,
+        *,
+        membership: Membership,
+        calls: PeerCalls,
+        sources: SourceDesk,
+        watch: PeerWatch,
+        config: JobsSection,
+        hot: HotRule,
     ) -> None:
         self._membership = membership
         self._calls = calls
+        self._sources = sources
         self._watch = watch
         self._config = config
         self._hot = hot
@@ -62,6 +71,7 @@ class JobStarter:
                 me=self._membership.me,
                 calls=self._calls,
                 watch=self._watch,
+                sources=self._sources,
                 peer_deadline_s=self._config.peer_deadline_s,
                 takeover_s=self._config.takeover_s,
             ),

@@ -22,6 +22,7 @@ from sabot.dataflow.stage import (
     Split,
     Stage,
     TableSplit,
+    WriteOutput,
     shuffle_id,
 )
 from sabot.errors import InternalError, ShuffleIntegrityError
@@ -183,6 +184,8 @@ class Receipts:
             _check_rows_read(who, split, reply)
         if isinstance(who.stage.output, ResultOutput):
             _check_result(who, reply)
+        if isinstance(who.stage.output, WriteOutput) and sum(file.rows for file in reply.written) != reply.rows_out:
+            raise _bug(f"{who} gave {reply.rows_out:,} rows and wrote {sum(file.rows for file in reply.written):,}")
         if all(isinstance(step, (Project, Sort)) for step in who.stage.steps) and reply.rows_in != reply.rows_out:
             raise _bug(
                 f"{who} took {reply.rows_in:,} rows and gave {reply.rows_out:,}, and none of its steps may do so"

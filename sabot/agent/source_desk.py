@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,13 +24,16 @@ from sabot.errors import SabotError, UsageError
 from sabot.wire.agent_pb2 import (
     DescribeSourceReply,
     DescribeSourceRequest,
+    Failure,
     FileLeft,
     PruneSourceReply,
     PruneSourceRequest,
+    RunTaskReply,
     SeePathReply,
     SeePathRequest,
     SourceFile,
 )
+from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 
 _THREADS_MAX = 4
@@ -71,21 +74,27 @@ class SourceDesk:
 
     async def unseen(self, path: str, filesystem: bytes, error: UsageError) -> UsageError:
         """The error for a path that an agent does not see: `error`, or which agents do and which do not."""
-        seen, not_seen = await self.who_sees(path, filesystem)
-        if not seen:
-            return error
-        return UsageError(
-            f"{path} is seen by {_names(seen)} and not by {_names(not_seen)}; put it where every agent finds it under "
-            "the same path (a folder that all mount), or give a URI that all of them reach",
-            path=path,
-            seen_by=[member.agent_id for member in seen],
-            not_seen_by=[member.agent_id for member in not_seen],
-        )
+        seen, not_seen = await self._who_sees(path, filesystem, self._membership.members())
+        return _seen_by_some(path, seen, not_seen) if seen and not_seen else error
 
-    async def who_sees(self, path: str, filesystem: bytes) -> tuple[list[Member], list[Member]]:
+    async def failure_of(self, reply: RunTaskReply) -> Failure:
+        """The failure of a task; where that is a path which its agent does not see, with the names of those that do."""
+        if not reply.unseen_path:
+            return reply.failure
+        seen, not_seen = await self._who_sees(reply.unseen_path, reply.unseen_filesystem, self._membership.members())
+        return to_failure(_seen_by_some(reply.unseen_path, seen, not_seen)) if seen and not_seen else reply.failure
+
+    async def check_all_see(self, path: str, members: Sequence[Member]) -> None:
+        """UsageError where one of the members does not see a path of the local file systems."""
+        seen, not_seen = await self._who_sees(path, b"", members)
+        if not_seen:
+            raise _seen_by_some(path, seen, not_seen)
+
+    async def _who_sees(
+        self, path: str, filesystem: bytes, members: Sequence[Member]
+    ) -> tuple[list[Member], list[Member]]:
         """The members that see the path, and those that do not; who does not answer is left out."""
         request = SeePathRequest(path=path, filesystem=filesystem)
-        members = self._membership.members()
         answers = await asyncio.gather(*(self._ask(member, request) for member in members))
         pairs = list(zip(members, answers, strict=True))
         return [member for member, seen in pairs if seen], [member for member, seen in pairs if seen is False]
@@ -105,8 +114,18 @@ class SourceDesk:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _names(members: list[Member]) -> str:
-    return ", ".join(f"agent {member.agent_id}" for member in members) or "any other"
+def _seen_by_some(path: str, seen: Sequence[Member], not_seen: Sequence[Member]) -> UsageError:
+    return UsageError(
+        f"{path} is seen by {_names(seen)} and not by {_names(not_seen)}; use a folder that every agent finds under "
+        "the same path (one that all mount), or to read a URI that all of them reach",
+        path=path,
+        seen_by=[member.agent_id for member in seen],
+        not_seen_by=[member.agent_id for member in not_seen],
+    )
+
+
+def _names(members: Sequence[Member]) -> str:
+    return ", ".join(f"agent {member.agent_id}" for member in members) or "no agent"
 
 
 def _opened(packed: bytes, kind: type[T]) -> T:

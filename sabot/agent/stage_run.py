@@ -334,8 +334,9 @@ class StageRun:
         return [self._reply(task).result for task in range(len(self.splits))]
 
     def files(self) -> tuple[str, ...]:
-        """What the visible attempts have written, for publishing."""
-        return tuple(file.path for task in range(len(self.splits)) for file in self._reply(task).written)
+        """What the visible attempts have written, for publishing: files without rows only where no file has any."""
+        written = [file for task in range(len(self.splits)) for file in self._reply(task).written]
+        return tuple(file.path for file in written if file.rows) or tuple(file.path for file in written)
 
     def progress(self) -> StageProgress:
         """Where it stands; the skew is told of a stage that is done and sends nothing."""

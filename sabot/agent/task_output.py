@@ -7,27 +7,16 @@ form: dictionaries decoded, every column nullable.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.ipc
-import pyarrow.parquet as pq
 
-from sabot.agent.owner_table import coordinator_of
 from sabot.agent.slot_calls import SlotCalls
-from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import to_wire, wire_schema
-from sabot.dataflow.stage import WriteOutput
-from sabot.errors import UsageError
 from sabot.shuffle.attempts import AttemptWriter
 from sabot.shuffle.transport import ShuffleTransport
-from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply, WrittenFile
-
-_WRITTEN_BYTES = 64 << 20  # what is gathered for one row group of a written file
+from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply
 
 
 class TaskOutput(Protocol):
@@ -120,77 +109,6 @@ class ResultPublisher:
         self._batches = []
 
 
-class FileWriter:
-    """Writes a task's rows to one file in the job's hidden folder, which the coordinator's agent has made."""
-
-    def __init__(
-        self,
-        output: WriteOutput,
-        calls: SlotCalls,
-        schema: pa.Schema,
-        *,
-        job_id: str,
-        task: int,
-        attempt: int,
-        epoch: int = 0,
-    ) -> None:
-        self._calls = calls
-        self._format = output.format
-        self._schema = plain_schema(schema) if output.format == "parquet" else wire_schema(schema)
-        self._form = WireForm(calls, schema) if output.format != "parquet" else None
-        hidden = hidden_folder(output.folder, job_id, epoch)
-        # A folder for each attempt: one that was given up may write on, and must not write into another's file.
-        self._name = f"attempt-{attempt}/part-{task:05}.{_ENDINGS[output.format]}"
-        self._path = hidden / self._name
-        self._gather = Gather(_WRITTEN_BYTES)
-        if not hidden.is_dir():
-            raise UsageError(
-                f"this agent does not see {hidden}, which the coordinator's agent has made; "
-                "write to a folder that every agent finds under the same path",
-                path=output.folder,
-            )
-        self._path.parent.mkdir(exist_ok=True)
-        self._sink = pa.OSFile(str(self._path), "wb")
-        try:
-            self._writer = _open_writer(output.format, self._sink, self._schema)
-        except pa.ArrowException as error:
-            self._discard()
-            raise self._named(error) from error
-
-    def write(self, batches: Sequence[pa.RecordBatch]) -> None:
-        for piece in self._gather.add(self._form.convert(batches) if self._form else batches):
-            self._write(piece)
-
-    def finish(self, reply: RunTaskReply) -> None:
-        rest = self._gather.rest()
-        if rest:
-            self._write(rest)
-        self._calls.call_to_end(self._writer.close)
-        self._sink.close()
-        reply.written.append(WrittenFile(path=self._name, size_bytes=self._path.stat().st_size))
-
-    def abort(self) -> None:
-        with suppress(Exception):  # what it would write is thrown away
-            self._writer.close()
-        self._discard()
-
-    def _discard(self) -> None:
-        self._sink.close()
-        self._path.unlink(missing_ok=True)
-
-    def _write(self, batches: Sequence[pa.RecordBatch]) -> None:
-        table = pa.Table.from_batches([conform(batch, self._schema) for batch in batches], self._schema)
-        try:
-            self._calls.call_to_end(lambda: self._writer.write_table(table))
-        except pa.ArrowMemoryError:  # no fault of the rows
-            raise
-        except pa.ArrowException as error:
-            raise self._named(error) from error
-
-    def _named(self, error: pa.ArrowException) -> UsageError:
-        return UsageError(f"rows cannot be written as {self._format}: {error}; cast or drop that column")
-
-
 class WireForm:
     """Puts batches of one schema into wire form; where that costs anything, in a slot."""
 
@@ -243,24 +161,3 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if batch.schema.equals(schema, check_metadata=True) or not batch.num_columns:
         return batch
     return pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-
-
-def hidden_folder(folder: str, job_id: str, epoch: int = 0) -> Path:
-    """Where a job's files lie until it has succeeded: inside the target, so that moving them stays on one disk. Each
-    coordinator of the job has a name of its own for it.
-    """
-    number = coordinator_of(epoch)
-    return Path(folder) / (f".sabot-{job_id}-{number}" if number else f".sabot-{job_id}")
-
-
-_ENDINGS = {"parquet": "parquet", "csv": "csv", "ipc": "arrow"}
-
-
-def _open_writer(
-    format: str, sink: pa.NativeFile, schema: pa.Schema
-) -> pq.ParquetWriter | pa.csv.CSVWriter | pa.ipc.RecordBatchFileWriter:
-    if format == "parquet":
-        return pq.ParquetWriter(sink, schema)
-    if format == "csv":
-        return pa.csv.CSVWriter(sink, schema)
-    return pa.ipc.new_file(sink, schema)

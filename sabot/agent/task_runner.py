@@ -15,6 +15,7 @@ from functools import partial
 import pyarrow as pa
 
 from sabot.agent.exact_batches import exact_batches
+from sabot.agent.file_output import FileWriter
 from sabot.agent.joins import joined, joined_with_copy, schema_joined
 from sabot.agent.memory_limit import typed
 from sabot.agent.partial_grouping import group_in_part
@@ -22,7 +23,7 @@ from sabot.agent.partition_answers import partition_answers
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
-from sabot.agent.task_output import FileWriter, ResultPublisher, ShuffleOutput, TaskOutput, conform
+from sabot.agent.task_output import ResultPublisher, ShuffleOutput, TaskOutput, conform
 from sabot.agent.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
@@ -48,7 +49,7 @@ from sabot.dataflow.stage import (
     WriteOutput,
     shuffle_id,
 )
-from sabot.errors import JobCancelled
+from sabot.errors import JobCancelled, UsageError
 from sabot.shuffle.partitioning import BroadcastPartitioning, HashPartitioning, Partitioning, RoundRobinPartitioning
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
@@ -151,6 +152,8 @@ class TaskRunner:
                 told = JobCancelled(f"job {task.plan.job_id} was cancelled", job=task.plan.job_id)
             told.add_note(f"agent={self._agent_id} stage={task.stage.stage_id} ({task.stage.label}) task={task.task}")
             reply = RunTaskReply(failure=to_failure(told))
+            if isinstance(told, UsageError) and "unseen" in told.facts:
+                reply.unseen_path, reply.unseen_filesystem = told.facts["unseen"], told.facts["unseen_filesystem"]
             _forget_frames(error)
             return reply
 

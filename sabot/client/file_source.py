@@ -90,18 +90,22 @@ def absolute_paths(paths: Any, directory: Path | None) -> list[str]:
     ]
 
 
-def local_path(path: str | os.PathLike[str], directory: Path) -> str:
-    """A path to write to, also from a file:// URI. UsageError for a file system without an atomic rename."""
-    text = os.fspath(path)
-    scheme = _SCHEME.match(text)
-    if scheme is None:
-        return str(directory / text)
-    if scheme[1].lower() != "file":
-        raise UsageError(
-            f"{text} cannot be written to: a dataset is published by atomic renames, which {scheme[1]} does not have; "
-            "write to a folder that every agent sees, and copy it from there",
-            path=text,
-        )
+def local_path(path: str, directory: Path, filesystem: Any = None) -> str:
+    """A path to write to, on the agents' own file systems. UsageError for others, which do not rename atomically."""
     from pyarrow import fs
 
-    return str(fs.FileSystem.from_uri(text)[1])
+    scheme = _SCHEME.match(path)
+    other = scheme[1] if scheme is not None and scheme[1].lower() != "file" else None
+    if filesystem is not None and scheme is not None:
+        raise UsageError(f"{path} names its file system; pass no filesystem=, or a path of that", path=path)
+    if isinstance(filesystem, fs.SubTreeFileSystem):
+        return local_path(filesystem.base_path.rstrip("/") + "/" + path, directory, filesystem.base_fs)
+    if filesystem is not None and not isinstance(filesystem, fs.LocalFileSystem):
+        other = getattr(filesystem, "type_name", type(filesystem).__name__)
+    if other is not None:
+        raise UsageError(
+            f"{path} cannot be written to: a dataset is published by atomic renames, which {other} does not have; "
+            "write to a folder that every agent sees, and copy it from there",
+            path=path,
+        )
+    return str(directory / path) if scheme is None else str(fs.FileSystem.from_uri(path)[1])

@@ -118,7 +118,7 @@ class Session(Readers):
         deadline = Deadline.after(self._job_timeout_s if timeout_s is None else timeout_s)
         job_id = uuid.uuid4().hex
         if output is not None:
-            output = replace(output, folder=local_path(output.folder, Path.cwd()))
+            output = replace(output, folder=local_path(output.folder, Path.cwd(), output.filesystem), filesystem=None)
         plan = plan_job(root, job_id=job_id, output=output, broadcast_bytes_max=self.broadcast_bytes_max)
         plan = replace(plan, weight=self._weight, uploads=persisted_pieces(root))
         if plan.needs_workers:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,20 +32,14 @@ from sabot.dataflow.plan import (
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.sampling import sample_node
 from sabot.dataflow.session_protocol import JobProtocol, ResultProtocol, SessionProtocol
-from sabot.dataflow.stage import Head, Sort, SortKey, WriteOutput
+from sabot.dataflow.stage import Head, Sort, SortKey
 from sabot.dataflow.union import PromoteOptions, union_of
+from sabot.dataflow.write_arguments import write_output
 from sabot.errors import UsageError
 
 if TYPE_CHECKING:
     from sabot.dataflow.persisted_dataset import PersistedDataset
 
-_WRITE_FORMATS: dict[str, Literal["parquet", "csv", "ipc"]] = {
-    "parquet": "parquet",
-    "csv": "csv",
-    "ipc": "ipc",
-    "arrow": "ipc",
-    "feather": "ipc",
-}
 _ORDERS = ("ascending", "descending")
 _NULL_PLACEMENTS = ("at_start", "at_end")
 
@@ -300,14 +294,42 @@ class Dataset:
         counted = self.group_by([]).aggregate([([], "count_all")]).to_table()
         return int(counted.column(0)[0].as_py())
 
-    def write_dataset(self, base_dir: str | PurePath, format: str = "parquet") -> ResultProtocol:
-        """Writes one file per partition on the agents; all appear when the job has succeeded, none before.
+    def write_dataset(
+        self,
+        base_dir: str | PurePath,
+        format: str = "parquet",
+        *,
+        basename_template: str | None = None,
+        partitioning: Any = None,
+        partitioning_flavor: str | None = "hive",
+        filesystem: Any = None,
+        file_options: Mapping[str, Any] | None = None,
+        max_open_files: int | None = None,
+        max_rows_per_file: int | None = None,
+        max_rows_per_group: int | None = None,
+        existing_data_behavior: str = "error",
+    ) -> ResultProtocol:
+        """Writes files on the agents, one for each partition that has rows; all appear when the job has succeeded.
 
-        `format`: "parquet", "csv" or "ipc" (also "arrow", "feather"). The result has no rows; it has the receipt.
+        `format`: "parquet", "csv" or "ipc" (also "arrow", "feather"). `partitioning`: columns that become folders,
+        named `key=value`, or by values alone with `partitioning_flavor=None`. `existing_data_behavior`: "error",
+        "overwrite_or_ignore" or "delete_matching", as in pyarrow. `file_options`: a dict of what pyarrow's writer of
+        the format takes. The result has no rows; it has the receipt.
         """
-        if format not in _WRITE_FORMATS:
-            raise UsageError(f"write_dataset: no format {format!r}; there are {', '.join(map(repr, _WRITE_FORMATS))}")
-        output = WriteOutput(folder=str(base_dir), format=_WRITE_FORMATS[format])
+        output = write_output(
+            base_dir,
+            self.schema,
+            format=format,
+            basename_template=basename_template,
+            partitioning=partitioning,
+            partitioning_flavor=partitioning_flavor,
+            filesystem=filesystem,
+            file_options=file_options,
+            max_open_files=max_open_files,
+            max_rows_per_file=max_rows_per_file,
+            max_rows_per_group=max_rows_per_group,
+            existing_data_behavior=existing_data_behavior,
+        )
         return self._session.run(self._node, output=output)
 
     def persist(self, *, timeout_s: float | None = None) -> PersistedDataset:

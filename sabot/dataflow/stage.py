@@ -229,10 +229,23 @@ class ResultOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOutput:
-    """Each task writes one file; all appear in `folder` when the job has succeeded, none before."""
+    """Each task writes files; all appear in `folder` when the job has succeeded, none before.
+
+    The columns `partitioning` are not in the files but in the names of folders: `key=value` where the flavor is "hive",
+    else values alone. `file_options` are those of pyarrow's writer of the format; `filesystem` the client resolves.
+    """
 
     folder: str
     format: Literal["parquet", "csv", "ipc"]
+    partitioning: tuple[str, ...] = ()
+    partitioning_flavor: Literal["hive"] | None = "hive"
+    basename_template: str = "part-{i}"
+    existing_data_behavior: Literal["error", "overwrite_or_ignore", "delete_matching"] = "error"
+    max_rows_per_file: int = 0  # 0: any number
+    max_rows_per_group: int | None = None
+    max_open_files: int = 1024
+    file_options: Mapping[str, Any] = field(default_factory=dict)
+    filesystem: Any = None
 
 
 Shuffle = HashShuffle | RoundRobinShuffle | BroadcastShuffle

@@ -695,14 +695,12 @@ class RunTaskReply(_message.Message):
     def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., task_s: _Optional[float] = ..., slots: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class WrittenFile(_message.Message):
-    __slots__ = ("path", "target", "size_bytes")
+    __slots__ = ("path", "rows")
     PATH_FIELD_NUMBER: _ClassVar[int]
-    TARGET_FIELD_NUMBER: _ClassVar[int]
-    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
     path: str
-    target: str
-    size_bytes: int
-    def __init__(self, path: _Optional[str] = ..., target: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    rows: int
+    def __init__(self, path: _Optional[str] = ..., rows: _Optional[int] = ...) -> None: ...
 
 class ReleasedSum(_message.Message):
     __slots__ = ("stage_id", "sum")

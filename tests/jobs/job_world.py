@@ -205,7 +205,7 @@ class World:
         if isinstance(made.output, ResultOutput):
             reply.result.CopyFrom(ResultPartition(partition=task, rows=reply.rows_out))
         elif isinstance(made.output, WriteOutput):
-            reply.written.add(path=f"part-{task:05}.parquet")
+            reply.written.add(path=f"part-{task:05}.parquet", rows=reply.rows_out)
         else:
             count = self.partitions[made.stage_id]
             for partition in range(count):

@@ -115,7 +115,7 @@ class Agents:
                 name = member(command.agent).agent_id
                 reply.result.CopyFrom(ResultPartition(partition=command.task, rows=len(rows), agent_id=name))
             case WriteOutput():
-                reply.written.add(path=f"{command.task}-{command.attempt}")
+                reply.written.add(path=f"{command.task}-{command.attempt}", rows=len(rows))
                 self.files[reply.written[0].path] = rows
             case _:
                 self._send(stage, command, rows, reply)
