@@ -66,8 +66,8 @@ def test_write_dataset_becomes_the_job_s_output() -> None:
     session.from_table(TABLE).write_dataset(Path("some") / "folder")
     session.from_table(TABLE).write_dataset("other", format="feather")
     assert [plan.stages[-1].output for plan in session.plans] == [
-        WriteOutput(folder="some/folder", format="parquet"),
-        WriteOutput(folder="other", format="ipc"),
+        WriteOutput(folder="some/folder", format="parquet", basename_template="part-{i}.parquet"),
+        WriteOutput(folder="other", format="ipc", basename_template="part-{i}.arrow"),
     ]
 
 
