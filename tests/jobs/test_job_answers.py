@@ -127,7 +127,7 @@ def test_written_dataset_holds_every_row_once(cluster: InProcessCluster, tmp_pat
     data = cluster.connect().read_parquet(write_files(tmp_path / "t", table))
     data.repartition("k").write_dataset(str(tmp_path / "out"), format=format)
     assert in_order(pyarrow.dataset.dataset(tmp_path / "out", format=format).to_table()).equals(in_order(table))
-    # The record of the publish goes when the agents hear that the result is closed.
+    # The record of the publish goes when the agents hear that the client knows.
     cluster.wait_until(lambda: not list((tmp_path / "out").glob(".*")))
 
 
