@@ -12,7 +12,6 @@ import logging
 import pickle
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from sabot.agent import job_events as ev
@@ -21,10 +20,8 @@ from sabot.agent.job_folder import JobFolder
 from sabot.agent.job_news import JobNews
 from sabot.agent.job_recorder import JobRecorder
 from sabot.agent.owner_table import OwnerTable
-from sabot.agent.peer_calls import PeerCalls
-from sabot.agent.peer_watch import PeerWatch
-from sabot.agent.source_desk import SourceDesk
 from sabot.agent.stage_times import StageTimes
+from sabot.agent.surroundings import Surroundings
 from sabot.agent.takeover import to_wire_table
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2
@@ -49,18 +46,6 @@ _TELL_TIME_EVERY_S = 0.25
 _PREPARE_DEADLINE_S = 60.0
 _END_WAIT_S = 1.0
 _ASKS_MAX = 6  # times jobs.peer_deadline_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What every run on this agent shares."""
-
-    me: Member
-    calls: PeerCalls
-    watch: PeerWatch
-    sources: SourceDesk
-    peer_deadline_s: float
-    takeover_s: float
 
 
 class JobRun:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.hot_partitions import HotRule
-from sabot.agent.job_run import JobRun, Surroundings
+from sabot.agent.job_run import JobRun
 from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.source_desk import SourceDesk
 from sabot.agent.succession import succeed
+from sabot.agent.surroundings import Surroundings
 from sabot.agent.takeover import Inheritance
 from sabot.config import JobsSection
 from sabot.dataflow.stage import JobPlan

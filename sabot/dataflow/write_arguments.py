@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Literal, cast
 
 import pyarrow as pa
@@ -26,7 +26,7 @@ _FLAVORS = {"HivePartitioning": "hive", "DirectoryPartitioning": None}
 
 
 def write_output(
-    base_dir: str | os.PathLike[str],
+    base_dir: str | PurePath,
     schema: pa.Schema,
     *,
     format: str,
@@ -66,7 +66,7 @@ def write_output(
     if len(set(schema.names)) < len(schema):
         check_columns(schema.names, schema, "write_dataset")
     return WriteOutput(
-        folder=os.fspath(base_dir),
+        folder=str(base_dir),
         format=kind,
         partitioning=names,
         partitioning_flavor=cast(Literal["hive"] | None, flavor),
