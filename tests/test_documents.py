@@ -20,7 +20,8 @@ def python_of(document: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/tutorial/first-cluster.md", "docs/how-to/shuffle-your-own-rows.md"]
+    "document",
+    ["README.md", "docs/tutorial/first-cluster.md", "docs/how-to/shuffle-your-own-rows.md", "docs/how-to/files.md"],
 )
 def test_python_of_the_document_runs_as_it_stands(document: str, tmp_path: Path) -> None:
     script = tmp_path / "document.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from sabot.agent.file_listing import nearest_existing
+from sabot.agent.file_listing import list_source, nearest_existing
 from sabot.agent.sources import Source, pinned_faults
 from sabot.agent.sources import describe_source as describe
 from sabot.dataflow.scan import SourceRequest
@@ -176,3 +177,36 @@ def test_change_after_pinning_is_seen(tmp_path: Path) -> None:
     assert list(pinned_faults(file, LOCAL)) == ["it was modified"]
     path.write_bytes(b"")
     assert "and is 0" in next(iter(pinned_faults(file, LOCAL)))
+
+
+def test_etag_is_pinned_where_the_file_system_has_one() -> None:
+    remote = fs._MockFileSystem(datetime(2024, 1, 2, tzinfo=UTC))  # whose files are all of one time
+
+    def put(text: bytes, etag: str) -> None:
+        with remote.open_output_stream("d/1.csv", metadata={"ETag": etag}) as sink:
+            sink.write(text)
+
+    remote.create_dir("d")
+    put(b"a\n1\n", "first")
+    (file,) = describe_source("csv", ["d"], filesystem=remote).files
+    assert (file.path, file.etag) == ("d/1.csv", "first")
+    assert not list(pinned_faults(file, remote))
+    put(b"a\n2\n", "second")
+    assert list(pinned_faults(file, remote)) == ["its etag was first and is second"]
+
+
+def test_globs_match_as_a_shells_do(tmp_path: Path) -> None:
+    for name in ("a/1.csv", "a/b/2.csv", "a/b/c/3.csv", "x.csv", ".hidden.csv", "a/.4.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_csv(tmp_path / name, "n\n1\n")
+
+    def found(pattern: str) -> list[str]:
+        return [os.path.relpath(info.path, tmp_path) for info in list_source([f"{tmp_path}/{pattern}"]).files]
+
+    assert found("*.csv") == ["x.csv"]
+    assert found(".*.csv") == [".hidden.csv"]
+    assert found("a/*/*.csv") == ["a/b/2.csv"]
+    assert found("a/**/*.csv") == ["a/1.csv", "a/b/2.csv", "a/b/c/3.csv"]
+    assert found("a/b/**") == ["a/b/2.csv", "a/b/c/3.csv"]
+    assert found("[ax]*/[!b]*.csv") == ["a/1.csv"]
+    assert found("**/3.csv") == ["a/b/c/3.csv"]
