@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from sabot.agent.partial_grouping import PROBED_ROWS, group_in_part
-from sabot.agent.stage_run import Running, StageRun
+from sabot.agent.stage_run import StageRun
 from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_table
@@ -154,5 +155,5 @@ def test_a_replay_may_have_other_partial_groups_only_where_its_rows_came_in_anot
     first = run.take(0, now_s=0.0)
     assert first is not None
     run.commit(first, RunTaskReply(rows_out=10), now_s=0.0)
-    replay = Running(task=0, agent=0, attempt=1, partitions=frozenset({0}))
+    replay = replace(first, attempt=1, partitions=frozenset({0}))
     assert run.is_unlike(replay, RunTaskReply(rows_out=11)) is not shuffled
