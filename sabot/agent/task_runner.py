@@ -18,7 +18,7 @@ from sabot.agent.exact_batches import exact_batches
 from sabot.agent.file_output import FileWriter
 from sabot.agent.joins import joined, joined_with_copy, schema_joined
 from sabot.agent.memory_limit import typed
-from sabot.agent.partial_grouping import group_in_part
+from sabot.agent.partial_grouping import PartialGrouping
 from sabot.agent.partition_answers import partition_answers
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
@@ -304,14 +304,14 @@ def _grouped_in_part(
     assert step.each_row is not None
     one_each = Pipeline(pipeline_steps([step.each_row]))
     run_plan = partial(calls.run_plan, source=source)
-    return group_in_part(
-        stream,
-        keys=step.keys,
-        gather=lambda rows: gathered(rows, schema, None),
-        group=lambda rows: calls.call(partial(apply_table_step, step, [rows], run_plan), source=source),
+    grouping = PartialGrouping(
+        step,
+        schema,
+        call=partial(calls.call, source=source),
+        group=lambda rows: apply_table_step(step, [rows], run_plan),
         pass_on=lambda rows: _morsels(one_each, rows, source, calls, whole=False),
-        look=calls.call,
     )
+    return grouping.run(stream)
 
 
 def _partitioning_of(output: Shuffle) -> Partitioning:

@@ -21,6 +21,7 @@ from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import group_by_one_key, group_declaration
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.partition_function import PartitionFunction
+from sabot.dataflow.run_grouping import group_runs
 from sabot.dataflow.stage import (
     Aggregate,
     BroadcastJoin,
@@ -146,7 +147,9 @@ def apply_table_step(
             plan = join_plan(tables[0], tables[1], step)
             return plan.finish(run_plan(plan.declaration))
         case Aggregate():
-            answer = group_by_one_key(tables[0], step)
+            answer = group_runs(step, tables[0], ascending=True)
+            if answer is None:
+                answer = group_by_one_key(tables[0], step)
             if answer is None:
                 answer = run_plan(group_declaration(tables[0], step))
             if step.finish is not None:

@@ -219,6 +219,14 @@ def scatter(
 # shuffle
 
 def share_ticket_of(shuffle_id: str, partition: int, attempts: Sequence[int], *, share: tuple[int, int]) -> str: ...
+
+class RunGrouping:
+    takes: bool
+    def __init__(
+        self, schema: pa.Schema, keys: Sequence[str], aggregates: Sequence[tuple[str, str | None]], *, ascending: bool
+    ) -> None: ...
+    def group(self, batch: pa.RecordBatch, runs_max: int) -> pa.RecordBatch | None: ...
+
 def ticket_of(name: str, index: int, *, shuffle: bool = False) -> str: ...
 
 class NativeServer:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sabot.agent.partial_grouping import PROBED_ROWS, group_in_part
+from sabot.agent.partial_grouping import PROBED_ROWS, PartialGrouping
 from sabot.agent.stage_run import StageRun
 from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.execution import apply_table_step
@@ -26,9 +26,9 @@ PROBED = 8
 
 
 class Grouped:
-    """What group_in_part made of a table whose batches have `batch_rows`."""
+    """What a PartialGrouping made of a table whose batches have `batch_rows`."""
 
-    def __init__(self, table: pa.Table, batch_rows: int) -> None:
+    def __init__(self, table: pa.Table, batch_rows: int, *, probed_rows: int = PROBED) -> None:
         split = split_aggregation(("k",), AGGREGATIONS, table.schema)
         assert split is not None and split.before is not None and split.partial.each_row is not None
         step, form = split.partial, split.partial.each_row
@@ -45,15 +45,10 @@ class Grouped:
                 self.passed_on += sum(batch.num_rows for batch in batches)
                 yield project_table(pa.Table.from_batches(batches), form.names, form.expressions).to_batches()
 
-        pieces = group_in_part(
-            iter([[batch] for batch in rows.to_batches(max_chunksize=batch_rows)]),
-            keys=("k",),
-            gather=lambda stream: pa.Table.from_batches([batch for part in stream for batch in part], rows.schema),
-            group=group,
-            pass_on=pass_on,
-            look=lambda question: question(),
-            probed_rows=PROBED,
+        grouping = PartialGrouping(
+            step, rows.schema, call=lambda function: function(), group=group, pass_on=pass_on, probed_rows=probed_rows
         )
+        pieces = grouping.run(iter([[batch] for batch in rows.to_batches(max_chunksize=batch_rows)]))
         schema = apply_table_step(step, [rows.schema.empty_table()]).schema
         self.partial = pa.Table.from_batches(
             [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batches in pieces for batch in batches],
@@ -92,6 +87,23 @@ def test_rows_in_runs_of_equal_keys_are_grouped_piece_by_piece(batch_rows: int) 
 def test_few_groups_in_any_order_are_grouped_all_at_once_after_the_probe(batch_rows: int) -> None:
     grouped = check([str(row % 3) for row in range(42)], batch_rows)
     assert grouped.grouped == [PROBED, 42 - PROBED]
+
+
+def test_runs_of_equal_numbers_are_groups_without_a_hash_table() -> None:
+    keys = [n // 4 for n in range(24_000)] + [7, 8, 9] * 2000
+    table = pa.table({"k": keys, "x": pa.array(range(len(keys)), pa.int32())})
+    grouped = Grouped(table, 1000, probed_rows=6000)
+    assert grouped.grouped == [6000]  # the last piece, of which each row is a run
+    assert grouped.partial.num_rows == 6000 + 3
+    assert_same_rows(grouped.answer, table.group_by("k", use_threads=False).aggregate(list(AGGREGATIONS)))
+
+
+def test_runs_whose_keys_come_again_are_no_groups() -> None:
+    keys = [n // 4 % 5 for n in range(24_000)]
+    table = pa.table({"k": keys, "x": pa.array(range(len(keys)), pa.int32())})
+    grouped = Grouped(table, 1000, probed_rows=6000)
+    assert grouped.grouped == [6000, 18_000]
+    assert grouped.partial.num_rows == 10
 
 
 @pytest.mark.parametrize("count", [0, 1, PROBED - 1, PROBED, PROBED + 1])
