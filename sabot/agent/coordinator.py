@@ -369,6 +369,7 @@ class Coordinator:
             stages=self.progress(),
             schema=self._stages.last.stage.schema.serialize().to_pybytes(),
             agents_lost=[self._agents[agent].agent_id for agent in sorted(self._stages.table.lost)],
+            quarantined=[part for run in self._stages for part in run.quarantined()],
         )
         return [
             *(ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked),

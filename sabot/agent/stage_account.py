@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from sabot.wire.agent_pb2 import RunTaskReply, StageProgress
+from sabot.dataflow.quarantine import QUARANTINE_BYTES_MAX
+from sabot.errors import LimitReached
+from sabot.wire.agent_pb2 import Quarantined, RunTaskReply, StageProgress
 
 
 class StageAccount:
@@ -16,10 +18,23 @@ class StageAccount:
         self.wire_bytes = 0
         self.local_bytes = 0
         self.task_s = 0.0
+        self.rows_quarantined = 0
+        self._quarantined_bytes = 0
         self._slots: set[tuple[int, int]] = set()  # agent and slot
 
     def add(self, agent: int, reply: RunTaskReply, before: RunTaskReply | None) -> None:
-        """An attempt on `agent` has succeeded; `before` is what the task's last one replied."""
+        """An attempt on `agent` has succeeded; `before` is what the task's last one replied. LimitReached where
+        functions have failed on more than is kept.
+        """
+        earlier = () if before is None else before.quarantined
+        self.rows_quarantined += rows_quarantined(reply.quarantined) - rows_quarantined(earlier)
+        self._quarantined_bytes += _bytes_of(reply.quarantined) - _bytes_of(earlier)
+        if self._quarantined_bytes > QUARANTINE_BYTES_MAX:
+            raise LimitReached(
+                f"the batches that functions failed on in stage {reply.quarantined[0].stage_id} measure more than "
+                f"{QUARANTINE_BYTES_MAX:,} bytes, which is what a stage keeps of them; smaller batches (batch_rows=) "
+                "keep fewer rows around a fault, and what fails that often is to be mended"
+            )
         self.rows_in += reply.rows_in - (before.rows_in if before is not None else 0)
         self.rows_out += reply.rows_out - (before.rows_out if before is not None else 0)
         self.wire_bytes += reply.wire_bytes
@@ -34,7 +49,17 @@ class StageAccount:
         progress.wire_bytes = self.wire_bytes
         progress.local_bytes = self.local_bytes
         progress.task_s = self.task_s
+        progress.rows_quarantined = self.rows_quarantined
         progress.slots_used = len(self._slots)
+
+
+def rows_quarantined(parts: Iterable[Quarantined]) -> int:
+    """Rows that the functions of a task failed on."""
+    return sum(part.rows for part in parts)
+
+
+def _bytes_of(parts: Iterable[Quarantined]) -> int:
+    return sum(len(part.arrow_stream) for part in parts)
 
 
 def skew_of(rows: Sequence[int]) -> float:

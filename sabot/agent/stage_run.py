@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sabot.agent.slow_tasks import Durations, SlowRule
-from sabot.agent.stage_account import StageAccount, skew_of
+from sabot.agent.stage_account import StageAccount, rows_quarantined, skew_of
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import Aggregate, ResultOutput, Shuffle, Split, Stage
-from sabot.wire.agent_pb2 import Failure, ResultPartition, RunTaskReply, StageProgress
+from sabot.wire.agent_pb2 import Failure, Quarantined, ResultPartition, RunTaskReply, StageProgress
 
 Partitions = frozenset[int] | None
 """Some partitions of a shuffle, or all of them."""
@@ -178,7 +178,7 @@ class StageRun:
         if self.repeatable:
             # Into how many partial groups rows are put may go by their order, and a shuffle does not keep that.
             return not self._groups_in_part_what_was_shuffled and reply.rows_out != state.reply.rows_out
-        return (reply.rows_out, reply.placement_digest) != (state.reply.rows_out, state.reply.placement_digest)
+        return _identity(reply) != _identity(state.reply)
 
     def commit(self, running: Running, reply: RunTaskReply, *, now_s: float) -> list[Running]:
         """The attempt has succeeded and is visible from now on. Gives those of its task that count no more; the task is
@@ -338,6 +338,11 @@ class StageRun:
         written = [file for task in range(len(self.splits)) for file in self._reply(task).written]
         return tuple(file.path for file in written if file.rows) or tuple(file.path for file in written)
 
+    def quarantined(self) -> list[Quarantined]:
+        """What functions failed on in the attempts that count."""
+        counted = (state.reply for state in self._tasks if state.reply is not None and state.done_by is not None)
+        return [part for reply in counted for part in reply.quarantined]
+
     def progress(self) -> StageProgress:
         """Where it stands; the skew is told of a stage that is done and sends nothing."""
         progress = StageProgress(
@@ -365,6 +370,11 @@ def _visible(commits: tuple[tuple[int, Partitions], ...], partition: int) -> int
     return next(attempt for attempt, partitions in reversed(commits) if partitions is None or partition in partitions)
 
 
+def _identity(reply: RunTaskReply) -> tuple[int, int, int]:
+    """What two attempts that made the same of a split have in common."""
+    return reply.rows_out, reply.placement_digest, rows_quarantined(reply.quarantined)
+
+
 def _kept(reply: RunTaskReply) -> RunTaskReply:
     """What is asked for later. Sums per partition are not: thousands of tasks have thousands of them."""
     result = reply.result if reply.HasField("result") else None
@@ -374,4 +384,5 @@ def _kept(reply: RunTaskReply) -> RunTaskReply:
         placement_digest=reply.placement_digest,
         written=reply.written,
         result=result,
+        quarantined=reply.quarantined,
     )

@@ -24,6 +24,7 @@ from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
 from sabot.agent.task_output import ResultPublisher, ShuffleOutput, TaskOutput, conform
+from sabot.agent.task_quarantine import TaskQuarantine
 from sabot.agent.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
@@ -176,9 +177,10 @@ class TaskRunner:
             epoch=task.epoch,
         )
         reply = RunTaskReply()
+        quarantine = TaskQuarantine(stage_id=task.stage.stage_id, task=task.task, calls=calls)
         output = self._open_output(task, calls)
         try:
-            for batches in self._steps(task, given, calls):
+            for batches in self._steps(task, given, calls, quarantine):
                 reply.rows_out += sum(batch.num_rows for batch in batches)
                 output.write(batches)
                 calls.check_cancelled()
@@ -189,6 +191,7 @@ class TaskRunner:
         finally:
             calls.close()
         given.account(reply)
+        quarantine.account(reply)
         reply.slots.extend(calls.used.slots())
         return reply
 
@@ -233,7 +236,9 @@ class TaskRunner:
                     epoch=task.epoch,
                 )
 
-    def _steps(self, task: Task, given: TaskInput, calls: SlotCalls) -> Iterator[list[pa.RecordBatch]]:
+    def _steps(
+        self, task: Task, given: TaskInput, calls: SlotCalls, quarantine: TaskQuarantine
+    ) -> Iterator[list[pa.RecordBatch]]:
         """The rows after all steps, batch by batch where no step needs the whole table."""
         stage, steps = task.stage, segments(task.stage.steps)
         copies = {copy.stage_id: given.copy(copy, self._transport, calls) for copy in task.copies}
@@ -256,6 +261,8 @@ class TaskRunner:
                 if step.batch_rows is not None:
                     stream = exact_batches(stream, schema, step.batch_rows, calls)
                 stream = _morsels(pipeline, stream, given.source, calls, whole=step.batch_rows is not None)
+                if step.quarantining is not None:
+                    stream = quarantine.without_failed(step.quarantining, stream)
                 schema = schema_after(step, schema)
             elif isinstance(step, Draw):
                 stream = _drawn(step, task.task, stream, given.source, calls)

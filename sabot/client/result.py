@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from sabot.client.flight import read_partition
 from sabot.client.partition_stream import stream_partition
+from sabot.client.quarantine import Quarantine
 from sabot.client.receipt import Receipt, Stats
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import from_wire, wire_schema
@@ -49,11 +50,13 @@ class Result:
         parts: Sequence[ResultPart],
         receipt: Receipt,
         stats: Stats,
+        quarantines: Sequence[Quarantine] = (),
         fetch_timeout_s: float = _FETCH_TIMEOUT_S,
     ) -> None:
         self.schema: pa.Schema = plain_schema(schema)
         self.receipt = receipt
         self.stats = stats
+        self.quarantines = tuple(quarantines)
         self._parts = tuple(sorted(parts, key=lambda part: part.partition))
         self._fetch_timeout_s = fetch_timeout_s
         self._closed_because: str | None = None
@@ -67,6 +70,20 @@ class Result:
     def num_rows(self) -> int:
         """Rows of the answer, known without reading it."""
         return sum(part.rows for part in self._parts)
+
+    @property
+    def quarantine(self) -> pa.Table:
+        """What the job's function with `on_error="quarantine"` failed on: the rows of those batches, and behind their
+        columns error_type, error_message, error_traceback, error_stage, error_task. Where there are several such
+        functions, or none: UsageError; `quarantines` has one for each.
+        """
+        if len(self.quarantines) != 1:
+            names = ", ".join(kept.function for kept in self.quarantines) or "none"
+            raise UsageError(
+                f"quarantine is of the one function that is called with on_error='quarantine', and here are {names}; "
+                "see quarantines"
+            )
+        return self.quarantines[0].table
 
     def pieces(self) -> tuple[TablePiece, ...]:
         """Where the partitions lie, for other jobs to read."""

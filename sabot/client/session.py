@@ -24,6 +24,7 @@ from sabot.client.file_source import local_path
 from sabot.client.job import Job, Seen
 from sabot.client.job_run import Deadline, Inbox, Told, run_job
 from sabot.client.progress import ProgressView
+from sabot.client.quarantine import quarantines_from
 from sabot.client.readers import Readers
 from sabot.client.receipt import receipt_from, stats_from
 from sabot.client.releaser import Releaser
@@ -36,6 +37,7 @@ from sabot.dataflow.persisted import persisted_pieces
 from sabot.dataflow.persisted_dataset import PersistedDataset
 from sabot.dataflow.plan import Node, tables_of
 from sabot.dataflow.planner import plan_job
+from sabot.dataflow.quarantine_notice import tell_quarantined
 from sabot.dataflow.stage import JobPlan, TablePiece, WriteOutput
 from sabot.errors import LimitReached, UsageError
 from sabot.wire import agent_pb2
@@ -96,7 +98,9 @@ class Session(Readers):
 
     def persist(self, root: Node, *, timeout_s: float | None = None) -> PersistedDataset:
         """Runs the job and makes a Dataset of its result, which stays with the agents."""
-        return PersistedDataset(self, root, self.run(root, timeout_s=timeout_s))
+        result = self.run(root, timeout_s=timeout_s)
+        tell_quarantined(result)
+        return PersistedDataset(self, root, result)
 
     def analyze(self, root: Node) -> Explanation:
         """Runs the job, drops its answer, and says what its stages did."""
@@ -139,7 +143,7 @@ class Session(Readers):
 
         def follow(inbox: Inbox, seen: Seen, held: Node = root) -> Result:  # persisted rows go when nobody holds them
             finished = run_job(seat, Told(queued=seen.queued, progress=seen.stages), inbox, deadline)
-            return self._result(job_id, plan.stages[-1].schema, finished)
+            return self._result(plan, finished)
 
         job = Job(job_id, follow, **told)
         self._jobs.add(job)
@@ -175,9 +179,9 @@ class Session(Readers):
             )
         return packed
 
-    def _result(self, job_id: str, schema: pa.Schema, finished: agent_pb2.JobFinished) -> Result:
+    def _result(self, plan: JobPlan, finished: agent_pb2.JobFinished) -> Result:
         result = Result(
-            schema=schema,
+            schema=plan.stages[-1].schema,
             parts=tuple(
                 ResultPart(
                     partition=m.partition,
@@ -189,10 +193,11 @@ class Session(Readers):
                 )
                 for m in finished.partitions
             ),
-            receipt=receipt_from(job_id, finished),
+            receipt=receipt_from(plan.job_id, finished),
             stats=stats_from(finished),
+            quarantines=quarantines_from(plan, finished),
         )
-        result.on_close(self._releaser.watch(result, job_id))
+        result.on_close(self._releaser.watch(result, plan.job_id))
         self._results.add(result)
         return result
 

@@ -29,10 +29,14 @@ class CheckedFunction:
     def __reduce__(self) -> tuple[Any, ...]:
         return CheckedFunction, (pack_function(self.function, self.name), self.schema, self.name)
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
+    def load(self) -> Callable[[pa.RecordBatch], pa.RecordBatch | None]:
+        """The function, opened; UsageError where what it needs is not there."""
         if isinstance(self.function, PackedFunction):
             self.function = self.function.load()
-        answer = self.function(batch)
+        return self.function
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
+        answer = self.load()(batch)
         if answer is None:
             return None
         if not isinstance(answer, pa.RecordBatch):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from sabot.dataflow.columns import check_columns, names_list
 from sabot.dataflow.explain import explain_job
 from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode, map_batches_node, map_partitions_node
-from sabot.dataflow.function_steps import BatchFunction, PartitionCallable
+from sabot.dataflow.function_steps import BatchFunction, OnError, PartitionCallable
 from sabot.dataflow.group_by import DatasetGroupBy
 from sabot.dataflow.join_arguments import join_step
 from sabot.dataflow.known_rows import known_rows
@@ -30,6 +30,7 @@ from sabot.dataflow.plan import (
     SortNode,
 )
 from sabot.dataflow.planner import plan_job
+from sabot.dataflow.quarantine_notice import tell_quarantined
 from sabot.dataflow.sampling import sample_node
 from sabot.dataflow.session_protocol import JobProtocol, ResultProtocol, SessionProtocol
 from sabot.dataflow.stage import Head, Sort, SortKey
@@ -108,6 +109,7 @@ class Dataset:
         batch_rows: int | None = None,
         schema: pa.Schema | None = None,
         processes: bool = True,
+        on_error: OnError = "raise",
         *,
         timeout_s: float | None = None,
     ) -> Dataset:
@@ -117,6 +119,9 @@ class Dataset:
         size, with `batch_rows` of exactly so many rows, but the last of each task. `processes=False` runs it in the
         agents themselves, which saves a copy of each batch; it may then crash them. Without `schema` it is also called
         with a batch without rows, once, in a worker on an agent, to learn what columns it returns.
+
+        `on_error="quarantine"` leaves out the batches on which it raises, or returns what it must not, and keeps them
+        with what went wrong: `Result.quarantine`.
         """
         node = map_batches_node(
             self._node,
@@ -125,6 +130,7 @@ class Dataset:
             batch_rows=batch_rows,
             schema=schema,
             processes=processes,
+            on_error=on_error,
             timeout_s=timeout_s,
         )
         return Dataset(self._session, node)
@@ -265,6 +271,7 @@ class Dataset:
         """Computes the rows and fetches them."""
         result = self.run(progress=progress)
         try:
+            tell_quarantined(result)
             return result.to_table()
         finally:
             result.close()
@@ -274,6 +281,7 @@ class Dataset:
         check_pandas()
         result = self.run()
         try:
+            tell_quarantined(result)
             return result.to_pandas(**options)
         finally:
             result.close()
@@ -282,6 +290,7 @@ class Dataset:
         """Computes the rows when the first batch is asked for, and fetches them batch by batch."""
         result = self.run()
         try:
+            tell_quarantined(result)
             yield from result.to_batches()
         finally:
             result.close()

@@ -21,6 +21,7 @@ from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import group_by_one_key, group_declaration
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.partition_function import PartitionFunction
+from sabot.dataflow.quarantine import QuarantiningFunction
 from sabot.dataflow.run_grouping import group_runs
 from sabot.dataflow.stage import (
     Aggregate,
@@ -65,10 +66,16 @@ class MorselSegment:
         first = self.steps[0]
         return first.batch_rows if isinstance(first, MapBatches) else None
 
+    @property
+    def quarantining(self) -> MapBatches | None:
+        """Its last step, where batches that the function fails on come out of it, too."""
+        last = self.steps[-1]
+        return last if isinstance(last, MapBatches) and last.on_error == "quarantine" else None
+
 
 def segments(steps: Sequence[Step]) -> list[MorselSegment | MapPartitions | TableStep | BroadcastJoin | Draw]:
     """The steps in order, those that run per morsel gathered into segments. A function that is given batches of its own
-    size begins one.
+    size begins one, and one whose failures are kept ends it.
     """
     found: list[MorselSegment | MapPartitions | TableStep | BroadcastJoin | Draw] = []
     morsel_steps: list[MorselStep] = []
@@ -83,6 +90,8 @@ def segments(steps: Sequence[Step]) -> list[MorselSegment | MapPartitions | Tabl
             if isinstance(step, MapBatches) and step.batch_rows is not None:
                 end_segment()
             morsel_steps.append(step)
+            if isinstance(step, MapBatches) and step.on_error == "quarantine":
+                end_segment()
         else:
             end_segment()
             found.append(step)
@@ -112,7 +121,10 @@ def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:
             case Project():
                 pipeline.append(("project", list(step.names), list(step.expressions)))
             case MapBatches():
+                checked: Callable[[pa.RecordBatch], pa.RecordBatch | None]
                 checked = CheckedFunction(step.function, step.schema, step.name)
+                if step.on_error == "quarantine":
+                    checked = QuarantiningFunction(checked)
                 if step.processes:
                     pipeline.append(("worker", pack_function(checked, step.name), step.timeout_s))
                 else:

@@ -99,9 +99,9 @@ def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per 
             pairs = zip(step.names, step.expressions, strict=True)
             return "columns " + ", ".join(_column_text(name, str(expression)) for name, expression in pairs)
         case MapBatches():
-            return f"call {step.name} with " + (
-                "each batch" if step.batch_rows is None else f"{step.batch_rows:,} rows each"
-            )
+            kept = ", keeping those that it fails on" if step.on_error == "quarantine" else ""
+            batches = "each batch" if step.batch_rows is None else f"{step.batch_rows:,} rows each"
+            return f"call {step.name} with {batches}{kept}"
         case MapPartitions():
             return f"call {step.name} with each partition"
         case Aggregate():

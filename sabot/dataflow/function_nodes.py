@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from sabot.dataflow.columns import plain_schema
-from sabot.dataflow.function_steps import BatchFunction, PartitionCallable
+from sabot.dataflow.function_steps import BatchFunction, OnError, PartitionCallable
 from sabot.dataflow.learned_schema import LearnSchema, SchemaProbe
 from sabot.dataflow.partition_function import PartitionProbe
 from sabot.dataflow.plan import Node, OneInput, with_columns
@@ -30,6 +30,7 @@ class MapBatchesNode(OneInput):
     batch_rows: int | None = None
     processes: bool = True
     timeout_s: float | None = None
+    on_error: OnError = "raise"
 
     @property
     def name(self) -> str:
@@ -89,6 +90,7 @@ def map_batches_node(
     batch_rows: int | None,
     schema: pa.Schema | None,
     processes: bool,
+    on_error: OnError,
     timeout_s: float | None,
 ) -> MapBatchesNode:
     """The node of `Dataset.map_batches`; UsageError for arguments that do not fit."""
@@ -99,6 +101,8 @@ def map_batches_node(
         advice = "; pass the schema as schema=" if isinstance(batch_rows, pa.Schema) else ""
         shown = "a Schema" if isinstance(batch_rows, pa.Schema) else repr(batch_rows)
         raise UsageError(f"map_batches: batch_rows is a number of rows from 1 on, or None, not {shown}{advice}")
+    if on_error not in ("raise", "quarantine"):
+        raise UsageError(f'map_batches: on_error is "raise" or "quarantine", not {on_error!r}')
     return MapBatchesNode(
         child=child,
         function=function,
@@ -107,6 +111,7 @@ def map_batches_node(
         batch_rows=batch_rows,
         processes=processes,
         timeout_s=timeout_s,
+        on_error=on_error,
     )
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from sabot.wire.packed_function import PackedFunction, pack_function
 
+OnError = Literal["raise", "quarantine"]
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch | None]
 PartitionCallable = Callable[[pa.Table], Any]
 """Gives a table, a batch, anything with `__arrow_c_stream__`, or None."""
@@ -23,7 +24,8 @@ class MapBatches:
     """Calls the user's function with each RecordBatch; its answer must have `schema`. Runs per morsel.
 
     With `batch_rows` the batches are of exactly so many rows, but the last of a task. With `processes` it is called in
-    workers, at most `timeout_s` for a batch.
+    workers, at most `timeout_s` for a batch. With `on_error="quarantine"` a batch that it fails on is kept with the
+    failure, and the task goes on.
     """
 
     function: BatchFunction | PackedFunction
@@ -32,6 +34,8 @@ class MapBatches:
     batch_rows: int | None = None
     processes: bool = False
     timeout_s: float | None = None
+    on_error: OnError = "raise"
+    given: pa.Schema | None = None  # the columns that it is called with
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore_map_batches, (_travelling(self),)

@@ -149,6 +149,8 @@ class _Planner:
                     batch_rows=node.batch_rows,
                     processes=node.processes,
                     timeout_s=node.timeout_s,
+                    on_error=node.on_error,
+                    given=node.child.schema,
                 )
                 return self.stage_of(node.child).then(call, schema=node.schema)
             case DrawNode():

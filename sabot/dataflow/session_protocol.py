@@ -33,6 +33,11 @@ class ResultProtocol(Protocol):
         """Where its partitions lie, for other jobs to read; UsageError where it was closed."""
         ...
 
+    @property
+    def quarantines(self) -> Any:
+        """What functions failed on: one `sabot.client.quarantine.Quarantine` for each that was to keep such batches."""
+        ...
+
     def to_table(self) -> pa.Table:
         """All rows, with the dataset's schema."""
         ...

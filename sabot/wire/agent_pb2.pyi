@@ -337,7 +337,7 @@ class JobAccepted(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., peer_deadline_s: _Optional[float] = ...) -> None: ...
 
 class StageProgress(_message.Message):
-    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone", "second_attempts", "rows_in", "local_bytes", "elapsed_s", "task_s", "slots_used", "skew")
+    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone", "second_attempts", "rows_in", "local_bytes", "elapsed_s", "task_s", "slots_used", "rows_quarantined", "skew")
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     TASKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -351,6 +351,7 @@ class StageProgress(_message.Message):
     ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
     TASK_S_FIELD_NUMBER: _ClassVar[int]
     SLOTS_USED_FIELD_NUMBER: _ClassVar[int]
+    ROWS_QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     SKEW_FIELD_NUMBER: _ClassVar[int]
     stage_id: int
     label: str
@@ -365,8 +366,9 @@ class StageProgress(_message.Message):
     elapsed_s: float
     task_s: float
     slots_used: int
+    rows_quarantined: int
     skew: float
-    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., tasks_redone: _Optional[int] = ..., second_attempts: _Optional[int] = ..., rows_in: _Optional[int] = ..., local_bytes: _Optional[int] = ..., elapsed_s: _Optional[float] = ..., task_s: _Optional[float] = ..., slots_used: _Optional[int] = ..., skew: _Optional[float] = ...) -> None: ...
+    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., tasks_redone: _Optional[int] = ..., second_attempts: _Optional[int] = ..., rows_in: _Optional[int] = ..., local_bytes: _Optional[int] = ..., elapsed_s: _Optional[float] = ..., task_s: _Optional[float] = ..., slots_used: _Optional[int] = ..., rows_quarantined: _Optional[int] = ..., skew: _Optional[float] = ...) -> None: ...
 
 class JobProgress(_message.Message):
     __slots__ = ("stages",)
@@ -419,20 +421,22 @@ class ShuffleReceipt(_message.Message):
     def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ..., copies: _Optional[int] = ..., sum_copies: _Optional[int] = ...) -> None: ...
 
 class JobFinished(_message.Message):
-    __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema", "agents_lost")
+    __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema", "agents_lost", "quarantined")
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     SHUFFLES_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     AGENTS_LOST_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     partitions: _containers.RepeatedCompositeFieldContainer[ResultPartition]
     shuffles: _containers.RepeatedCompositeFieldContainer[ShuffleReceipt]
     stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
     elapsed_s: float
     schema: bytes
     agents_lost: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, partitions: _Optional[_Iterable[_Union[ResultPartition, _Mapping]]] = ..., shuffles: _Optional[_Iterable[_Union[ShuffleReceipt, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., elapsed_s: _Optional[float] = ..., schema: _Optional[bytes] = ..., agents_lost: _Optional[_Iterable[str]] = ...) -> None: ...
+    quarantined: _containers.RepeatedCompositeFieldContainer[Quarantined]
+    def __init__(self, partitions: _Optional[_Iterable[_Union[ResultPartition, _Mapping]]] = ..., shuffles: _Optional[_Iterable[_Union[ShuffleReceipt, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., elapsed_s: _Optional[float] = ..., schema: _Optional[bytes] = ..., agents_lost: _Optional[_Iterable[str]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ...) -> None: ...
 
 class ReleaseJobRequest(_message.Message):
     __slots__ = ("job_id",)
@@ -659,7 +663,7 @@ class PartitionSum(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ...) -> None: ...
 
 class RunTaskReply(_message.Message):
-    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied", "task_s", "slots")
+    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied", "task_s", "slots", "quarantined")
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ROWS_IN_FIELD_NUMBER: _ClassVar[int]
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
@@ -676,6 +680,7 @@ class RunTaskReply(_message.Message):
     COPIED_FIELD_NUMBER: _ClassVar[int]
     TASK_S_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     failure: Failure
     rows_in: int
     rows_out: int
@@ -692,7 +697,22 @@ class RunTaskReply(_message.Message):
     copied: _containers.RepeatedCompositeFieldContainer[ReleasedSum]
     task_s: float
     slots: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., task_s: _Optional[float] = ..., slots: _Optional[_Iterable[int]] = ...) -> None: ...
+    quarantined: _containers.RepeatedCompositeFieldContainer[Quarantined]
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., task_s: _Optional[float] = ..., slots: _Optional[_Iterable[int]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ...) -> None: ...
+
+class Quarantined(_message.Message):
+    __slots__ = ("stage_id", "task", "position", "rows", "arrow_stream")
+    STAGE_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ARROW_STREAM_FIELD_NUMBER: _ClassVar[int]
+    stage_id: int
+    task: int
+    position: int
+    rows: int
+    arrow_stream: bytes
+    def __init__(self, stage_id: _Optional[int] = ..., task: _Optional[int] = ..., position: _Optional[int] = ..., rows: _Optional[int] = ..., arrow_stream: _Optional[bytes] = ...) -> None: ...
 
 class WrittenFile(_message.Message):
     __slots__ = ("path", "rows")

@@ -36,6 +36,7 @@ from sabot.dataflow.persisted import persisted_pieces
 from sabot.dataflow.persisted_dataset import PersistedDataset
 from sabot.dataflow.plan import Node, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
+from sabot.dataflow.quarantine import failure_of
 from sabot.dataflow.sampling import Draws
 from sabot.dataflow.session_protocol import JobProtocol
 from sabot.dataflow.splits import splits_of
@@ -121,6 +122,8 @@ class InterpreterSession:
 
 
 class InterpretedResult:
+    quarantines = ()
+
     def __init__(self, schema: pa.Schema, tables: Sequence[pa.Table], name: str) -> None:
         self._name = name
         self._table = pa.concat_tables(tables)
@@ -247,6 +250,8 @@ class _Interpreter:
             for kind, *arguments in pipeline_steps(segment.steps):
                 if answer is not None:
                     answer = _step(kind, arguments, answer)
+                if answer is not None and failure_of(answer) is not None:
+                    answer = None
             answers.append(answer)
         schema = schema_after(segment, table.schema)
         rows = [pa.RecordBatch.from_arrays(answer.columns, schema=schema) for answer in answers if answer is not None]

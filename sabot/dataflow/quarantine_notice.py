@@ -1,0 +1,18 @@
+"""Whoever takes the rows of a job and not its result is told that some are left out."""
+
+from __future__ import annotations
+
+import warnings
+
+from sabot.dataflow.session_protocol import ResultProtocol
+
+
+def tell_quarantined(result: ResultProtocol) -> None:
+    """A UserWarning for the functions that have failed on batches of this job."""
+    for kept in result.quarantines:
+        if kept.table.num_rows:
+            warnings.warn(
+                f"{kept.function} failed on batches of {kept.table.num_rows:,} rows, which the answer is without; "
+                "run() the dataset and look at the result's quarantine",
+                stacklevel=3,
+            )
