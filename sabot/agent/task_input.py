@@ -36,6 +36,8 @@ from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, RunTaskReply
 
+_PUBLISHED_BYTES = 32 << 20  # what is worked on at a time of rows that lie here, perhaps on disk
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputAttempts:
@@ -96,7 +98,7 @@ class TaskInput:
                     self._rows += table.num_rows
                     yield table
             case TableSplit():
-                yield self._uploaded(transport, calls)
+                yield from self._published(transport, calls)
             case PartitionSplit():
                 yield from self.tables(transport, calls)
         self._ended = True
@@ -174,12 +176,13 @@ class TaskInput:
         reply.copied.extend(self._copied)
         reply.partial = not self._ended
 
-    def _uploaded(self, transport: ShuffleTransport, calls: SlotCalls) -> pa.Table:
+    def _published(self, transport: ShuffleTransport, calls: SlotCalls) -> Iterator[pa.Table]:
+        """An uploaded table's piece, or a partition that an earlier job has left here, some of its rows at a time."""
         assert isinstance(self._stage.input, TableInput) and isinstance(self._split, TableSplit)
         piece = self._split.piece
         name = piece.result or f"{self._plan.job_id}/upload/{self._split.table_id}"
         try:
-            table = transport.fetch(transport.address, name, piece.index, timeout_s=self._timeout_s).read_all()
+            reader = transport.fetch(transport.address, name, piece.index, timeout_s=self._timeout_s)
         except UsageError as error:
             if piece.result is None:
                 raise
@@ -188,15 +191,28 @@ class TaskInput:
                 "or the agent was started anew; persist the dataset again",
                 agent=self._agent_id,
             ) from error
-        if table.num_rows != piece.rows:
+        for table in self._some_at_a_time(reader, calls):
+            self._rows += table.num_rows
+            yield _decoded(table, self._stage.input.schema, calls)
+        if self._rows != piece.rows:
             raise PeerLost(
-                f"agent {self._agent_id} has {table.num_rows:,} of the {piece.rows:,} rows of {piece}; "
-                "run the job again",
+                f"agent {self._agent_id} has {self._rows:,} of the {piece.rows:,} rows of {piece}; run the job again",
                 agent=self._agent_id,
                 address=transport.address,
             )
-        self._rows += table.num_rows
-        return _decoded(table, self._stage.input.schema, calls)
+
+    def _some_at_a_time(self, reader: pa.RecordBatchReader, calls: SlotCalls) -> Iterator[pa.Table]:
+        batches: list[pa.RecordBatch] = []
+        size = 0
+        for batch in reader:
+            batches.append(batch)
+            size += batch.nbytes
+            if size >= _PUBLISHED_BYTES:
+                yield pa.Table.from_batches(batches, reader.schema)
+                batches, size = [], 0
+                calls.wait_for_memory(self._timeout_s)
+        if batches:
+            yield pa.Table.from_batches(batches, reader.schema)
 
     def _sender(self, stage_id: int) -> Stage:
         return next(stage for stage in self._plan.stages if stage.stage_id == stage_id)
