@@ -44,7 +44,7 @@ class ShuffleClient:
         compression: Compression = "none",
         ledger: Ledger | None = None,
     ) -> None:
-        self._native = NativeClient(
+        self.native = NativeClient(
             stream_timeout_s=stream_timeout_s,
             resume_s=resume_s,
             streams_per_peer=streams_per_peer,
@@ -60,7 +60,7 @@ class ShuffleClient:
 
     def fetch_ticket(self, agent: str, ticket: str, *, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """Pulls what `ticket` names (docs/protocol.md, Tickets)."""
-        schema, batches = self._native.fetch(agent, ticket, timeout_s)
+        schema, batches = self.native.fetch(agent, ticket, timeout_s)
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def fetch_share(
@@ -75,7 +75,7 @@ class ShuffleClient:
         timeout_s: float = 30.0,
     ) -> PartitionRead:
         """Pulls a share of a job's partition from its owner; see sabot.shuffle.share_reader."""
-        schema, batches, rows, content_sum = self._native.fetch_share(
+        schema, batches, rows, content_sum = self.native.fetch_share(
             agent, shuffle_id, partition, attempts, share=share, key_columns=key_columns, timeout_s=timeout_s
         )
         table = pa.Table.from_batches(batches, schema)
@@ -83,11 +83,11 @@ class ShuffleClient:
 
     def end_pulls(self, shuffle_id: str, agent: str) -> None:
         """Ends what is being pulled of a shuffle from an agent that is lost."""
-        self._native.end_pulls(shuffle_id, agent)
+        self.native.end_pulls(shuffle_id, agent)
 
     def ping(self, agent: str, *, timeout_s: float = 1.0) -> PingReply:
         """Asks the agent's native code whether it lives; PeerLost at the deadline."""
-        return PingReply(address=agent, incarnation=self._native.ping(agent, timeout_s))
+        return PingReply(address=agent, incarnation=self.native.ping(agent, timeout_s))
 
     def open_sender(
         self,
@@ -114,7 +114,7 @@ class ShuffleClient:
         partition are not sent. Left out, partitions are dealt out in turn.
         """
         return NativeSender(
-            self._native,
+            self.native,
             server,
             shuffle_id=shuffle_id,
             incarnation=incarnation,
@@ -136,11 +136,11 @@ class ShuffleClient:
 
     def end_shuffle(self, shuffle_id: str) -> None:
         """Closes the streams of the shuffle and of those below it; what was queued is undelivered."""
-        self._native.end(shuffle_id)
+        self.native.end(shuffle_id)
 
     def close(self) -> None:
         """Closes every connection; waits up to `stream_timeout_s` for a peer that hangs."""
-        self._native.close()
+        self.native.close()
 
     def __enter__(self) -> ShuffleClient:
         return self

@@ -88,6 +88,7 @@ class ShuffleTransport:
             compression=compression,
             ledger=ledger,
         )
+        self.server.native.spill_outboxes_of(self.client.native)
         self.ledger = self.server.native.ledger
         self._lock = threading.Lock()
         self._senders: dict[str, NativeSender] = {}  # guarded by _lock, as the next two; by shuffle id

@@ -144,6 +144,13 @@ cdef class NativeServer:
                 server.Stop()
                 self.stores.get().Stop()
 
+    def spill_outboxes_of(self, NativeClient client):
+        """What waits in the client's outboxes goes to disk, too, when the stores have nothing more to give."""
+        cdef shared_ptr[CSpillSource] source = static_pointer_cast[CSpillSource, COutboxSpill](
+            client.client.get().outbox_spill())
+        with nogil:
+            self.stores.get().AlsoSpill(weak_ptr[CSpillSource](source))
+
     def open_shuffle(self, str shuffle_id, *, int num_partitions, int owner_count, int my_owner, int sender_count,
                      bint owners_fixed, owner_of=(), unsigned int epoch=0, schema=None, processor=None,
                      SlotAccount slots=None, bint dedupe=True, bint check_manifests=True, bint check_epochs=True):
@@ -320,6 +327,7 @@ cdef class NativeClient:
         options.streams_per_peer = streams_per_peer
         options.compression = _bytes("" if compression == "none" else compression)
         options.ledger = self.ledger.ledger
+        options.pool = self.ledger.ledger_pool.get()
         cdef CResult[unique_ptr[CDataClient]] made = CDataClient.Make(options)
         check(made.status())
         self.client = move(deref(made))

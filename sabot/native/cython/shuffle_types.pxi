@@ -103,6 +103,9 @@ cdef extern from "sabot/native/shuffle/stores.h" namespace "sabot::shuffle" nogi
         uint64_t incarnation
         cbool verify_loads
 
+    cdef cppclass CSpillSource "sabot::spill::SpillSource":
+        pass
+
     cdef cppclass CStores "sabot::shuffle::Stores":
         @staticmethod
         CResult[unique_ptr[CStores]] Make(CStoresOptions options) except +
@@ -110,6 +113,7 @@ cdef extern from "sabot/native/shuffle/stores.h" namespace "sabot::shuffle" nogi
         const shared_ptr[CChunkStore]& chunks()
         const shared_ptr[CPublishedStore]& published()
         cbool WaitSpilled(double seconds) except +
+        void AlsoSpill(weak_ptr[CSpillSource] source) except +
         CSpillStats spill_stats() except +
 
 cdef extern from "sabot/native/shuffle/row_readers.h" namespace "sabot::shuffle" nogil:
@@ -178,8 +182,13 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
         int streams_per_peer
         string compression
         shared_ptr[CLedger] ledger
+        CMemoryPool* pool
+
+    cdef cppclass COutboxSpill "sabot::shuffle::OutboxSpill"(CSpillSource):
+        pass
 
     cdef cppclass CDataClient "sabot::shuffle::DataClient":
+        const shared_ptr[COutboxSpill]& outbox_spill()
         @staticmethod
         CResult[unique_ptr[CDataClient]] Make(CClientOptions options) except +
         void EndPrefix(const string& prefix) except +

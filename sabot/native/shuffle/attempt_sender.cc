@@ -110,8 +110,9 @@ arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
 arrow::Status AttemptSender::HandOver(const ChunkHeader& header, const rows::ScatteredChunk& chunk, bool local) {
   if (local) return store_->Put(header, chunk.batch, slots::Source::kLocal).status();
   ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[static_cast<size_t>(chunk.owner)]));
-  link->Enqueue({EncodeHeader(header), AckFor(header), chunk.batch, chunk.batch->schema(), shared_from_this(),
-                 header.bytes, static_cast<int64_t>(header.bytes)});
+  auto rows = std::make_shared<const WaitingRows>(chunk.batch, static_cast<int64_t>(header.bytes));
+  link->Enqueue(
+      {EncodeHeader(header), AckFor(header), std::move(rows), chunk.batch->schema(), shared_from_this(), header.bytes});
   return arrow::Status::OK();
 }
 
@@ -150,8 +151,7 @@ arrow::Status AttemptSender::SendManifests() {
       changed_.notify_all();
     } else {
       ARROW_ASSIGN_OR_RAISE(auto link, link_to_(options_.owners[i]));
-      link->Enqueue(
-          {EncodeHeader(manifests[i]), AckFor(manifests[i]), nullptr, stream_schema, shared_from_this(), 0, 0});
+      link->Enqueue({EncodeHeader(manifests[i]), AckFor(manifests[i]), nullptr, stream_schema, shared_from_this(), 0});
     }
   }
   return arrow::Status::OK();

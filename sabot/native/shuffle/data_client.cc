@@ -89,7 +89,10 @@ arrow::Result<std::unique_ptr<DataClient>> DataClient::Make(Options options) {
 }
 
 DataClient::DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec)
-    : options_(std::move(options)), codec_(std::move(codec)), sender_(RandomName()) {}
+    : options_(std::move(options)),
+      codec_(std::move(codec)),
+      sender_(RandomName()),
+      spill_(options_.ledger == nullptr ? nullptr : std::make_shared<OutboxSpill>(options_.ledger)) {}
 
 DataClient::~DataClient() { Close(); }
 
@@ -133,6 +136,7 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
   ARROW_RETURN_NOT_OK(SplitAddress(address).status());
   std::shared_ptr<PeerLink> failed;  // stopped outside the lock
   std::shared_ptr<PeerLink> link;
+  bool made = false;
   {
     std::lock_guard lock(mutex_);
     if (closed_) return MakeStatus(Code::kCancelled, "The shuffle client is closed.");
@@ -154,10 +158,13 @@ arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& s
       options.outbox.ledger = options_.ledger;
       options.codec = codec_;
       options.sender = sender_;
+      options.outbox.pool = options_.pool;
       known = std::make_shared<PeerLink>([this, address](size_t lane) { return Connect(address, lane); }, options);
+      made = true;
     }
     link = known;
   }
+  if (made && spill_ != nullptr) spill_->Add(shuffle_id, link->outbox());
   if (failed != nullptr) failed->Stop();
   return link;
 }
@@ -181,6 +188,7 @@ void DataClient::EndPrefix(const std::string& prefix) {
       entry = links_.erase(entry);
     }
   }
+  if (spill_ != nullptr) spill_->EndPrefix(prefix);
   for (const auto& pull : pulls) pull->Cancel();
   for (const auto& link : ending) link->Stop();
   std::erase_if(ending, [](const std::shared_ptr<PeerLink>& link) { return link->ended(); });

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "sabot/native/shuffle/ended_names.h"
+#include "sabot/native/shuffle/outbox_spill.h"
 #include "sabot/native/shuffle/peer_link.h"
 #include "sabot/native/shuffle/pulled.h"
 #include "sabot/native/shuffle/share_ticket.h"
@@ -21,11 +22,12 @@ namespace sabot::shuffle {
 class DataClient {
  public:
   struct Options {
-    double stream_timeout_s = 30.0;          // the deadline of each DoPut
-    double resume_s = 2.0;                   // how long a broken DoPut is tried again
-    int streams_per_peer = 1;                // DoPuts open at a time to one peer for one shuffle
-    std::string compression;                 // of rows on the wire: lz4, zstd, or empty
-    std::shared_ptr<memory::Ledger> ledger;  // counts what waits in outboxes; may be null
+    double stream_timeout_s = 30.0;                          // the deadline of each DoPut
+    double resume_s = 2.0;                                   // how long a broken DoPut is tried again
+    int streams_per_peer = 1;                                // DoPuts open at a time to one peer for one shuffle
+    std::string compression;                                 // of rows on the wire: lz4, zstd, or empty
+    std::shared_ptr<memory::Ledger> ledger;                  // counts what waits in outboxes; may be null
+    arrow::MemoryPool* pool = arrow::default_memory_pool();  // for what comes back from disk to be sent
   };
 
   /// kUsage where there is no such compression.
@@ -39,6 +41,8 @@ class DataClient {
   /// Ends the links of the shuffles named `prefix` or below "prefix/"; returns at once.
   void EndPrefix(const std::string& prefix);
   void Close();
+  /// Makes room in the outboxes, for a spill writer; null without a ledger.
+  const std::shared_ptr<OutboxSpill>& outbox_spill() const { return spill_; }
 
   /// Pulls what `ticket` names, whole and audited, or fails: kPeerLost naming the address at the deadline.
   arrow::Result<std::shared_ptr<Pulled>> Fetch(const std::string& address, const std::string& ticket, double timeout_s);
@@ -64,6 +68,7 @@ class DataClient {
   const Options options_;
   const std::shared_ptr<arrow::util::Codec> codec_;  // shared with the links
   const std::string sender_;                         // tells our streams from those of others
+  const std::shared_ptr<OutboxSpill> spill_;         // shared with the spill writer while that works
   std::mutex mutex_;                                 // guards all below; a leaf
   std::map<std::pair<std::string, size_t>, std::shared_ptr<arrow::flight::FlightClient>> clients_;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;

@@ -20,8 +20,8 @@ Outbox::Outbox(Options options)
       streams_(options_.streams) {}
 
 bool Outbox::Add(Outgoing message) {
-  const int64_t held = message.held;
-  if (options_.ledger != nullptr) options_.ledger->Hold(memory::Account::kOutbox, held);
+  const auto rows = message.rows;
+  if (options_.ledger != nullptr && rows != nullptr) options_.ledger->Hold(memory::Account::kOutbox, rows->held());
   arrow::Status failure;
   {
     std::lock_guard lock(mutex_);
@@ -32,13 +32,40 @@ bool Outbox::Add(Outgoing message) {
       return true;
     }
   }
-  Drop(held);
+  Drop(message);
   message.listener->Undelivered(options_.peer, failure);
   return false;
 }
 
-void Outbox::Drop(int64_t bytes) const {
+void Outbox::Drop(const Outgoing& message) const {
+  const int64_t bytes = message.rows == nullptr ? 0 : message.rows->TakeHeld();
   if (options_.ledger != nullptr && bytes > 0) options_.ledger->Drop(memory::Account::kOutbox, bytes);
+}
+
+int64_t Outbox::BytesForDisk() {
+  std::lock_guard lock(mutex_);
+  int64_t bytes = 0;
+  for (const SendWindow::Message& message : window_.queued()) {
+    if (message->rows != nullptr && !message->rows->claimed()) bytes += message->rows->held();
+  }
+  return bytes;
+}
+
+std::vector<SendWindow::Message> Outbox::ClaimForDisk(int64_t bytes) {
+  std::vector<SendWindow::Message> claimed;
+  std::lock_guard lock(mutex_);
+  const auto& queued = window_.queued();
+  for (auto message = queued.rbegin(); message != queued.rend() && bytes > 0; ++message) {
+    if ((*message)->rows == nullptr || !(*message)->rows->ClaimForDisk()) continue;
+    bytes -= (*message)->rows->held();
+    claimed.push_back(*message);
+  }
+  return claimed;
+}
+
+bool Outbox::Pause(std::chrono::milliseconds pause) {
+  std::unique_lock lock(mutex_);
+  return !changed_.wait_for(lock, pause, [&] { return stopping_ || !failure_.ok(); });
 }
 
 void Outbox::Stop() {
@@ -145,7 +172,7 @@ arrow::Status Outbox::Answered(size_t stream, std::string_view bytes) {
     ARROW_RETURN_NOT_OK(AnsweredLocked(stream, ack, &answered));
   }
   if (answered == nullptr) return arrow::Status::OK();
-  Drop(answered->held);
+  Drop(*answered);
   answered->listener->Acknowledged(options_.peer, ack);
   return arrow::Status::OK();
 }
@@ -185,7 +212,7 @@ void Outbox::Fail(const arrow::Status& status) {
     changed_.notify_all();
   }
   for (const SendWindow::Message& message : lost) {
-    Drop(message->held);
+    Drop(*message);
     message->listener->Undelivered(options_.peer, why);
   }
 }

@@ -2,6 +2,8 @@
 // streams wait for, and when to give up. It does no I/O.
 #pragma once
 
+#include <arrow/memory_pool.h>
+
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -39,12 +41,17 @@ class Outbox {
     size_t streams = 1;
     size_t window_chunks = 2;
     std::shared_ptr<memory::Ledger> ledger;  // counts what waits here; shared with all that count; may be null
+    arrow::MemoryPool* pool = arrow::default_memory_pool();  // for what comes back from disk
   };
 
   explicit Outbox(Options options);
 
   /// False where the link has failed or is being stopped: the listener has been told.
   bool Add(Outgoing message);
+  /// The bytes of chunks that no stream has taken and nobody has claimed for disk.
+  int64_t BytesForDisk();
+  /// About `bytes` of them, those first that will be sent last; they are the caller's to write.
+  std::vector<SendWindow::Message> ClaimForDisk(int64_t bytes);
   void Stop();
 
   struct Step {
@@ -70,6 +77,8 @@ class Outbox {
   /// `stream` is closed after trouble on the way. True once it is time to try again, what is not acknowledged first;
   /// false where the peer has given no sign of life for too long.
   bool WaitToRetry(size_t stream);
+  /// Waits a little; false at once where the link is being stopped or has failed.
+  bool Pause(std::chrono::milliseconds pause);
   /// Ends the link: everything that is not acknowledged is undelivered.
   void Fail(const arrow::Status& status);
 
@@ -91,7 +100,8 @@ class Outbox {
   /// What an open stream that is not ending has to do at once, if anything.
   std::optional<Step> NextLocked(size_t stream, Clock::time_point now);
   arrow::Status AnsweredLocked(size_t stream, const Ack& ack, SendWindow::Message* answered);
-  void Drop(int64_t bytes) const;
+  /// The memory of the rows is not the outbox's any more.
+  void Drop(const Outgoing& message) const;
 
   const Options options_;
   std::atomic<bool> failed_{false};

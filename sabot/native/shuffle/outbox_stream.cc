@@ -5,11 +5,18 @@
 #include <system_error>
 #include <utility>
 
+#include "sabot/native/shuffle/chunk_store.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
 
 namespace flight = arrow::flight;
+
+namespace {
+
+constexpr std::chrono::milliseconds kMemoryPause{20};
+
+}  // namespace
 
 OutboxStream::OutboxStream(Outbox* outbox, Options options)
     : outbox_(outbox), options_(std::move(options)), thread_([this] { Loop(); }) {}
@@ -58,8 +65,20 @@ arrow::Status OutboxStream::Starved() const {
 
 arrow::Status OutboxStream::Write(const Outgoing& message) {
   auto metadata = arrow::Buffer::FromString(message.header);
-  return message.batch == nullptr ? call_->writer->WriteMetadata(std::move(metadata))
-                                  : call_->writer->WriteWithMetadata(*message.batch, std::move(metadata));
+  if (message.rows == nullptr) return call_->writer->WriteMetadata(std::move(metadata));
+  ARROW_ASSIGN_OR_RAISE(const auto rows, Load(*message.rows));
+  return call_->writer->WriteWithMetadata(*rows, std::move(metadata));
+}
+
+arrow::Result<std::shared_ptr<arrow::RecordBatch>> OutboxStream::Load(const WaitingRows& rows) const {
+  const Outbox::Options& options = outbox_->options();
+  const auto deadline = DeadlineIn(options.stream_timeout_s);
+  auto loaded = rows.Load(options.pool);
+  while (loaded.status().IsOutOfMemory() && Clock::now() < deadline) {
+    if (!outbox_->Pause(kMemoryPause)) break;  // others' rows are sent or go to disk meanwhile
+    loaded = rows.Load(options.pool);
+  }
+  return loaded;
 }
 
 arrow::Status OutboxStream::Open(const std::shared_ptr<arrow::Schema>& schema) {

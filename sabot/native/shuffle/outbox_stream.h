@@ -44,6 +44,8 @@ class OutboxStream {
   arrow::Status Starved() const;
   void ReadAcknowledgements(arrow::flight::FlightMetadataReader* reader);
   arrow::Status Write(const Outgoing& message);
+  /// The rows, as soon as there is memory for those that are on disk.
+  arrow::Result<std::shared_ptr<arrow::RecordBatch>> Load(const WaitingRows& rows) const;
   arrow::Status Open(const std::shared_ptr<arrow::Schema>& schema);
   /// Closes the DoPut, if one is open, and says how the peer ended it. Waits for the peer, to the deadline at most.
   arrow::Status Close();

@@ -23,7 +23,7 @@ arrow::flight::FlightCallOptions CallOptions(const PeerLink::Options& options) {
 }  // namespace
 
 PeerLink::PeerLink(OutboxStream::Connect connect, Options options)
-    : connect_(std::move(connect)), options_(std::move(options)), outbox_(options_.outbox) {}
+    : connect_(std::move(connect)), options_(std::move(options)), outbox_(std::make_shared<Outbox>(options_.outbox)) {}
 
 PeerLink::~PeerLink() {
   Stop();
@@ -41,7 +41,7 @@ void PeerLink::Stop() {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
-  outbox_.Stop();
+  outbox_->Stop();
 }
 
 bool PeerLink::ended() {
@@ -50,14 +50,14 @@ bool PeerLink::ended() {
 }
 
 void PeerLink::Enqueue(Outgoing message) {
-  if (!outbox_.Add(std::move(message))) return;
+  if (!outbox_->Add(std::move(message))) return;
   Grow();
   // Between the two the link may have been stopped: then no stream may be left to fail the message.
   if (ended()) FailLeft();
 }
 
 void PeerLink::FailLeft() {
-  outbox_.Fail(MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent."));
+  outbox_->Fail(MakeStatus(Code::kCancelled, "The shuffle was ended while it was being sent."));
 }
 
 void PeerLink::Grow() {
@@ -66,15 +66,16 @@ void PeerLink::Grow() {
     std::lock_guard lock(mutex_);
     next = streams_.size();
   }
-  if (next >= options_.outbox.streams || !outbox_.Needs(next)) return;
+  if (next >= options_.outbox.streams || !outbox_->Needs(next)) return;
   try {
     std::lock_guard lock(mutex_);
     if (stopping_ || streams_.size() != next) return;
     streams_.push_back(std::make_unique<OutboxStream>(
-        &outbox_, OutboxStream::Options{next, connect_, CallOptions(options_), options_.sender, [this] { Grow(); }}));
+        outbox_.get(),
+        OutboxStream::Options{next, connect_, CallOptions(options_), options_.sender, [this] { Grow(); }}));
   } catch (const std::system_error&) {
     // One stream carries everything, though slower; without any the rows would wait for ever.
-    if (next == 0) outbox_.Fail(MakeNoThread("Chunks cannot be sent to agent " + options_.outbox.peer));
+    if (next == 0) outbox_->Fail(MakeNoThread("Chunks cannot be sent to agent " + options_.outbox.peer));
   }
 }
 

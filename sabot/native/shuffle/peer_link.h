@@ -27,10 +27,11 @@ class PeerLink {
   ~PeerLink();
 
   void Enqueue(Outgoing message);
+  const std::shared_ptr<Outbox>& outbox() const { return outbox_; }
   /// Asks the threads to end: what is queued is undelivered. Returns at once.
   void Stop();
   /// True once it has given up on its peer: what is queued is undelivered, now and later.
-  bool failed() const { return outbox_.failed(); }
+  bool failed() const { return outbox_->failed(); }
   /// True once the threads have ended after Stop, so that destruction does not wait.
   bool ended();
 
@@ -42,7 +43,7 @@ class PeerLink {
 
   const OutboxStream::Connect connect_;
   const Options options_;
-  Outbox outbox_;
+  const std::shared_ptr<Outbox> outbox_;                // shared with who writes its chunks to disk
   std::mutex mutex_;                                    // guards the next two; a leaf
   bool stopping_ = false;                               // no stream is started any more
   std::vector<std::unique_ptr<OutboxStream>> streams_;  // last: their threads use all of the above

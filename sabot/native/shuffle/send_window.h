@@ -13,20 +13,20 @@
 #include <vector>
 
 #include "sabot/native/shuffle/chunk_header.h"
+#include "sabot/native/shuffle/waiting_rows.h"
 
 namespace sabot::shuffle {
 
 class DeliveryListener;
 
-/// A chunk, or a manifest where `batch` is null.
+/// A chunk, or a manifest where `rows` is null.
 struct Outgoing {
   std::string header;
-  Ack awaited;  // what confirms it
-  std::shared_ptr<arrow::RecordBatch> batch;
+  Ack awaited;                              // what confirms it
+  std::shared_ptr<const WaitingRows> rows;  // shared with who writes them to disk
   std::shared_ptr<arrow::Schema> schema;
   std::shared_ptr<DeliveryListener> listener;
   uint64_t bytes = 0;  // of credit that it takes
-  int64_t held = 0;    // bytes that the outbox holds for it
 };
 
 class SendWindow {
@@ -63,6 +63,8 @@ class SendWindow {
   /// Everything, given up.
   std::vector<Message> Clear();
 
+  /// What no stream has taken yet, in the order in which it will be.
+  const std::deque<Message>& queued() const { return queue_; }
   bool empty() const;
   size_t unacknowledged(size_t stream) const { return streams_[stream].written; }
 

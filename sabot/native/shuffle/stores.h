@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sabot/native/shuffle/chunk_store.h"
@@ -37,6 +38,10 @@ class Stores {
   const std::shared_ptr<ChunkStore>& chunks() const { return chunks_; }
   const std::shared_ptr<PublishedStore>& published() const { return published_; }
   spill::SpillWriter* writer() const { return writer_.get(); }  // null where nothing goes to disk
+  /// The writer asks `source`, too, after the stores.
+  void AlsoSpill(std::weak_ptr<spill::SpillSource> source) const {
+    if (writer_ != nullptr) writer_->AddSource(std::move(source));
+  }
   /// Waits until nothing more goes to disk; false after `seconds`.
   bool WaitSpilled(double seconds) const { return writer_ == nullptr || writer_->WaitIdle(seconds); }
   SpillStats spill_stats() const;

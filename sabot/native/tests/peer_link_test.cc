@@ -21,7 +21,8 @@ Outgoing MessageFor(const std::shared_ptr<Counted>& listener) {
   Outgoing message;
   message.schema = arrow::schema({});
   message.listener = listener;
-  message.held = 10;
+  message.rows =
+      std::make_shared<const WaitingRows>(arrow::RecordBatch::Make(message.schema, 0, arrow::ArrayVector{}), 10);
   return message;
 }
 
