@@ -60,3 +60,12 @@ def test_command_line_reference_has_every_command_and_every_flag_of_start() -> N
         option for parameter in cli.commands["start"].params for option in parameter.opts if option.startswith("--")
     }
     assert flags == known - {"--help"}
+
+
+def test_dataset_reference_names_every_public_method() -> None:
+    from sabot.dataflow.dataset import Dataset
+
+    text = (ROOT / "docs" / "reference" / "dataset.md").read_text()
+    named = set(re.findall(r"`(?:session)?\.?([a-z_]+)[(`]", text))
+    methods = {name for name in vars(Dataset) if not name.startswith("_")}
+    assert methods - named == set()
