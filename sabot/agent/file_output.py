@@ -5,6 +5,7 @@ Files lie in the job's hidden folder, which the coordinator's agent has made, un
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import reduce
@@ -24,7 +25,7 @@ from sabot.agent.task_output import Gather, WireForm, conform
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import wire_schema
 from sabot.dataflow.stage import WriteOutput
-from sabot.errors import UsageError
+from sabot.errors import LimitReached, SabotError, UsageError
 from sabot.wire.agent_pb2 import RunTaskReply, WrittenFile
 
 _GATHERED_BYTES = 64 << 20  # what is gathered for one row group of a file
@@ -75,10 +76,13 @@ class FileWriter:
 
     def finish(self, reply: RunTaskReply) -> None:
         self._write(self._gather.rest())
-        if self._task == 0 and not self._begun and self._partitions is None:
-            self._calls.call_to_end(lambda: self._file_in(""))
-        while self._open:
-            self._calls.call_to_end(lambda: self._close(next(iter(self._open))))
+        try:
+            if self._task == 0 and not self._begun and self._partitions is None:
+                self._calls.call_to_end(lambda: self._file_in(""))
+            while self._open:
+                self._calls.call_to_end(lambda: self._close(next(iter(self._open))))
+        except OSError as error:
+            raise self._failed(error) from error
         reply.written.extend(self._written)
 
     def abort(self) -> None:
@@ -96,10 +100,20 @@ class FileWriter:
             self._calls.call_to_end(lambda: self._write_pieces(batches))
         except pa.ArrowMemoryError:  # no fault of the rows
             raise
+        except OSError as error:
+            raise self._failed(error) from error
         except (pa.ArrowException, NotImplementedError) as error:
             raise UsageError(
                 f"rows cannot be written as {self._output.format}: {error}; cast or drop that column"
             ) from error
+
+    def _failed(self, error: OSError) -> SabotError:
+        folder = self._output.folder
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return LimitReached(
+                f"the disk of {folder} is full: {error}; make room there, or write to another one", path=folder
+            )
+        return UsageError(f"a file cannot be written below {folder}: {error}", path=folder)
 
     def _write_pieces(self, batches: Sequence[pa.RecordBatch]) -> None:
         if self._partitions is None:

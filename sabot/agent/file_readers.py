@@ -91,9 +91,9 @@ def _read_whole(filesystem: fs.FileSystem, file: SourceFile, scan: ScanInput, wa
 def _conform(table: pa.Table, file: SourceFile, scan: ScanInput) -> pa.Table:
     """The planned columns in the planned order, plain."""
     schema = plain_schema(scan.schema)
-    if table.schema.names == schema.names and table.schema.types == schema.types:  # names may be repeated
-        return pa.Table.from_arrays(table.columns, schema=schema) if table.num_columns else table
     given = dict(file.partition)
+    if not given and table.schema.names == schema.names and table.schema.types == schema.types:  # also repeated names
+        return pa.Table.from_arrays(table.columns, schema=schema) if table.num_columns else table
     columns = [
         constant_column(given[field.name], field.type, table.num_rows)
         if field.name in given

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import fs
 
 from sabot.agent.file_listing import Listing, unpack_filesystem
 from sabot.dataflow.columns import arrow_error
@@ -20,6 +22,9 @@ from sabot.errors import UsageError
 
 # A comparison with a NaN, of which no minimum or maximum tells, is false, unless it is this one or inside a function.
 _TRUE_FOR_NAN = re.compile(r"!=|\b(?!is_valid\b)\w+\(")
+
+
+_REQUESTS_AT_ONCE = 8  # to a file system that is far away
 
 
 def path_schema(listing: Listing, partitioning: Any, schema: pa.Schema | None) -> pa.Schema:
@@ -82,17 +87,20 @@ def _rows_left(request: PruneRequest) -> list[Sequence[int] | None]:
     # Which fragments are left is told by the paths: those of equal values share an answer.
     dataset = ds.FileSystemDataset(fragments, schema, kind, filesystem)
     paths = {fragment.path for fragment in dataset.get_fragments(filter=request.filter)}
-    by_groups = request.format == "parquet" and _can_use_statistics(request)
-    left: list[Sequence[int] | None] = []
-    for file, fragment in zip(request.files, fragments, strict=True):
+    by_groups = _can_use_statistics(request)
+
+    def left(file: SourceFile, fragment: Any) -> Sequence[int] | None:
         if file.path not in paths:
-            left.append(())
-        elif request.format != "parquet":
-            left.append(None)
-        else:
-            groups: Sequence[int] = range(len(file.row_group_rows))
-            left.append(_groups_left(fragment, request, groups) if by_groups else groups)
-    return left
+            return ()
+        if request.format != "parquet":
+            return None
+        groups = range(len(file.row_group_rows))
+        return _groups_left(fragment, request, groups) if by_groups else groups
+
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return list(map(left, request.files, fragments))
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="sabot-sources") as pool:
+        return list(pool.map(left, request.files, fragments))
 
 
 def _expression(file: SourceFile, schema: pa.Schema) -> pc.Expression:

@@ -243,7 +243,7 @@ class WriteOutput:
     existing_data_behavior: Literal["error", "overwrite_or_ignore", "delete_matching"] = "error"
     max_rows_per_file: int = 0  # 0: any number
     max_rows_per_group: int | None = None
-    max_open_files: int = 1024
+    max_open_files: int = 128
     file_options: Mapping[str, Any] = field(default_factory=dict)
     filesystem: Any = None
 

@@ -19,7 +19,7 @@ _FORMATS: dict[str, Literal["parquet", "csv", "ipc"]] = {
     "arrow": "ipc",
     "feather": "ipc",
 }
-_OPEN_FILES = 1024  # as in pyarrow
+_OPEN_FILES = 128  # a task; several run at once, and a process may often have 1024
 _ENDINGS = {"parquet": "parquet", "csv": "csv", "ipc": "arrow"}
 _EXISTING = ("error", "overwrite_or_ignore", "delete_matching")
 _FLAVORS = {"HivePartitioning": "hive", "DirectoryPartitioning": None}

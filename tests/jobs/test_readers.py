@@ -94,6 +94,16 @@ def test_hive_folders_become_columns(session: Session, tmp_path: Path, kind: str
     assert_as_pyarrow(session, kind, str(tmp_path), partitioning=found)
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv", "json", "ipc"])
+def test_path_has_the_last_word_on_a_column_that_is_in_the_file_too(
+    session: Session, tmp_path: Path, kind: str
+) -> None:
+    write(tmp_path / "n=7" / f"1.{kind}", pa.table({"n": pa.array([1, 2], pa.int64())}), kind)
+    typed = ds.partitioning(pa.schema([("n", pa.int64())]), flavor="hive")
+    assert_as_pyarrow(session, kind, str(tmp_path), partitioning=typed)
+    assert read(session, kind, tmp_path, partitioning=typed)["n"].to_pylist() == [7, 7]
+
+
 def test_folders_are_columns_by_their_place_where_names_are_given(session: Session, tmp_path: Path) -> None:
     for part in ("a/1", "a/2", "b/1"):
         write(tmp_path / part / "0.parquet", TABLE, "parquet")

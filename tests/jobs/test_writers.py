@@ -16,7 +16,7 @@ from pyarrow import compute as pc
 from pyarrow import fs
 
 from sabot.client.session import Session
-from sabot.errors import UsageError
+from sabot.errors import LimitReached, UsageError
 
 from .in_process import InProcessCluster
 from .rows import in_order
@@ -195,3 +195,24 @@ def test_nested_columns_are_refused_as_csv_before_work_begins(session: Session, 
     with pytest.raises(UsageError, match="cannot be written as csv"):
         session.from_table(pa.table({"a": [[1]]})).write_dataset(tmp_path / "out", format="csv")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_full_disk_is_named_by_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def fill(batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Leads the files that the attempts are about to write to a disk that is full."""
+        hidden = next(out.glob(".sabot-*"))
+        for attempt in range(8):
+            (hidden / f"attempt-{attempt}").mkdir(exist_ok=True)
+            link = hidden / f"attempt-{attempt}" / "x00000"
+            if not link.is_symlink():
+                link.symlink_to("/dev/full")
+        return batch
+
+    with InProcessCluster(1) as cluster:
+        data = cluster.connect().from_table(TABLE).map_batches(fill, schema=TABLE.schema, processes=False)
+        with pytest.raises(LimitReached, match=r"the disk of .*out is full: .*make room there"):
+            data.write_dataset(out, basename_template="x{i}", format="csv")
+        cluster.wait_until(lambda: not out.exists())
