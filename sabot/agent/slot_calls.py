@@ -85,14 +85,18 @@ class SlotCalls:
         self.check_cancelled()
         return self._manager.call_in_slot(self.used.noted(function), job=self._job_id, weight=self._weight).result()
 
-    def call_ahead(self, functions: Iterable[Callable[[], T]]) -> Iterator[T]:
+    def call_ahead(
+        self, functions: Iterable[Callable[[], T]], *, source: MorselSource = MorselSource.LOCAL
+    ) -> Iterator[T]:
         """What each function gives, in order; while one answer is used, the next is already made."""
         ahead: deque[concurrent.futures.Future[T]] = deque()
         try:
             for function in functions:
                 self.check_cancelled()
                 ahead.append(
-                    self._manager.call_in_slot(self.used.noted(function), job=self._job_id, weight=self._weight)
+                    self._manager.call_in_slot(
+                        self.used.noted(function), source=source, job=self._job_id, weight=self._weight
+                    )
                 )
                 if len(ahead) > 1:
                     yield self._wait(ahead.popleft())

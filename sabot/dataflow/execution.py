@@ -20,6 +20,7 @@ from sabot.dataflow.expressions import project_schema, project_table
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import group_by_one_key, group_declaration
 from sabot.dataflow.joining import join_plan
+from sabot.dataflow.key_join import key_join
 from sabot.dataflow.partition_function import PartitionFunction
 from sabot.dataflow.quarantine import QuarantiningFunction
 from sabot.dataflow.run_grouping import group_runs
@@ -156,6 +157,9 @@ def apply_table_step(
         raise InternalError(f"{type(step).__name__} takes {expected} tables, not {len(tables)}; please report this")
     match step:
         case Join():
+            by_key = key_join(step, tables)
+            if by_key is not None:
+                return by_key.join(tables[1 - by_key.side])
             plan = join_plan(tables[0], tables[1], step)
             return plan.finish(run_plan(plan.declaration))
         case Aggregate():

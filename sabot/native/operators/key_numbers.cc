@@ -46,6 +46,30 @@ class HashedKeys final : public KeyNumbers {
     return arrow::Status::OK();
   }
 
+  void Find(const arrow::ArrayData& keys, uint32_t* numbers) const override {
+    const auto* values = keys.GetValues<Key>(1);
+    const uint8_t* valid = keys.GetNullCount() == 0 ? nullptr : keys.buffers[0]->data();
+    if (slots_ == nullptr) {
+      std::fill_n(numbers, keys.length, kNoNumber);
+      return;
+    }
+    const uint32_t* slots = slots_->data_as<uint32_t>();
+    for (int64_t start = 0; start < keys.length; start += kBlockRows) {
+      const int64_t rows = std::min(kBlockRows, keys.length - start);
+      Slots at;
+      Prefetch(values + start, rows, &at);
+      for (int64_t row = start; row < start + rows; ++row) {
+        PrefetchKey(at, row - start, rows);
+        if (valid != nullptr && !arrow::bit_util::GetBit(valid, keys.offset + row)) {
+          numbers[row] = kNoNumber;
+          continue;
+        }
+        const uint64_t slot = SlotOf(values[row], at[row - start]);
+        numbers[row] = slots[slot] == 0 ? kNoNumber : slots[slot] - 1;
+      }
+    }
+  }
+
   int64_t count() const override { return keys_.length(); }
 
   arrow::Result<std::shared_ptr<arrow::ArrayData>> Finish() override {
@@ -61,15 +85,33 @@ class HashedKeys final : public KeyNumbers {
   }
 
  private:
-  void NumberBlock(const Key* values, int64_t rows, uint32_t* numbers) {
-    std::array<uint64_t, kBlockRows> at;
+  using Slots = std::array<uint64_t, kBlockRows>;
+
+  void Prefetch(const Key* values, int64_t rows, Slots* at) const {
     const uint32_t* slots = slots_->data_as<uint32_t>();
     for (int64_t row = 0; row < rows; ++row) {
-      at[row] = HashOf(values[row]) & mask_;
-      __builtin_prefetch(slots + at[row]);
+      (*at)[row] = HashOf(values[row]) & mask_;
+      __builtin_prefetch(slots + (*at)[row]);
     }
+  }
+
+  void PrefetchKey(const Slots& at, int64_t row, int64_t rows) const {
+    if (row + kAheadRows < rows) __builtin_prefetch(keys_.data() + slots_->data_as<uint32_t>()[at[row + kAheadRows]]);
+  }
+
+  /// The slot of `value`, or the empty one where it belongs; `slot` is where to begin.
+  uint64_t SlotOf(Key value, uint64_t slot) const {
+    const uint32_t* slots = slots_->data_as<uint32_t>();
+    const Key* keys = keys_.data();
+    while (slots[slot] != 0 && keys[slots[slot] - 1] != value) slot = (slot + 1) & mask_;
+    return slot;
+  }
+
+  void NumberBlock(const Key* values, int64_t rows, uint32_t* numbers) {
+    Slots at;
+    Prefetch(values, rows, &at);
     for (int64_t row = 0; row < rows; ++row) {
-      if (row + kAheadRows < rows) __builtin_prefetch(keys_.data() + slots[at[row + kAheadRows]]);
+      PrefetchKey(at, row, rows);
       // Equal keys often lie side by side.
       numbers[row] = row > 0 && values[row] == values[row - 1] ? numbers[row - 1] : NumberOf(values[row], at[row]);
     }
@@ -91,8 +133,7 @@ class HashedKeys final : public KeyNumbers {
 
   uint32_t NumberOf(Key value, uint64_t slot) {
     auto* slots = slots_->mutable_data_as<uint32_t>();
-    const Key* keys = keys_.data();
-    while (slots[slot] != 0 && keys[slots[slot] - 1] != value) slot = (slot + 1) & mask_;
+    slot = SlotOf(value, slot);
     if (slots[slot] == 0) {
       keys_.UnsafeAppend(value);
       slots[slot] = static_cast<uint32_t>(keys_.length());
