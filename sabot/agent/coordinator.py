@@ -16,11 +16,14 @@ from enum import Enum
 from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule
 from sabot.agent.job_journal import Committed, WrittenJournal
-from sabot.agent.job_stages import Ended, JobStages, choose_partitions
+from sabot.agent.job_stages import JobStages
+from sabot.agent.newcomers import Newcomers
+from sabot.agent.partition_counts import choose_partitions
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_progress import progress_of
 from sabot.agent.stage_run import Running, StageRun
 from sabot.agent.takeover import Inheritance, go_on
+from sabot.agent.task_dealer import TaskDealer
 from sabot.agent.task_failures import (
     as_lost,
     is_ended,
@@ -38,9 +41,6 @@ from sabot.errors import JobCancelled, PeerLost
 from sabot.wire.agent_pb2 import Failure, JobFinished, JobJournal, StageProgress
 from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
-
-TASKS_AHEAD = 1
-"""Tasks given to an agent beyond its slots, so that a slot has work while another task's chunks are confirmed."""
 
 
 class _Phase(Enum):
@@ -74,12 +74,12 @@ class Coordinator:
         if not agents:
             raise PeerLost("no agent takes work now: all are draining or gone; see sabot-agent agents")
         self._plan = plan
-        self._agents = tuple(agents)
-        self._slots = [max(1, agent.slots) for agent in agents]
+        self._agents = list(agents)
+        slots = sum(max(1, agent.slots) for agent in agents)
         self._split_bytes = split_bytes
         self.epoch = epoch
         self.num_partitions = (
-            choose_partitions(plan, default=max(1, partitions_per_slot * sum(self._slots)), agents=len(agents))
+            choose_partitions(plan, default=max(1, partitions_per_slot * slots), agents=len(agents))
             if inherited is None
             else inherited.num_partitions
         )
@@ -92,9 +92,10 @@ class Coordinator:
         )
         self._journal = WrittenJournal(self._stages, epoch)
         self._inherited = inherited
+        self._newcomers = Newcomers(self._stages)
         self._output = plan.stages[-1].output
         self._attempts_max = attempts_max
-        self._running = [0] * len(agents)
+        self._dealer = TaskDealer(self._stages, agents)
         self._phase = _Phase.NEW
         self._awaited: set[int] = set()  # agents that have not confirmed Prepare, or the table of the epoch
         self._folder_awaited = False
@@ -131,17 +132,20 @@ class Coordinator:
 
     def _on(self, event: ev.Event) -> list[ev.Command]:
         failure = getattr(event, "failure", None)
-        if failure is not None and is_taken_over(failure):
+        if isinstance(event, ev.TakenOver) or (failure is not None and is_taken_over(failure)):
             return self._drop()
         match event:
-            case ev.TakenOver():
-                commands = self._drop()
             case ev.TaskSucceeded():
                 commands = self._on_task_succeeded(event)
             case ev.TaskFailed():
                 commands = self._on_task_failed(event)
             case ev.AgentLost(agent=agent, failure=failure):
                 commands = self._on_agent_lost(agent, failure)
+            case ev.AgentJoined(member=member):
+                commands = self._on_agent_joined(member)
+            case ev.Prepared(agent=agent) | ev.PrepareFailed(agent=agent) if agent in self._newcomers:
+                prepared = isinstance(event, ev.Prepared)
+                commands = self._on_newcomer_prepared(agent) if prepared else self._turn_away(agent)
             case ev.AgentsChecked():
                 commands = self._on_agents_checked()
             case ev.TimePassed(elapsed_s=elapsed_s):
@@ -209,6 +213,30 @@ class Coordinator:
             commands.append(ev.OpenFolder(output=self._output, schema=self._plan.stages[-1].schema))
         return commands
 
+    def _on_agent_joined(self, newcomer: Member) -> list[ev.Command]:
+        self._agents.append(newcomer)
+        self._dealer.add(newcomer)
+        prepare = self._newcomers.prepare(newcomer)
+        if self._phase not in {_Phase.PREPARING, _Phase.RUNNING}:
+            return []
+        self._asked.append(prepare.agent)
+        return [prepare]
+
+    def _on_newcomer_prepared(self, agent: int) -> list[ev.Command]:
+        reown = self._newcomers.admit(agent)
+        self._journal.rewrite()  # it is one of those who keep it, and others are told of it
+        if reown is None or self._phase is _Phase.PREPARING:  # then it is told with all the others
+            return self._advance()
+        self._awaited.add(agent)
+        return [reown]
+
+    def _turn_away(self, agent: int) -> list[ev.Command]:
+        farewell = self._newcomers.turn_away(agent)
+        if agent not in self._asked:
+            return []
+        self._asked.remove(agent)
+        return [farewell]
+
     def _start_when_prepared(self) -> list[ev.Command]:
         if self._phase is not _Phase.PREPARING or self._awaited or self._folder_awaited:
             return []
@@ -222,13 +250,15 @@ class Coordinator:
 
     def _on_agent_lost(self, agent: int, failure: Failure) -> list[ev.Command]:
         """Give the agent up for ever; what it held and is still needed is done again by those that are left."""
-        if agent in self._stages.table.lost:
+        if agent in self._newcomers:
+            return self._turn_away(agent)
+        if agent not in self._stages.table.living:
             return []
         if len(self._stages.table.living) == 1 or self._phase is _Phase.NEW:
             return self._fail(as_lost(failure, self._agents[agent]))
         self._journal.rewrite()
         self._last_check = False  # what is made again is looked at again
-        commands = self._cancel(self._stages.give_up(agent))
+        commands = self._dealer.cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
             self._stages.find_work()
         self._asked.remove(agent)
@@ -238,20 +268,12 @@ class Coordinator:
             return commands + self._start_when_prepared()
         return commands + (self._reown() if self._phase is _Phase.RUNNING else [])
 
-    def _cancel(self, ended: Ended) -> list[ev.Command]:
-        for _, running in ended:
-            self._running[running.agent] -= 1
-        return [
-            ev.CancelTask(agent=running.agent, stage_id=run.stage.stage_id, task=running.task, attempt=running.attempt)
-            for run, running in ended
-        ]
-
     def _on_task_succeeded(self, event: ev.TaskSucceeded) -> list[ev.Command]:
         run = self._stages[event.stage_id]
         running = run.running(event.task, event.attempt)
         if running is None:
             return []
-        self._running[event.agent] -= 1
+        self._dealer.ended(event.agent)
         unlike = run.is_unlike(running, event.reply)
         ended = self._stages.commit(run, running, event.reply)
         if unlike:
@@ -262,7 +284,7 @@ class Coordinator:
             self._journal.commit(record)
         for reader in self._stages.readers_of(run):
             reader.gate = self._journal.end
-        return self._cancel(ended) + self._advance()
+        return self._dealer.cancel(ended) + self._advance()
 
     def _on_task_failed(self, event: ev.TaskFailed) -> list[ev.Command]:
         """Try again what may be the cluster's fault, once it is known who is lost; else the job fails."""
@@ -276,17 +298,17 @@ class Coordinator:
         wrong_again = is_wrong(failure) and run.note_integrity_failure(event.task) > 1
         if wrong_again or not is_retried(failure):
             return self._on_final_failure(run, running, failure)
-        self._running[event.agent] -= 1
+        self._dealer.ended(event.agent)
         run.fail(running, failure)
         ended = self._stages.spoil_input(run, running, shuffle_of(failure))
         self._journal.rewrite()
-        return self._cancel(ended) + self._check_agents() + self._hand_out()
+        return self._dealer.cancel(ended) + self._check_agents() + self._hand_out()
 
     def _on_final_failure(self, run: StageRun, running: Running, failure: Failure) -> list[ev.Command]:
         """It ends the job, unless a second attempt failed, of which there was no need, and not by the user's doing."""
         if not (running.second and is_ours(failure) and run.drop(running)):
             return self._fail(failure)
-        self._running[running.agent] -= 1
+        self._dealer.ended(running.agent)
         return self._hand_out()
 
     def _check_agents(self, *, last: bool = False) -> list[ev.Command]:
@@ -313,7 +335,7 @@ class Coordinator:
         """Start what may start, hand out what may run, and end the job when nothing is left."""
         if self._phase is not _Phase.RUNNING:
             return []
-        slots = sum(self._slots[agent] for agent in self.living)
+        slots = self._dealer.slots_of(self.living)
         if self._stages.start_what_may(split_bytes=self._split_bytes, slots=slots):
             self._journal.rewrite()
         if not self._stages.last.done:
@@ -335,30 +357,11 @@ class Coordinator:
         return [] if urgent is None else [ev.Record(urgent=urgent)]
 
     def _hand_out(self) -> list[ev.Command]:
-        """Deal tasks in turn to agents with room, so that none gets a second one before all have had a first."""
-        commands: list[ev.Command] = []
         self._journal.open_gates(self.living)
-        open_agents = [] if self._awaited else list(self._stages.table.living)
-        while open_agents:
-            open_agents = [agent for agent in open_agents if self._running[agent] < self._slots[agent] + TASKS_AHEAD]
-            dealt = [(agent, self._stages.take(agent)) for agent in open_agents]
-            open_agents = [agent for agent, command in dealt if command is not None]
-            commands.extend(command for _, command in dealt if command is not None)
-            for agent in open_agents:
-                self._running[agent] += 1
-        return commands
+        return [] if self._awaited else self._dealer.deal(self.living)
 
     def _give_second_attempts(self) -> list[ev.Command]:
-        """To slots that have nothing of the job to do."""
-        commands: list[ev.Command] = []
-        for agent in () if self._awaited else self._stages.table.living:
-            while self._running[agent] < self._slots[agent]:
-                command = self._stages.take_slow(agent)
-                if command is None:
-                    break
-                self._running[agent] += 1
-                commands.append(command)
-        return commands
+        return [] if self._awaited else self._dealer.deal_second_attempts(self.living)
 
     def _finish(self) -> list[ev.Command]:
         self._phase = _Phase.ENDED
@@ -370,6 +373,7 @@ class Coordinator:
             schema=self._stages.last.stage.schema.serialize().to_pybytes(),
             agents_lost=[self._agents[agent].agent_id for agent in sorted(self._stages.table.lost)],
             quarantined=[part for run in self._stages for part in run.quarantined()],
+            agents_joined=[self._agents[agent].agent_id for agent in self._newcomers.admitted],
         )
         return [
             *(ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked),

@@ -183,7 +183,7 @@ class JobDriver:
 
     def record(self, request: RecordJobRequest) -> RecordJobReply:
         """Keeps a job's journal, for another coordinator."""
-        self._state.record(request.job_id, request.journal)
+        self._state.record(request.job_id, request.journal, request.agents)
         return RecordJobReply()
 
     def take_over(self, request: TakeOverJobRequest) -> TakeOverJobReply:

@@ -1,6 +1,6 @@
 """What happens to a job, and what its coordinator wants done about it: the two alphabets of one state machine.
 
-Values only. Agents are named by their index in the job's list, which never changes while the job lives.
+Values only. Agents are named by their index in the job's list, which only grows while the job lives.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pyarrow as pa
 from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.stage import Split, WriteOutput
 from sabot.wire.agent_pb2 import Failure, JobFinished, RunTaskReply
+from sabot.wire.member import Member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,13 @@ class AgentLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentJoined:
+    """An agent has come that is none of the job's, by identity or address: the next one by index."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentsChecked:
     """Every agent of the job has been looked at since CheckAgents; an AgentLost for each that is lost came before."""
 
@@ -156,6 +164,7 @@ Event = (
     | TaskSucceeded
     | TaskFailed
     | AgentLost
+    | AgentJoined
     | AgentsChecked
     | TimePassed
     | DriverFailed
@@ -165,7 +174,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepare:
-    """Make the job known to the agent, with the first owner table."""
+    """Make the job known to the agent, with the owner table of now."""
 
     agent: int
     table: OwnerTable

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
+from sabot.agent.invitations import Invitations
 from sabot.agent.job_folder import JobFolder
 from sabot.agent.job_news import JobNews
 from sabot.agent.job_recorder import JobRecorder
 from sabot.agent.owner_table import OwnerTable
+from sabot.agent.run_task_request import run_task_request
 from sabot.agent.stage_times import StageTimes
 from sabot.agent.surroundings import Surroundings
 from sabot.agent.takeover import to_wire_table
@@ -27,14 +28,12 @@ from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, Sabo
 from sabot.wire import agent_pb2
 from sabot.wire.agent_pb2 import (
     EndJobRequest,
-    InputAttempts,
     JobAccepted,
     JobEvent,
     JobJournal,
     PrepareJobRequest,
     RecordJobRequest,
     ReownJobRequest,
-    RunTaskRequest,
 )
 from sabot.wire.convert import to_agent
 from sabot.wire.failure import to_failure
@@ -61,8 +60,9 @@ class JobRun:
         surroundings: Surroundings,
     ) -> None:
         self.job_id = job_id
-        self.agents = tuple(agents)
+        self.agents = list(agents)
         self.epoch = coordinator.epoch
+        self._invitations = Invitations(surroundings.members, surroundings.watch)
         self._plan = plan
         self._coordinator = coordinator
         self._around = surroundings
@@ -257,12 +257,13 @@ class JobRun:
             self.post(ev.Prepared(agent=agent))
 
     async def _record(self, agent: int, update: JobJournal) -> None:
-        member, request = self.agents[agent], RecordJobRequest(job_id=self.job_id, journal=update)
+        agents = [to_agent(member) for member in self.agents] if self._invitations.sent else []
+        member, request = self.agents[agent], RecordJobRequest(job_id=self.job_id, journal=update, agents=agents)
         deadline_s = self._around.peer_deadline_s
         await self._while_it_lives(member, lambda: self._around.calls.record(member, request, timeout_s=deadline_s))
 
     async def _reown(self, agent: int, table: OwnerTable) -> None:
-        member, request = self.agents[agent], ReownJobRequest(job_id=self.job_id, table=to_wire_table(table))
+        member, request = self.agents[agent], self._reown_request(table)
         deadline_s = self._around.peer_deadline_s
         try:
             await self._while_it_lives(member, lambda: self._around.calls.reown(member, request, timeout_s=deadline_s))
@@ -280,6 +281,10 @@ class JobRun:
                 if ask == _ASKS_MAX - 1 or await self._around.watch.check(member) is not None:
                     raise
 
+    def _reown_request(self, table: OwnerTable, *, keep_result: bool = False) -> ReownJobRequest:
+        agents = [to_agent(member) for member in self.agents]
+        return ReownJobRequest(job_id=self.job_id, table=to_wire_table(table), keep_result=keep_result, agents=agents)
+
     async def _check_agents(self, table: OwnerTable, last: bool) -> None:
         others = [
             index for index in self._coordinator.living if self.agents[index].identity != self._around.me.identity
@@ -293,7 +298,7 @@ class JobRun:
     async def _how_lost(self, index: int, table: OwnerTable, last: bool) -> SabotError | None:
         """One that answers pings may have the job no longer: it may have ended it when it missed this agent."""
         member = self.agents[index]
-        request = ReownJobRequest(job_id=self.job_id, table=to_wire_table(table), keep_result=last)
+        request = self._reown_request(table, keep_result=last)
         lost = asyncio.ensure_future(self._around.watch.check(member))
         try:
             await self._around.calls.reown(member, request, timeout_s=self._around.peer_deadline_s)
@@ -306,20 +311,7 @@ class JobRun:
             lost.cancel()
 
     async def _run_task(self, command: ev.StartTask) -> None:
-        request = RunTaskRequest(
-            job_id=self.job_id,
-            stage_id=command.stage_id,
-            task=command.task,
-            attempt=command.attempt,
-            split=pickle.dumps(command.split),
-            inputs=[InputAttempts(stage_id=stage_id, attempts=attempts) for stage_id, attempts in command.inputs],
-            epoch=command.epoch,
-            partitions=sorted(command.partitions or ()),
-            copies=[
-                InputAttempts(stage_id=copy.stage_id, attempts=copy.attempts, partition=copy.partition)
-                for copy in command.copies
-            ],
-        )
+        request = run_task_request(self.job_id, command)
         which = {
             "agent": command.agent,
             "stage_id": command.stage_id,
@@ -349,6 +341,14 @@ class JobRun:
         while True:
             await asyncio.sleep(_TELL_TIME_EVERY_S)
             self.post(ev.TimePassed(elapsed_s=loop.time() - self._started_s))
+            for member in self._invitations.due(self.agents):
+                self._spawn(self._invite(member))
+
+    async def _invite(self, member: Member) -> None:
+        if await self._invitations.is_accepted(member, self.agents):
+            self.agents.append(member)
+            self._spawn(self._watch(len(self.agents) - 1, member))
+            self.post(ev.AgentJoined(member=member))
 
     async def _watch(self, index: int, member: Member) -> None:
         self._lost(index, await self._around.watch.lost(member))

@@ -22,23 +22,21 @@ from sabot.dataflow.repeatable import repeatable_stages
 from sabot.dataflow.splits import splits_of
 from sabot.dataflow.stage import (
     BroadcastShuffle,
-    HashShuffle,
     JobPlan,
     PartitionSplit,
-    RoundRobinShuffle,
     ShuffleInput,
     Split,
     TableSplit,
     shuffle_id,
 )
-from sabot.errors import InternalError, PeerLost
+from sabot.errors import PeerLost
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.member import Member
 
 Ended = list[tuple[StageRun, Running]]
 """Attempts under way that count no more."""
 
-MADE_ANEW = {"_plan", "_hot", "_slow", "_runs", "last", "now_s"}
+MADE_ANEW = {"_plan", "_agents", "_hot", "_slow", "_runs", "last", "now_s"}
 """What another coordinator is not told of JobStages: it comes from the plan, or begins anew."""
 
 
@@ -55,7 +53,8 @@ class JobStages:
         slow: SlowRule,
     ) -> None:
         self._plan = plan
-        self._agents = agents
+        self._agents = list(agents)
+        self._founders = len(agents)
         self._num_partitions = num_partitions
         self._hot = hot
         self._slow = slow
@@ -93,7 +92,7 @@ class JobStages:
         done. Before `find_work` has been called nothing may be taken.
         """
         self.now_s = 0.0
-        self.table = replace(self.table, epoch=epoch)
+        self.table = replace(self.table, epoch=epoch, agents=len(self._agents), joining=frozenset())
         for run in self:
             run.resume(first_attempt)
             run.splits = [self._placed(split) for split in run.splits]
@@ -125,16 +124,34 @@ class JobStages:
         return before < sum(run.started for run in self)
 
     def take(self, agent: int) -> ev.StartTask | None:
-        """The next task for `agent`, of the earliest stage that has one."""
+        """The next task for `agent`, of the earliest stage that has one. An agent that came later and owns nothing
+        takes tasks from owners that have many, and pulls their partitions.
+        """
         for run in self:
             running = run.take(agent, now_s=self.now_s) if run.started and run.gate is None else None
             if running is not None:
                 return self._start(run, running)
+        if agent < self._founders or self.table.owned_by(agent):
+            return None
+        for run in self:
+            elsewhere = partial(self._read_elsewhere, run)
+            may_take = run.started and run.gate is None
+            running = run.take_from_others(agent, now_s=self.now_s, elsewhere=elsewhere) if may_take else None
+            if running is not None:
+                return self._start(run, running)
         return None
+
+    def admit(self, newcomer: Member) -> int:
+        """One more agent, which takes no part before the table says that it is admitted."""
+        self._agents.append(newcomer)
+        self.table = self.table.with_newcomer()
+        return len(self._agents) - 1
 
     def take_slow(self, agent: int) -> ev.StartTask | None:
         """A second attempt for `agent` of a task that is slow elsewhere."""
         for run in self:
+            if run.gate is not None:
+                continue
             running = run.take_slow(
                 agent,
                 now_s=self.now_s,
@@ -369,26 +386,3 @@ def _reads(partitions: frozenset[int], running: Running) -> bool:
 def inputs_of(run: StageRun) -> tuple[int, ...]:
     """The stages whose shuffles the stage reads by partition."""
     return run.stage.input.stage_ids if isinstance(run.stage.input, ShuffleInput) else ()
-
-
-def choose_partitions(plan: JobPlan, *, default: int, agents: int = 1) -> dict[int, int]:
-    """The number of partitions of each shuffle by its stage: the plan's, 1 without keys, as many copies as there are
-    agents, else that of the other side of its join, else `default`."""
-    chosen: dict[int, int] = {}
-    for stage in plan.stages:
-        match stage.output:
-            case HashShuffle(keys=()):
-                chosen[stage.stage_id] = 1
-            case BroadcastShuffle():
-                chosen[stage.stage_id] = agents
-            case HashShuffle(num_partitions=int(count)) | RoundRobinShuffle(num_partitions=int(count)):
-                chosen[stage.stage_id] = count
-    for stage in plan.stages:
-        sides = stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
-        fixed = {chosen[side] for side in sides if side in chosen}
-        if len(fixed) > 1:
-            raise InternalError(
-                f"the inputs of stage {stage.stage_id} have {sorted(fixed)} partitions; please report it"
-            )
-        chosen.update({side: min(fixed, default=default) for side in sides})
-    return chosen

@@ -75,6 +75,7 @@ class JobStarter:
                 sources=self._sources,
                 peer_deadline_s=self._config.peer_deadline_s,
                 takeover_s=self._config.takeover_s,
+                members=self._membership.members,
             ),
         )
 

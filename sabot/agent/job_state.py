@@ -28,6 +28,7 @@ from sabot.errors import JobCancelled, PeerRefused, UsageError
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots.workers import WorkerPool
 from sabot.wire.agent_pb2 import (
+    Agent,
     JobJournal,
     OwnerTable,
     PrepareJobRequest,
@@ -58,6 +59,10 @@ class HeldJob:
     journal: KeptJournal = field(default_factory=KeptJournal)
     keep_result: bool = False  # should the coordinator be lost: all is done, and the client may know
     repeatable: frozenset[int] = frozenset()  # stages whose replays need no proof
+
+    def learn(self, agents: Sequence[Agent]) -> None:
+        """The job's agents, of whom there may be more than when it was prepared."""
+        self.request.agents.extend(agents[len(self.request.agents) :])
 
 
 class JobState:
@@ -110,6 +115,7 @@ class JobState:
         self.fence.admit(plan.job_id, request.table.epoch)
         held = self._jobs.get(plan.job_id)
         if held is not None:
+            held.learn(request.agents)
             return held
         self._check_not_ended(plan.job_id)
         for job_id in plan.results_read:
@@ -142,17 +148,22 @@ class JobState:
         if table.epoch >= held.table.epoch:
             held.table.CopyFrom(table)
             held.keep_result = request.keep_result
-        given_up = [held.request.agents[agent].incarnation for agent in table.lost]
+        held.learn(request.agents)
+        agents, lost = list(held.request.agents), tuple(table.lost)
         try:
-            await self.in_thread(lambda: self._reown_shuffles(held.plan, table.epoch, tuple(table.owners), given_up))
+            await self.in_thread(
+                lambda: self._reown_shuffles(held.plan, agents, table.epoch, tuple(table.owners), lost)
+            )
         except Exception:
             self._check_not_ended(job_id)  # its shuffles are gone because it has ended here meanwhile
             raise
 
-    def record(self, job_id: str, journal: JobJournal) -> None:
-        """Keeps what the coordinator has written down."""
+    def record(self, job_id: str, journal: JobJournal, agents: Sequence[Agent]) -> None:
+        """Keeps what the coordinator has written down, and who has come to the job."""
         self.fence.admit(job_id, journal.epoch)
-        if not self.held(job_id).journal.keep(journal):
+        held = self.held(job_id)
+        held.learn(agents)
+        if not held.journal.keep(journal):
             raise PeerRefused(
                 f"agent {self._agent_id} lacks what comes before record {journal.first} of the journal of job {job_id}",
                 job=job_id,
@@ -277,10 +288,23 @@ class JobState:
                 weight=plan.weight,
             )
 
-    def _reown_shuffles(self, plan: JobPlan, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
+    def _reown_shuffles(
+        self,
+        plan: JobPlan,
+        agents: Sequence[Agent],
+        epoch: int,
+        owner_of: Sequence[int],
+        lost: Sequence[int],
+    ) -> None:
         for stage in _shuffling(plan):
             name = shuffle_id(plan.job_id, stage.stage_id)
-            self._transport.reown(name, epoch=epoch, owner_of=owner_of, given_up=given_up)
+            self._transport.reown(
+                name,
+                epoch=epoch,
+                owners=[agent.flight_address for agent in agents],
+                owner_of=owner_of,
+                given_up={agents[agent].flight_address: agents[agent].incarnation for agent in lost},
+            )
 
     def _task_ended(
         self, job_id: str, held: HeldJob, cancelled: threading.Event, future: asyncio.Future[RunTaskReply]

@@ -5,7 +5,7 @@ It is the same for all shuffles of the job, so that both sides of a join meet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 EPOCHS_OF_A_COORDINATOR = 1 << 16
 """Epochs are ordered over all coordinators of a job: the first of them begins with 0, the next with this, and so on.
@@ -19,12 +19,15 @@ def coordinator_of(epoch: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnerTable:
-    """`owners` by partition, as many as the widest shuffle has; `lost` are the agents that the job has given up."""
+    """`owners` by partition, as many as the widest shuffle has; `lost` are the agents that the job has given up, and
+    `joining` those that came while it ran and take no part yet.
+    """
 
     epoch: int
     agents: int
     owners: tuple[int, ...]
     lost: frozenset[int] = frozenset()
+    joining: frozenset[int] = frozenset()
 
     @classmethod
     def first(cls, *, agents: int, partitions: int) -> OwnerTable:
@@ -33,7 +36,7 @@ class OwnerTable:
 
     @property
     def living(self) -> tuple[int, ...]:
-        return tuple(agent for agent in range(self.agents) if agent not in self.lost)
+        return tuple(agent for agent in range(self.agents) if agent not in self.lost and agent not in self.joining)
 
     def owned_by(self, agent: int) -> frozenset[int]:
         return frozenset(partition for partition, owner in enumerate(self.owners) if owner == agent)
@@ -45,4 +48,12 @@ class OwnerTable:
         owners = list(self.owners)
         for turn, partition in enumerate(sorted(self.owned_by(agent))):
             owners[partition] = living[turn % len(living)]
-        return OwnerTable(epoch=self.epoch + 1, agents=self.agents, owners=tuple(owners), lost=lost)
+        return replace(self, epoch=self.epoch + 1, owners=tuple(owners), lost=lost)
+
+    def with_newcomer(self) -> OwnerTable:
+        """With one more agent, which owns nothing and so changes nothing for the others; it is yet to be `admitted`."""
+        return replace(self, agents=self.agents + 1, joining=self.joining | {self.agents})
+
+    def admitted(self, agent: int) -> OwnerTable:
+        """`agent` takes part from now on."""
+        return replace(self, joining=self.joining - {agent})

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sabot.dataflow.join_types import LEFT
 from sabot.dataflow.stage import PartitionSplit, Share, Split, TableSplit
+
+Elsewhere = Callable[[Split], Split | None]
+"""What another agent reads in the place of a split; None where only the one that it was cut for can."""
 
 
 class Durations:

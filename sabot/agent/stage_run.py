@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sabot.agent.slow_tasks import Durations, SlowRule
+from sabot.agent.slow_tasks import Durations, Elsewhere, SlowRule
 from sabot.agent.stage_account import StageAccount, rows_quarantined, skew_of
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import Aggregate, ResultOutput, Shuffle, Split, Stage
@@ -114,21 +114,9 @@ class StageRun:
         if not queue:
             return None
         task = queue.popleft()
-        state = self._tasks[task]
-        running = Running(
-            task=task,
-            agent=agent,
-            attempt=self._first_attempt + state.attempts,
-            partitions=self.todo[task],
-            split=self.splits[task],
-            since_s=now_s,
-        )
-        self.tasks_redone += state.attempts > 0
-        return self._begin(running)
+        return self._begin_task(task, agent, self.splits[task], now_s)
 
-    def take_slow(
-        self, agent: int, *, now_s: float, rule: SlowRule, elsewhere: Callable[[Split], Split | None]
-    ) -> Running | None:
+    def take_slow(self, agent: int, *, now_s: float, rule: SlowRule, elsewhere: Elsewhere) -> Running | None:
         """A second attempt for `agent` of a task that is slow on another one; `elsewhere` says what to read there in
         the place of a split, None where only the first agent can.
         """
@@ -148,6 +136,28 @@ class StageRun:
                     replace(first, agent=agent, attempt=attempt, split=split, since_s=now_s, second=True)
                 )
         return None
+
+    def take_from_others(self, agent: int, *, now_s: float, elsewhere: Elsewhere) -> Running | None:
+        """For `agent`, which nothing waits for, the last of the tasks that wait for the busiest other one."""
+        queue = max(self._pinned.values(), key=len, default=None)
+        split = elsewhere(self.splits[queue[-1]]) if queue else None
+        if not queue or split is None:
+            return None
+        return self._begin_task(queue.pop(), agent, split, now_s)
+
+    def _begin_task(self, task: int, agent: int, split: Split, now_s: float) -> Running:
+        state = self._tasks[task]
+        self.tasks_redone += state.attempts > 0
+        return self._begin(
+            Running(
+                task=task,
+                agent=agent,
+                attempt=self._first_attempt + state.attempts,
+                partitions=self.todo[task],
+                split=split,
+                since_s=now_s,
+            )
+        )
 
     def _begin(self, running: Running) -> Running:
         self._tasks[running.task].attempts += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sabot.agent.peer_calls import PeerCalls
@@ -20,3 +21,4 @@ class Surroundings:
     sources: SourceDesk
     peer_deadline_s: float
     takeover_s: float
+    members: Callable[[], Sequence[Member]]  # of the cluster, as far as it is known now

@@ -142,12 +142,13 @@ class StageStats:
 class Stats:
     """What the job did, stage by stage; `elapsed_s` is the coordinator's time from submission to the end.
 
-    `agents_lost` are the agent_ids that the job has gone on without.
+    `agents_lost` are the agent_ids that the job has gone on without, `agents_joined` those that came while it ran.
     """
 
     stages: tuple[StageStats, ...]
     elapsed_s: float
     agents_lost: tuple[str, ...] = ()
+    agents_joined: tuple[str, ...] = ()
 
 
 def format_bytes(count: int) -> str:
@@ -194,5 +195,8 @@ def receipt_from(job_id: str, finished: agent_pb2.JobFinished) -> Receipt:
 def stats_from(finished: agent_pb2.JobFinished) -> Stats:
     """The stats of a job that has succeeded."""
     return Stats(
-        stages=stages_from(finished.stages), elapsed_s=finished.elapsed_s, agents_lost=tuple(finished.agents_lost)
+        stages=stages_from(finished.stages),
+        elapsed_s=finished.elapsed_s,
+        agents_lost=tuple(finished.agents_lost),
+        agents_joined=tuple(finished.agents_joined),
     )

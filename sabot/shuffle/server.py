@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TypedDict, Unpack
 
 import pyarrow as pa
 
@@ -25,6 +26,14 @@ _STRAY_WAIT_S = 1.0
 def new_incarnation() -> int:
     """A random 64-bit number that tells this start of an agent from every other."""
     return secrets.randbits(64)
+
+
+class NewTable(TypedDict):
+    """Who owns which partition from `epoch` on, by index into `owners`: the agents so far, and those that have come."""
+
+    epoch: int
+    owners: Sequence[str]
+    owner_of: Sequence[int]
 
 
 class ShuffleServer:
@@ -148,16 +157,20 @@ class ShuffleServer:
             self._schema_of[shuffle_id] = schema
             self._slots_of[shuffle_id] = slots
 
-    def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
-        """From now on only what is of `epoch` is taken, by its table, and nothing from the incarnations `given_up`.
+    def reown(self, shuffle_id: str, *, given_up: Sequence[int], **table: Unpack[NewTable]) -> None:
+        """From now on only what is of the table's epoch is taken, by that table, and nothing from the incarnations
+        `given_up`.
 
         What was confirmed before stays readable. A repeat does nothing, nor does a table that has been overtaken.
         """
         self.num_partitions(shuffle_id)
+        epoch, owners, owner_of = table["epoch"], table["owners"], table["owner_of"]
         with self._lock:
             self.native.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
             if epoch > self._tables_of[shuffle_id][0]:
                 self._tables_of[shuffle_id] = (epoch, tuple(owner_of))
+                known = self._owners_of[shuffle_id]
+                self._owners_of[shuffle_id] = [*known, *owners[len(known) :]]
 
     def receive_partition(self, shuffle_id: str, partition_id: int, timeout_s: float = 30.0) -> pa.RecordBatchReader:
         """The partition's rows, audited, once every sender has finished; LimitReached at the deadline.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingRe
 from sabot.shuffle.partitioning import Partitioning, check_columns, check_partitioning
 from sabot.shuffle.processor import Processor
 from sabot.shuffle.receipts import PartitionRead, Published
-from sabot.shuffle.server import CHUNK_BYTES_MAX, STREAM_IDLE_S, STREAMS_MAX, ShuffleServer, check_partition
+from sabot.shuffle.server import CHUNK_BYTES_MAX, STREAM_IDLE_S, STREAMS_MAX, NewTable, ShuffleServer, check_partition
 
 
 class TransportLimits(TypedDict, total=False):
@@ -244,13 +244,12 @@ class ShuffleTransport:
             shuffle_id, num_partitions, owners, senders=0, owner_of=owner_of, schema=schema, job=job, weight=weight
         )
 
-    def reown(self, shuffle_id: str, *, epoch: int, owner_of: Sequence[int], given_up: Sequence[int]) -> None:
-        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown. What is being pulled from an
-        agent that owns nothing any more ends."""
-        self.server.reown(shuffle_id, epoch=epoch, owner_of=owner_of, given_up=given_up)
-        for agent, address in enumerate(self.server.owners(shuffle_id)):
-            if agent not in owner_of:
-                self.client.end_pulls(shuffle_id, address)
+    def reown(self, shuffle_id: str, *, given_up: Mapping[str, int], **table: Unpack[NewTable]) -> None:
+        """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown. What is being pulled from
+        those that are given up ends; `given_up` has their incarnations by address."""
+        self.server.reown(shuffle_id, given_up=list(given_up.values()), **table)
+        for address in given_up:
+            self.client.end_pulls(shuffle_id, address)
 
     def attempt_writer(
         self,

@@ -421,7 +421,7 @@ class ShuffleReceipt(_message.Message):
     def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ..., copies: _Optional[int] = ..., sum_copies: _Optional[int] = ...) -> None: ...
 
 class JobFinished(_message.Message):
-    __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema", "agents_lost", "quarantined")
+    __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema", "agents_lost", "quarantined", "agents_joined")
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     SHUFFLES_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
@@ -429,6 +429,7 @@ class JobFinished(_message.Message):
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     AGENTS_LOST_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_JOINED_FIELD_NUMBER: _ClassVar[int]
     partitions: _containers.RepeatedCompositeFieldContainer[ResultPartition]
     shuffles: _containers.RepeatedCompositeFieldContainer[ShuffleReceipt]
     stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
@@ -436,7 +437,8 @@ class JobFinished(_message.Message):
     schema: bytes
     agents_lost: _containers.RepeatedScalarFieldContainer[str]
     quarantined: _containers.RepeatedCompositeFieldContainer[Quarantined]
-    def __init__(self, partitions: _Optional[_Iterable[_Union[ResultPartition, _Mapping]]] = ..., shuffles: _Optional[_Iterable[_Union[ShuffleReceipt, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., elapsed_s: _Optional[float] = ..., schema: _Optional[bytes] = ..., agents_lost: _Optional[_Iterable[str]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ...) -> None: ...
+    agents_joined: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, partitions: _Optional[_Iterable[_Union[ResultPartition, _Mapping]]] = ..., shuffles: _Optional[_Iterable[_Union[ShuffleReceipt, _Mapping]]] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., elapsed_s: _Optional[float] = ..., schema: _Optional[bytes] = ..., agents_lost: _Optional[_Iterable[str]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ..., agents_joined: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReleaseJobRequest(_message.Message):
     __slots__ = ("job_id",)
@@ -553,14 +555,16 @@ class OwnerTable(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., owners: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReownJobRequest(_message.Message):
-    __slots__ = ("job_id", "table", "keep_result")
+    __slots__ = ("job_id", "table", "keep_result", "agents")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     KEEP_RESULT_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     table: OwnerTable
     keep_result: bool
-    def __init__(self, job_id: _Optional[str] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ..., keep_result: bool = ...) -> None: ...
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, job_id: _Optional[str] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ..., keep_result: bool = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class ReownJobReply(_message.Message):
     __slots__ = ()
@@ -581,12 +585,14 @@ class JobJournal(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., number: _Optional[int] = ..., state: _Optional[bytes] = ..., first: _Optional[int] = ..., records: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class RecordJobRequest(_message.Message):
-    __slots__ = ("job_id", "journal")
+    __slots__ = ("job_id", "journal", "agents")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_FIELD_NUMBER: _ClassVar[int]
+    AGENTS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     journal: JobJournal
-    def __init__(self, job_id: _Optional[str] = ..., journal: _Optional[_Union[JobJournal, _Mapping]] = ...) -> None: ...
+    agents: _containers.RepeatedCompositeFieldContainer[Agent]
+    def __init__(self, job_id: _Optional[str] = ..., journal: _Optional[_Union[JobJournal, _Mapping]] = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ...) -> None: ...
 
 class RecordJobReply(_message.Message):
     __slots__ = ()

@@ -139,13 +139,14 @@ def make_coordinator(
     plan: JobPlan,
     *agents: Member,
     attempts_max: int = 4,
+    partitions_per_slot: int = 2,
     hot: HotRule | None = None,
     slow: SlowRule | None = None,
 ) -> Coordinator:
     return Coordinator(
         plan=plan,
         agents=agents,
-        partitions_per_slot=2,
+        partitions_per_slot=partitions_per_slot,
         split_bytes=1,
         attempts_max=attempts_max,
         hot=hot,

@@ -237,6 +237,7 @@ class Walk:
     agents: Agents
     rng: random.Random
     blows: int
+    joins: int = 0
     told: list[ev.Command] = field(default_factory=list)
     waiting: list[ev.Command] = field(default_factory=list)
     events: list[ev.Event] = field(default_factory=list)
@@ -253,6 +254,10 @@ class Walk:
             if self.rng.random() < 0.1:
                 self.seconds += self.rng.choice((0.0, 1.0, 100.0))
                 self._tell(ev.TimePassed(elapsed_s=self.seconds))
+            elif self.joins and self.rng.random() < 0.05:
+                self.joins -= 1
+                self._tell(ev.AgentJoined(member=member(num_agents)))
+                num_agents += 1
             elif self.blows and self.rng.random() < 0.05:
                 self._strike(self.rng.randrange(1, num_agents))
             elif self.events and self.rng.random() < 0.5:

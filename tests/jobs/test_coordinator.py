@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sabot.agent import job_events as ev
-from sabot.agent.coordinator import TASKS_AHEAD, Coordinator
-from sabot.agent.job_stages import choose_partitions
+from sabot.agent.coordinator import Coordinator
+from sabot.agent.partition_counts import choose_partitions
+from sabot.agent.task_dealer import TASKS_AHEAD
 from sabot.dataflow.stage import (
     HashShuffle,
     JobPlan,

@@ -69,9 +69,10 @@ def assert_ended_once_everywhere(commands: list[ev.Command]) -> None:
     shape=st.sampled_from(["group", "join", "write", "chain", "round robin", "hot join", "broadcast"]),
     fickle=st.booleans(),
     blows=st.integers(0, 4),
+    joins=st.integers(0, 2),
 )
 def test_every_row_comes_once_whoever_dies_and_whenever(
-    *, seed: int, num_agents: int, groups: list[int], shape: str, fickle: bool, blows: int
+    *, seed: int, num_agents: int, groups: list[int], shape: str, fickle: bool, blows: int, joins: int
 ) -> None:
     plan = {
         "group": group_plan(*groups),
@@ -87,7 +88,7 @@ def test_every_row_comes_once_whoever_dies_and_whenever(
         plan, *agents, hot=HotRule(factor=1.0, rows_min=0), slow=SlowRule(factor=2.0, median_s_min=0.1)
     )
     world = Agents(plan, coordinator, fickle=fickle, skewed=shape == "hot join")
-    commands = Walk(agents=world, rng=random.Random(seed), blows=blows).run(num_agents)
+    commands = Walk(agents=world, rng=random.Random(seed), blows=blows, joins=joins).run(num_agents)
     assert Counter(answer_of(world, commands)) == all_rows(plan, commands)
     assert_ended_once_everywhere(commands)
     finish = commands[-1]
@@ -95,15 +96,16 @@ def test_every_row_comes_once_whoever_dies_and_whenever(
     for receipt in finish.finished.shuffles:
         assert receipt.rows_in + receipt.copies == receipt.rows_out
         assert (receipt.sum_in + receipt.sum_copies) % 2**64 == receipt.sum_out
+    assert len(finish.finished.agents_joined) <= joins
     assert all(s.tasks_done == s.tasks_total for s in finish.finished.stages)
 
 
 class Job:
     """A job whose commands are carried out in order until a test says that something else happens."""
 
-    def __init__(self, plan: JobPlan, num_agents: int, *, hot: HotRule | None = None) -> None:
+    def __init__(self, plan: JobPlan, num_agents: int, *, hot: HotRule | None = None, **more: int) -> None:
         self.plan = plan
-        self.coordinator = make_coordinator(plan, *[member(index) for index in range(num_agents)], hot=hot)
+        self.coordinator = make_coordinator(plan, *[member(index) for index in range(num_agents)], hot=hot, **more)
         self.agents = Agents(plan, self.coordinator, skewed=hot is not None)
         self.told: list[ev.Command] = []
         self.waiting: list[ev.Command] = []

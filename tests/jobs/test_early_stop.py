@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sabot.agent import job_events as ev
-from sabot.agent.coordinator import TASKS_AHEAD
+from sabot.agent.task_dealer import TASKS_AHEAD
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import HashShuffle, Head, JobPlan, ResultOutput, ShuffleInput, Sort
 from tests.jobs.in_process import InProcessCluster

@@ -137,11 +137,12 @@ class Agent:
             return JobCancelled(f"job {job_id} has ended on agent {self.member.agent_id}")
         return PeerRefused(f"agent {self.member.agent_id} knows no job {job_id}: it was not prepared here")
 
-    def _reown(self, job_id: str, table: OwnerTable, answer: Callable[[Any], None]) -> None:
+    def _reown(self, job_id: str, agents: list[Member], table: OwnerTable, answer: Callable[[Any], None]) -> None:
         held = self.jobs.get(job_id)
         if held is None:
             answer(self._not_held(job_id))
             return
+        held.agents = max(held.agents, agents, key=len)
         given_up = [held.agents[agent].incarnation for agent in table.lost]
         try:
             for name, shuffle in self.shuffles.items():

@@ -35,6 +35,7 @@ class Client:
         self.error: BaseException | None = None
         self.got_answer = False
         self.second_attempts = 0
+        self.joined = 0  # agents that came while it ran and took part
         self.coordinator_lost = False
         self.ended_s: float | None = None
         self._parts_left = 0
@@ -76,6 +77,7 @@ class Client:
     def finished(self, finished: JobFinished) -> None:
         self.world.checks.receipts(self.plan, finished)
         self.got_answer = True
+        self.joined = len(finished.agents_joined)
         self.second_attempts = sum(stage.second_attempts for stage in finished.stages)
         parts = answer_of(finished)
         self._parts_left = len(parts)

@@ -192,6 +192,11 @@ class Cluster:
                 self.fault("jump", "the clock of agent-%s by %.3f s", place, fault.lasts_s)
                 self.clock.jump(agent.process, fault.lasts_s)
                 return
+            case Kind.JOIN:
+                self._start(len(self.agents))
+                self.say("join", "agent-%s comes", len(self.agents) - 1)
+                self._happened["joined"] += 1
+                return
             case Kind.CANCEL:
                 self.fault("cancel", "by the client")
                 self.clients[-1].driver.cancel()

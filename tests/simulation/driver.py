@@ -33,6 +33,7 @@ class Driver:
         self.agent, self.plan, self._client = agent, plan, client
         self.world = agent.world
         self.agents: list[Member] = []
+        self.founders = 0
         self.coordinator: Coordinator | None = None
         self._calls: list[Call | Ping] = []
         self._watches: list[Watch] = []
@@ -73,6 +74,18 @@ class Driver:
         for command in commands:
             self.world.say("command", "%s", _sketch(command))
             self._carry_out(command)
+        self._look_for_newcomers()
+
+    def _look_for_newcomers(self) -> None:
+        """Who lives at an address that none of the job's agents has had."""
+        known = {member.flight_address for member in (*self.agents, *self._client.members)}
+        for agent in self.world.agents:
+            if agent.address not in known and not agent.process.dead:
+                self.agents.append(agent.member)
+                place = len(self.agents) - 1
+                self._watches.append(Watch(self.agent, agent.member, partial(self._lost, place)))
+                self.post(ev.AgentJoined(member=agent.member))
+                return
 
     def _pinged(self, place: int, answer: Any) -> None:
         self._pings[place] = answer
@@ -80,6 +93,7 @@ class Driver:
             return
         members = self._client.members
         self.agents = [member for place, member in enumerate(members) if self._pings[place] == member.incarnation]
+        self.founders = len(self.agents)
         holders = {piece.flight_address for pieces in self.plan.uploads.values() for piece in pieces}
         missing = holders - {member.flight_address for member in self.agents}
         if missing:
@@ -108,11 +122,13 @@ class Driver:
         assert self.coordinator is not None
         match command:
             case ev.Prepare(agent=place, table=table):
-                argument = (self.plan, self.coordinator.num_partitions, self.agents, self.agent.member, table)
+                agents = list(self.agents)
+                argument = (self.plan, self.coordinator.num_partitions, agents, self.agent.member, table)
                 self._call(self.agents[place], "prepare", argument, partial(self._prepared, place), PREPARE_DEADLINE_S)
             case ev.Reown(agent=place, table=table):
                 answer = partial(self._reowned, place, table.epoch)
-                self._call(self.agents[place], "reown", (self.plan.job_id, table), answer, PEER_DEADLINE_S)
+                argument = (self.plan.job_id, list(self.agents), table)
+                self._call(self.agents[place], "reown", argument, answer, PEER_DEADLINE_S)
             case ev.CheckAgents(table=table):
                 self._check_agents(table)
             case ev.CancelTask(stage_id=stage_id, task=task, attempt=attempt):
@@ -181,7 +197,8 @@ class Driver:
                 self._calls.append(Ping(self.agent, self.agents[place], partial(heard, place)))
 
         for place in asked:
-            self._call(self.agents[place], "reown", (self.plan.job_id, table), partial(holds, place), PEER_DEADLINE_S)
+            argument = (self.plan.job_id, list(self.agents), table)
+            self._call(self.agents[place], "reown", argument, partial(holds, place), PEER_DEADLINE_S)
         if not asked:
             self.post(ev.AgentsChecked())
 

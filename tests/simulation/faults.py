@@ -44,6 +44,7 @@ class Kind(Enum):
     CUT = "cut"
     JUMP = "jump"
     CANCEL = "cancel"
+    JOIN = "join"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +89,14 @@ def draw_faults(rng: random.Random, agents: int) -> list[Fault]:
 
 
 def _draw_fault(rng: random.Random, agents: int) -> Fault:
-    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1))[0]
+    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1, 2))[0]
     lasts_s = {
         Kind.CRASH: rng.choice((0.0, 0.0, rng.uniform(0.01, 3.0))),
         Kind.FREEZE: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),
         Kind.CUT: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),
         Kind.JUMP: rng.uniform(1.0, 120.0),
         Kind.CANCEL: 0.0,
+        Kind.JOIN: 0.0,
     }[kind]
     place = rng.randrange(agents)
     return Fault(

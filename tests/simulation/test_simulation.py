@@ -89,6 +89,13 @@ def test_second_attempts_keep_slow_tasks_from_holding_up_a_job_and_change_nothin
     assert helped_s < 0.7 * waiting_s
 
 
+def test_agents_that_join_take_part_and_change_nothing_else() -> None:
+    joins = [Fault(kind=Kind.JOIN, happening="task begun", count=count) for count in (1, 2)]
+    clusters = [Cluster(seed, faults=joins, odds=Odds(), bytes_max=MUCH) for seed in range(60)]
+    assert [cluster.run() for cluster in clusters] == ["answer"] * len(clusters)
+    assert sum(cluster.clients[0].joined for cluster in clusters) > 60
+
+
 @pytest.mark.parametrize(
     "odds",
     [

@@ -1,0 +1,145 @@
+"""An agent that comes while a job runs gets a part of what is left; one that cannot take part costs the job nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import sabot
+from sabot.agent import job_events as ev
+from sabot.dataflow.stage import PartitionSplit
+from sabot.errors import PeerLost, UsageError
+from sabot.wire.failure import to_failure
+from tests.agent.processes import Agents
+
+from .held_job import until
+from .job_world import group_plan, kinds, member
+from .recovery_world import lost
+from .test_coordinator_recovery import Job
+
+GROUPS = (5, 6, 7, 8, 9, 10, 11, 12)
+ROWS = 20_000
+FILES = 200
+
+
+def join(job: Job, index: int) -> list[ev.Command]:
+    return job.tell(ev.AgentJoined(member=member(index)))
+
+
+def tasks_of(job: Job, agent: int, stage_id: int) -> list[ev.StartTask]:
+    return [command for command in job.started(stage_id) if command.agent == agent]
+
+
+def test_newcomer_is_prepared_and_scans_without_a_new_epoch() -> None:
+    job = Job(group_plan(*GROUPS), 2)
+    job.go_on(ev.StartTask, stage_id=0)
+    (prepare,) = join(job, 2)
+    assert isinstance(prepare, ev.Prepare) and prepare.agent == 2 and prepare.table.living == (0, 1)
+    job.waiting.remove(prepare)
+    given = [command for event in job.agents.answer(prepare) for command in job.tell(event)]
+    assert given and all(isinstance(one, ev.StartTask) and one.agent == 2 and one.epoch == 0 for one in given)
+    job.check()
+    assert kinds(job.told)["Reown"] == 0
+    finish = job.told[-1]
+    assert isinstance(finish, ev.Finish)
+    assert list(finish.finished.agents_joined) == ["agent-2"] and not finish.finished.agents_lost
+    assert all(stage.tasks_redone == 0 for stage in finish.finished.stages)
+
+
+def test_newcomer_pulls_partitions_that_wait_for_a_busy_owner() -> None:
+    job = Job(group_plan(*GROUPS), 1, partitions_per_slot=6)
+    job.go_on(ev.StartTask, stage_id=1)
+    join(job, 1)
+    job.check()
+    pulled = tasks_of(job, 1, 1)
+    assert pulled
+    for command in pulled:
+        assert isinstance(command.split, PartitionSplit) and command.split.share is not None
+        assert (command.split.share.index, command.split.share.count) == (0, 1)
+
+
+def test_newcomer_becomes_an_owner_when_another_agent_is_lost() -> None:
+    job = Job(group_plan(*GROUPS), 2)
+    job.go_on(ev.StartTask, stage_id=0, count=3)
+    join(job, 2)
+    job.go_on(ev.StartTask, stage_id=1)
+    told = job.kill(1)
+    reowns = [command for command in told if isinstance(command, ev.Reown)]
+    assert [command.agent for command in reowns] == [0, 2] and reowns[0].table.owned_by(2)
+    job.check()
+
+
+def test_newcomer_prepared_in_an_epoch_that_is_over_is_told_before_it_gets_work() -> None:
+    job = Job(group_plan(*GROUPS), 3)
+    job.go_on(ev.StartTask, stage_id=0)
+    (prepare,) = join(job, 3)
+    job.waiting.remove(prepare)
+    job.kill(1)
+    told = [command for event in job.agents.answer(prepare) for command in job.tell(event)]
+    assert [type(command) for command in told] == [ev.Reown]
+    job.check()
+    assert all(command.epoch == 1 for command in tasks_of(job, 3, 0) + tasks_of(job, 3, 1))
+
+
+def test_newcomer_that_cannot_take_part_is_sent_away_and_the_job_goes_on() -> None:
+    for failure in (UsageError("no module named x"), PeerLost("it is gone")):
+        job = Job(group_plan(*GROUPS), 2)
+        job.go_on(ev.StartTask, stage_id=0)
+        (prepare,) = join(job, 2)
+        job.waiting.remove(prepare)
+        told = job.tell(ev.PrepareFailed(agent=2, failure=to_failure(failure)))
+        assert told == [ev.EndJob(agent=2, keep_result=False)]
+        assert job.tell(lost(2)) == []
+        job.check()
+        finish = job.told[-1]
+        assert isinstance(finish, ev.Finish)
+        assert not finish.finished.agents_lost and not finish.finished.agents_joined
+
+
+def noting(folder: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """A function that says which agent runs it, and when, and takes its time until two have."""
+
+    def note(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch.num_rows:
+            with (folder / f"{os.getpid()}").open("a") as file:
+                file.write(f"{time.monotonic()}\n")
+            if len(list(folder.iterdir())) < 2:
+                threading.Event().wait(0.1)
+        return batch
+
+    return note
+
+
+def test_agent_that_joins_while_a_job_runs_gets_work_within_a_second(tmp_path: Path) -> None:
+    table = pa.table({"k": [i * 7919 % 97 for i in range(ROWS)], "v": list(range(ROWS))})
+    (tmp_path / "t").mkdir()
+    (tmp_path / "notes").mkdir()
+    for index in range(FILES):
+        pq.write_table(table.slice(index * ROWS // FILES, ROWS // FILES), tmp_path / "t" / f"{index:02}.parquet")
+    agents = Agents(tmp_path / "agents")
+    try:
+        first = agents.start("first", environment={"SABOT_JOBS_SPLIT_BYTES": "1024"})
+        with sabot.connect(first.control, progress=False) as session:
+            data = session.read_parquet(str(tmp_path / "t"))
+            data = data.map_batches(noting(tmp_path / "notes"), schema=data.schema, processes=False)
+            job = data.group_by("k").aggregate([("v", "sum")]).submit(timeout_s=60)
+            until(lambda: any((tmp_path / "notes").iterdir()))
+            late = agents.start("late", "--join", first.control)
+            joined_s = time.monotonic()
+            notes = tmp_path / "notes" / str(late.process.pid)
+            until(notes.exists)
+            assert float(notes.read_text().split()[0]) - joined_s < 1.0
+            with job.result() as result:
+                expected = table.group_by("k").aggregate([("v", "sum")]).sort_by("k")
+                assert result.to_table().sort_by("k").select(expected.column_names).equals(expected)
+                assert result.receipt.exact and result.stats.agents_joined == ("late",)
+                assert not result.stats.agents_lost
+                assert all(stage.tasks_redone == 0 for stage in result.stats.stages)
+    finally:
+        agents.close()
