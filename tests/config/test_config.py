@@ -80,6 +80,7 @@ SOMETHING_ELSE: dict[str, tuple[Any, str, Any]] = {
     "jobs.upload_lease_s": (5, "5e0", 5.0),
     "jobs.result_lease_s": (5.5, "5.5", 5.5),
     "jobs.peer_deadline_s": (2, "2", 2.0),
+    "jobs.takeover_s": (20, "2e1", 20.0),
     "jobs.attempts_max": (2, "2", 2),
     "jobs.slow_task_factor": (1.5, "1.5", 1.5),
     "jobs.running_max": (8, "8", 8),
