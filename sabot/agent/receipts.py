@@ -7,7 +7,7 @@ that can neither add nor drop rows against that. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sabot.dataflow.stage import (
@@ -28,22 +28,31 @@ from sabot.dataflow.stage import (
 from sabot.errors import InternalError, ShuffleIntegrityError
 from sabot.wire.agent_pb2 import PartitionSum, RunTaskReply, ShuffleReceipt
 
+PARTITIONS_TOLD_MAX = 100_000
+"""Of all shuffles of a job: with more of them the receipt tells of shuffles as a whole only."""
+
 _SUM_MASK = (1 << 64) - 1
 
 
 @dataclass(slots=True)
 class _Count:
-    """Rows and their wrapping content sum."""
+    """Rows, their wrapping content sum, and their bytes."""
 
     rows: int = 0
     content_sum: int = 0
+    num_bytes: int = 0
 
-    def add(self, part: PartitionSum) -> None:
+    def add(self, part: PartitionSum | _Count) -> None:
         self.rows += part.rows
         self.content_sum = (self.content_sum + part.content_sum) & _SUM_MASK
+        self.num_bytes += part.num_bytes
+
+    def __sub__(self, other: _Count) -> _Count:
+        content_sum = (self.content_sum - other.content_sum) & _SUM_MASK
+        return _Count(self.rows - other.rows, content_sum, self.num_bytes - other.num_bytes)
 
     def __str__(self) -> str:
-        return f"{self.rows:,} rows with content sum {self.content_sum:#018x}"
+        return f"{self.rows:,} rows of {self.num_bytes:,} bytes with content sum {self.content_sum:#018x}"
 
 
 @dataclass(slots=True)
@@ -76,7 +85,7 @@ class _Reading:
         self.released[split.partition] = total = _total(shares.values())
         if position == share.side:
             return total if len(shares) == share.count else None
-        self.copied[split.partition] = _Count(total.rows - now.rows, (total.content_sum - now.content_sum) & _SUM_MASK)
+        self.copied[split.partition] = total - now
         return now
 
     def told(self, sent: _Sent) -> ShuffleReceipt:
@@ -199,6 +208,7 @@ class Receipts:
         """One receipt for each time that a shuffle was read; the bytes are told with the first."""
         told: set[int] = set()
         receipts = []
+        each_told = sum(len(sent.partitions) for sent in self._sent.values()) <= PARTITIONS_TOLD_MAX
         readings: list[_Reading | _Copies] = [*self._readings.values(), *self._copies.values()]
         for reading in readings:
             sent = self._sent[reading.sent_by]
@@ -209,6 +219,8 @@ class Receipts:
             receipt.num_partitions = len(sent.partitions)
             if first:
                 receipt.wire_bytes, receipt.local_bytes = sent.wire_bytes, sent.local_bytes
+            if each_told:
+                receipt.partitions.extend(_sums(sent.partitions))
             receipts.append(receipt)
         return receipts
 
@@ -301,16 +313,25 @@ def _receipt(sent: _Count, read: _Count, copied: _Count) -> ShuffleReceipt:
         sum_in=sent.content_sum,
         rows_out=read.rows,
         sum_out=read.content_sum,
+        bytes_in=sent.num_bytes,
+        bytes_out=read.num_bytes,
         copies=copied.rows,
         sum_copies=copied.content_sum,
+        bytes_copies=copied.num_bytes,
     )
+
+
+def _sums(counts: Iterable[_Count]) -> Iterator[PartitionSum]:
+    for partition, count in enumerate(counts):
+        yield PartitionSum(
+            partition=partition, rows=count.rows, content_sum=count.content_sum, num_bytes=count.num_bytes
+        )
 
 
 def _total(counts: Iterable[_Count]) -> _Count:
     total = _Count()
     for count in counts:
-        total.rows += count.rows
-        total.content_sum = (total.content_sum + count.content_sum) & _SUM_MASK
+        total.add(count)
     return total
 
 

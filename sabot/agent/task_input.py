@@ -120,8 +120,7 @@ class TaskInput:
             read = self._read(self._split, side, given, transport)
             self._rows += read.rows
             self._network_rows += read.network_rows
-            part = PartitionSum(partition=self._split.partition, rows=read.rows, content_sum=read.content_sum)
-            self._released.append(ReleasedSum(stage_id=given.stage_id, sum=part))
+            self._released.append(_released(given.stage_id, self._split.partition, read))
             found.append(_decoded(read.table, self._sender(given.stage_id).schema, calls))
         self._ended = True
         return found
@@ -146,8 +145,7 @@ class TaskInput:
                 epoch=self._epoch,
                 timeout_s=timeout_s,
             )
-        part = PartitionSum(partition=given.partition, rows=read.rows, content_sum=read.content_sum)
-        self._copied.append(ReleasedSum(stage_id=given.stage_id, sum=part))
+        self._copied.append(_released(given.stage_id, given.partition, read))
         return _decoded(read.table, sender.schema, calls)
 
     def _read(
@@ -216,6 +214,11 @@ class TaskInput:
 
     def _sender(self, stage_id: int) -> Stage:
         return next(stage for stage in self._plan.stages if stage.stage_id == stage_id)
+
+
+def _released(stage_id: int, partition: int, read: PartitionRead) -> ReleasedSum:
+    part = PartitionSum(partition=partition, rows=read.rows, content_sum=read.content_sum, num_bytes=read.num_bytes)
+    return ReleasedSum(stage_id=stage_id, sum=part)
 
 
 def _decoded(table: pa.Table, schema: pa.Schema, calls: SlotCalls) -> pa.Table:

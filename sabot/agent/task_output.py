@@ -57,7 +57,14 @@ class ShuffleOutput:
         # An owner that hangs must not hold an attempt that nobody wants any more.
         summary = self._writer.finish(timeout_s=self._timeout_s, check=self._calls.check_cancelled)
         for part in summary.sums:
-            reply.sent.append(PartitionSum(partition=part.partition, rows=part.rows, content_sum=part.content_sum))
+            reply.sent.append(
+                PartitionSum(
+                    partition=part.partition,
+                    rows=part.rows,
+                    content_sum=part.content_sum,
+                    num_bytes=part.num_bytes,
+                )
+            )
         reply.wire_bytes = summary.wire_bytes
         reply.local_bytes = summary.local_bytes
         reply.placement_digest = summary.placement_digest

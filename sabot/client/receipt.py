@@ -12,13 +12,24 @@ from sabot.wire import agent_pb2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionReceipt:
+    """What was sent to one partition, and came out of it."""
+
+    partition: int
+    rows: int
+    num_bytes: int
+    content_sum: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleReceipt:
     """One shuffle's account, added over its partitions.
 
-    `sum_in` and `sum_out` are the wrapping content sums taken before the wire and after it. `partial`: a reader
-    stopped early on purpose (`head`), so that fewer rows out than in are no loss. `copies` are rows that were given to
-    several tasks on purpose, beyond the first copy (a hot partition's), and `sum_copies` is their content sum: they are
-    among the rows out.
+    `sum_in` and `sum_out` are the wrapping content sums taken before the wire and after it, `bytes_in` and `bytes_out`
+    the bytes of the rows' values, however they were packed. `partial`: a reader stopped early on purpose (`head`), so
+    that fewer rows out than in are no loss. `copies` are rows that were given to several tasks on purpose, beyond the
+    first copy, with `bytes_copies` and the content sum `sum_copies`: they are among the rows out. `partitions` has each
+    by itself, unless the job has more than 100,000.
     """
 
     shuffle_id: str
@@ -33,6 +44,16 @@ class ShuffleReceipt:
     partial: bool = False
     copies: int = 0
     sum_copies: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    bytes_copies: int = 0
+    partitions: tuple[PartitionReceipt, ...] = ()
+
+    @property
+    def skew(self) -> float:
+        """The rows of the largest partition over the mean of all; 1.0 where all are alike or not known."""
+        rows = [partition.rows for partition in self.partitions]
+        return max(rows) * len(rows) / sum(rows) if any(rows) else 1.0
 
     @property
     def lost(self) -> int:
@@ -47,7 +68,8 @@ class ShuffleReceipt:
     @property
     def sums_agree(self) -> bool:
         """Whether the rows that came out are the rows that went in, not only as many."""
-        return self.partial or (self.sum_in + self.sum_copies) % (1 << 64) == self.sum_out
+        sums_agree = (self.sum_in + self.sum_copies) % (1 << 64) == self.sum_out
+        return self.partial or (sums_agree and self.bytes_in + self.bytes_copies == self.bytes_out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +207,15 @@ def receipt_from(job_id: str, finished: agent_pb2.JobFinished) -> Receipt:
                 partial=m.partial,
                 copies=m.copies,
                 sum_copies=m.sum_copies,
+                bytes_in=m.bytes_in,
+                bytes_out=m.bytes_out,
+                bytes_copies=m.bytes_copies,
+                partitions=tuple(
+                    PartitionReceipt(
+                        partition=p.partition, rows=p.rows, num_bytes=p.num_bytes, content_sum=p.content_sum
+                    )
+                    for p in m.partitions
+                ),
             )
             for m in finished.shuffles
         ),

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from sabot.dataflow.expressions import columns_used
 from sabot.dataflow.grouping import target_columns
 from sabot.dataflow.join_types import joined_columns
+from sabot.dataflow.persisted import PersistedNode
 from sabot.dataflow.plan import (
     AggregateNode,
     FilterNode,
@@ -59,6 +60,10 @@ def size_of(node: Node) -> Size | None:  # noqa: PLR0911 - one per kind of node
             return Size(rows=node.table.num_rows, widths=tuple(_mean_width(column) for column in node.table.columns))
         case ScanNode():
             return _size_of_scan(node)
+        case PersistedNode():
+            widths = [fixed_width(kind) for kind in node.schema.types]
+            known = tuple(width for width in widths if width is not None)
+            return Size(rows=node.rows, widths=known) if len(known) == len(widths) else None
         case FilterNode() | SortNode() | RepartitionNode():
             return size_of(node.child)
         case UnionNode():

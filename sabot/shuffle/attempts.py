@@ -19,7 +19,7 @@ def summary_of(sender: NativeSender) -> AttemptSummary:
     """What `sender` has sent so far."""
     sums, rows, wire_bytes, local_bytes, placement_digest = sender.summary()
     return AttemptSummary(
-        sums=tuple(PartitionSum(partition=p, rows=n, content_sum=s) for p, n, s in sums),
+        sums=tuple(PartitionSum(partition=p, rows=n, content_sum=s, num_bytes=b) for p, n, s, b in sums),
         rows=rows,
         wire_bytes=wire_bytes,
         local_bytes=local_bytes,

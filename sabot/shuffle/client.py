@@ -75,11 +75,11 @@ class ShuffleClient:
         timeout_s: float = 30.0,
     ) -> PartitionRead:
         """Pulls a share of a job's partition from its owner; see sabot.shuffle.share_reader."""
-        schema, batches, rows, content_sum = self.native.fetch_share(
+        schema, batches, rows, content_sum, num_bytes = self.native.fetch_share(
             agent, shuffle_id, partition, attempts, share=share, key_columns=key_columns, timeout_s=timeout_s
         )
         table = pa.Table.from_batches(batches, schema)
-        return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=rows)
+        return PartitionRead(table=table, rows=rows, content_sum=content_sum, network_rows=rows, num_bytes=num_bytes)
 
     def end_pulls(self, shuffle_id: str, agent: str) -> None:
         """Ends what is being pulled of a shuffle from an agent that is lost."""

@@ -11,17 +11,19 @@ WRAP = 1 << 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionSum:
-    """Rows of one partition and the wrapping 64-bit sum over them (docs/protocol.md, Hash)."""
+    """Rows of one partition, the wrapping 64-bit sum over them (docs/protocol.md, Hash), and their bytes (Receipts)."""
 
     partition: int
     rows: int
     content_sum: int
+    num_bytes: int = 0
 
     def __add__(self, other: PartitionSum) -> PartitionSum:
         return PartitionSum(
             partition=self.partition,
             rows=self.rows + other.rows,
             content_sum=(self.content_sum + other.content_sum) % WRAP,
+            num_bytes=self.num_bytes + other.num_bytes,
         )
 
 
@@ -48,6 +50,7 @@ class PartitionRead:
     rows: int
     content_sum: int
     network_rows: int
+    num_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -201,7 +201,11 @@ class ShuffleServer:
         opened = self.open_partition(shuffle_id, partition, attempts=attempts)
         table = opened.stream(timeout_s).read_all()
         return PartitionRead(
-            table=table, rows=opened.rows, content_sum=opened.content_sum, network_rows=opened.network_rows
+            table=table,
+            rows=opened.rows,
+            content_sum=opened.content_sum,
+            network_rows=opened.network_rows,
+            num_bytes=opened.num_bytes,
         )
 
     def open_partition(

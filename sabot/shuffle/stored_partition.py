@@ -12,7 +12,7 @@ from sabot.native._native import NativePartition
 class StoredPartition:
     """The rows of one partition, audited as they are read, once; what is on disk is loaded as reading goes on.
 
-    `rows`, `content_sum` and `network_rows` are of what has been read so far.
+    `rows`, `content_sum`, `num_bytes` and `network_rows` are of what has been read so far.
     """
 
     def __init__(self, native: NativePartition) -> None:
@@ -30,6 +30,10 @@ class StoredPartition:
     @property
     def content_sum(self) -> int:
         return self._native.content_sum
+
+    @property
+    def num_bytes(self) -> int:
+        return self._native.num_bytes
 
     @property
     def network_rows(self) -> int:

@@ -393,7 +393,7 @@ class ResultPartition(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., flight_address: _Optional[str] = ..., ticket: _Optional[str] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ..., agent_id: _Optional[str] = ...) -> None: ...
 
 class ShuffleReceipt(_message.Message):
-    __slots__ = ("shuffle_id", "stage_id", "num_partitions", "rows_in", "rows_out", "sum_in", "sum_out", "wire_bytes", "local_bytes", "partial", "copies", "sum_copies")
+    __slots__ = ("shuffle_id", "stage_id", "num_partitions", "rows_in", "rows_out", "sum_in", "sum_out", "wire_bytes", "local_bytes", "partial", "copies", "sum_copies", "bytes_in", "bytes_out", "bytes_copies", "partitions")
     SHUFFLE_ID_FIELD_NUMBER: _ClassVar[int]
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     NUM_PARTITIONS_FIELD_NUMBER: _ClassVar[int]
@@ -406,6 +406,10 @@ class ShuffleReceipt(_message.Message):
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
     SUM_COPIES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_IN_FIELD_NUMBER: _ClassVar[int]
+    BYTES_OUT_FIELD_NUMBER: _ClassVar[int]
+    BYTES_COPIES_FIELD_NUMBER: _ClassVar[int]
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     shuffle_id: str
     stage_id: int
     num_partitions: int
@@ -418,7 +422,11 @@ class ShuffleReceipt(_message.Message):
     partial: bool
     copies: int
     sum_copies: int
-    def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ..., copies: _Optional[int] = ..., sum_copies: _Optional[int] = ...) -> None: ...
+    bytes_in: int
+    bytes_out: int
+    bytes_copies: int
+    partitions: _containers.RepeatedCompositeFieldContainer[PartitionSum]
+    def __init__(self, shuffle_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., num_partitions: _Optional[int] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sum_in: _Optional[int] = ..., sum_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., partial: bool = ..., copies: _Optional[int] = ..., sum_copies: _Optional[int] = ..., bytes_in: _Optional[int] = ..., bytes_out: _Optional[int] = ..., bytes_copies: _Optional[int] = ..., partitions: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ...) -> None: ...
 
 class JobFinished(_message.Message):
     __slots__ = ("partitions", "shuffles", "stages", "elapsed_s", "schema", "agents_lost", "quarantined", "agents_joined")
@@ -659,14 +667,16 @@ class InputAttempts(_message.Message):
     def __init__(self, stage_id: _Optional[int] = ..., attempts: _Optional[_Iterable[int]] = ..., partition: _Optional[int] = ...) -> None: ...
 
 class PartitionSum(_message.Message):
-    __slots__ = ("partition", "rows", "content_sum")
+    __slots__ = ("partition", "rows", "content_sum", "num_bytes")
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     CONTENT_SUM_FIELD_NUMBER: _ClassVar[int]
+    NUM_BYTES_FIELD_NUMBER: _ClassVar[int]
     partition: int
     rows: int
     content_sum: int
-    def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ...) -> None: ...
+    num_bytes: int
+    def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ..., num_bytes: _Optional[int] = ...) -> None: ...
 
 class RunTaskReply(_message.Message):
     __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied", "task_s", "slots", "quarantined")

@@ -15,6 +15,7 @@ from sabot.agent.parquet_sizes import decoded_bytes
 from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.estimates import bytes_at_most, size_of
 from sabot.dataflow.join_types import SIDES_TO_CUT
+from sabot.dataflow.persisted import PersistedNode
 from sabot.dataflow.plan import Node, ScanNode
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.pruning import pruned
@@ -167,6 +168,13 @@ def test_files_are_as_large_as_their_footers_say_or_unknown() -> None:
     assert bytes_at_most(known) == 285
     assert bytes_at_most(replace(known, row_groups=((1,),))) == 142  # type: ignore[type-var]
     assert bytes_at_most(scan("parquet", k=8)) is None
+
+
+def test_persisted_rows_are_known_where_their_widths_are() -> None:
+    held: Any = None
+    numbers, texts = pa.schema([("k", pa.int64())]), pa.schema([("s", pa.string())])
+    assert bytes_at_most(PersistedNode(table_id="p", result=held, result_schema=numbers, rows=8)) == int(8 * MEAN)
+    assert bytes_at_most(PersistedNode(table_id="p", result=held, result_schema=texts, rows=8)) is None
 
 
 def test_csv_has_a_byte_for_each_value_at_least() -> None:

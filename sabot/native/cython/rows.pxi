@@ -5,6 +5,9 @@ import difflib as _difflib
 from cython.operator cimport dereference as _deref
 from pyarrow.lib cimport pyarrow_unwrap_array, pyarrow_unwrap_buffer
 
+cdef extern from "sabot/native/rows/row_bytes.h" namespace "sabot::rows" nogil:
+    int64_t BytesOfRows(const CRecordBatch& batch) except +
+
 cdef extern from "sabot/native/rows/hash.h" namespace "sabot::rows" nogil:
     CStatus HashColumn(const CArray& array, uint64_t* out) except +
     CStatus HashKeys(const CRecordBatch& batch, const vector[int]& key_columns, uint64_t* out) except +
@@ -142,6 +145,12 @@ def partition_of(hashes, int32_t num_partitions):
         for row in range(rows):
             out[row] = PartitionOf(key_hashes[row], num_partitions)
     return pyarrow.Array.from_buffers(pyarrow.int32(), rows, [None, partitions], 0)
+
+
+def row_bytes(batch):
+    """The bytes of the batch's rows, as receipts count them."""
+    cdef shared_ptr[CRecordBatch] c_batch = _batch_of(batch)
+    return BytesOfRows(_deref(c_batch))
 
 
 def content_sum(batch, key_columns, int column):

@@ -348,7 +348,7 @@ cdef class NativeClient:
         return pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
 
     def fetch_share(self, str address, str shuffle_id, int partition, attempts, *, share, key_columns, double timeout_s):
-        """A share of a partition at `address`, audited: (schema, batches, rows, content sum)."""
+        """A share of a partition at `address`, audited: (schema, batches, rows, content sum, bytes of the rows)."""
         cdef string address_bytes = _bytes(address)
         cdef CShareTicket ticket = _share_ticket(shuffle_id, partition, attempts, share)
         cdef vector[int] keys = key_columns
@@ -358,7 +358,7 @@ cdef class NativeClient:
         check(part.status())
         cdef shared_ptr[CPulled] pulled = deref(part)
         schema, batches = pyarrow_wrap_schema(pulled.get().schema), _wrap_batches(pulled.get().batches)
-        return schema, batches, pulled.get().rows, pulled.get().content_sum
+        return schema, batches, pulled.get().rows, pulled.get().content_sum, pulled.get().bytes
 
     def ping(self, str address, double timeout_s):
         """The incarnation of the agent at `address`."""

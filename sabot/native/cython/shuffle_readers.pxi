@@ -52,11 +52,16 @@ cdef class NativePartition:
     @property
     def rows(self):
         """How many rows have been released so far."""
-        return self.reader.get().released().rows
+        return self.reader.get().released().sum.rows
 
     @property
     def content_sum(self):
-        return self.reader.get().released().content_sum
+        return self.reader.get().released().sum.content_sum
+
+    @property
+    def num_bytes(self):
+        """The bytes of the rows that have been released so far."""
+        return self.reader.get().released().bytes
 
     @property
     def network_rows(self):

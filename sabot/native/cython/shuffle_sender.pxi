@@ -108,7 +108,10 @@ cdef class NativeSender:
         return [owners[i].decode() for i in range(owners.size())]
 
     def summary(self):
-        """([(partition, rows, content sum)], rows, bytes to other agents, bytes kept here, placement digest)."""
+        """([(partition, rows, content sum, bytes of the rows)], rows, bytes to other agents, bytes kept here, placement digest)."""
         cdef CSendSummary summary = self.sender.get().summary()
-        sums = [(entry.first, entry.second.rows, entry.second.content_sum) for entry in summary.sums]
+        sums = [
+            (entry.first, entry.second.sum.rows, entry.second.sum.content_sum, entry.second.bytes)
+            for entry in summary.sums
+        ]
         return sums, summary.rows, summary.wire_bytes, summary.local_bytes, summary.placement_digest

@@ -12,6 +12,10 @@ cdef extern from "sabot/native/shuffle/bookkeeping.h" namespace "sabot::shuffle"
         int64_t rows
         uint64_t content_sum
 
+    cdef cppclass CPartitionCount "sabot::shuffle::PartitionCount":
+        CPartitionSum sum
+        int64_t bytes
+
     cdef cppclass CLayout "sabot::shuffle::Layout":
         cbool by_hash
         cbool by_column
@@ -174,6 +178,7 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
         shared_ptr[CSchema] schema
         vector[shared_ptr[CRecordBatch]] batches
         int64_t rows
+        int64_t bytes
         uint64_t content_sum
 
     cdef cppclass CClientOptions "sabot::shuffle::DataClient::Options":
@@ -201,7 +206,7 @@ cdef extern from "sabot/native/shuffle/data_client.h" namespace "sabot::shuffle"
 
 cdef extern from "sabot/native/shuffle/attempt_sender.h" namespace "sabot::shuffle" nogil:
     cdef cppclass CSendSummary "sabot::shuffle::SendSummary":
-        cmap[int32_t, CPartitionSum] sums
+        cmap[int32_t, CPartitionCount] sums
         int64_t rows
         int64_t wire_bytes
         int64_t local_bytes
@@ -252,7 +257,7 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
         CPartitionReader(CContents contents, CReaderOptions options) except +
         CResult[vector[CPiece]] Next(const CSlotUse& slots) except +
         const shared_ptr[CSchema]& schema()
-        const CPartitionSum& released()
+        const CPartitionCount& released()
         int64_t network_rows()
 
 cdef extern from "sabot/native/shuffle/processing.h" namespace "sabot::shuffle" nogil:

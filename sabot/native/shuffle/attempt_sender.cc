@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "sabot/native/rows/checksum.h"
+#include "sabot/native/rows/row_bytes.h"
 #include "sabot/native/shuffle/chunk_bytes.h"
 #include "sabot/native/shuffle/placement_digest.h"
 #include "sabot/native/status.h"
@@ -81,6 +82,7 @@ arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
     ARROW_ASSIGN_OR_RAISE(const int64_t to_receive, BytesToReceive(*chunk.batch));
     header.bytes = static_cast<uint64_t>(to_receive);
   }
+  const rows::RowBytes row_bytes(*chunk.batch);
   {
     std::lock_guard lock(mutex_);
     if (!failure_.ok()) return failure_;
@@ -93,10 +95,12 @@ arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
     PerOwner& owner = OwnerLocked(chunk.owner);
     header.sequence = owner.chunks++;
     owner.marks += ChunkMark(header.sequence, checksum);
+    int64_t row = 0;
     for (const rows::Extent& extent : chunk.extents) {
       owner.sums[extent.partition].Add(extent.rows, extent.content_sum);
-      summary_.sums[extent.partition].Add(extent.rows, extent.content_sum);
+      summary_.sums[extent.partition].Add(extent.rows, extent.content_sum, row_bytes.Of(row, extent.rows));
       summary_.rows += extent.rows;
+      row += extent.rows;
     }
     (local ? summary_.local_bytes : summary_.wire_bytes) += bytes;
   }

@@ -18,7 +18,7 @@
 namespace sabot::shuffle {
 
 struct SendSummary {
-  std::map<int32_t, PartitionSum> sums;  // taken at the partitioner's input
+  std::map<int32_t, PartitionCount> sums;  // taken at the partitioner's input; the bytes of what it made of it
   int64_t rows = 0;
   int64_t wire_bytes = 0;
   int64_t local_bytes = 0;

@@ -7,6 +7,7 @@
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/rows/hash_values.h"
+#include "sabot/native/rows/row_bytes.h"
 #include "sabot/native/rows/row_hasher.h"
 #include "sabot/native/status.h"
 
@@ -33,11 +34,11 @@ class AuditRun : public AwaitedRun {
   void RunItem(size_t index, int, int64_t) noexcept override { statuses_[index] = LoadAndAudit(index); }
 
   /// What was asked for, in order, added to `total`.
-  arrow::Result<std::vector<Piece>> Released(PartitionSum* total) {
+  arrow::Result<std::vector<Piece>> Released(PartitionCount* total) {
     std::vector<Piece> released;
     for (size_t i = 0; i < parts_.size(); ++i) {
       ARROW_RETURN_NOT_OK(statuses_[i]);
-      total->Add(sums_[i].rows, sums_[i].content_sum);
+      total->Add(sums_[i].sum.rows, sums_[i].sum.content_sum, sums_[i].bytes);
       std::ranges::move(pieces_[i], std::back_inserter(released));
     }
     return released;
@@ -63,13 +64,13 @@ class AuditRun : public AwaitedRun {
       if (options_.audit) {
         ARROW_RETURN_NOT_OK(Audit(piece, &sums_[index]));
       } else {
-        sums_[index].Add(piece.rows->num_rows(), 0);
+        sums_[index].Add(piece.rows->num_rows(), 0, 0);
       }
     }
     return arrow::Status::OK();
   }
 
-  arrow::Status Audit(const Piece& piece, PartitionSum* sum) const {
+  arrow::Status Audit(const Piece& piece, PartitionCount* sum) const {
     const arrow::RecordBatch& batch = *piece.rows;
     const std::vector<int> keys(contents_.layout.key_columns.begin(), contents_.layout.key_columns.end());
     for (const int key : keys) {
@@ -91,7 +92,7 @@ class AuditRun : public AwaitedRun {
       if (contents_.layout.by_hash && !AreHashedTo(hashes, piece.partition)) return Misplaced(piece);
       for (int64_t i = 0; i < rows; ++i) content_sum += added[static_cast<size_t>(i)];
     }
-    sum->Add(batch.num_rows(), content_sum);
+    sum->Add(batch.num_rows(), content_sum, rows::BytesOfRows(batch));
     return arrow::Status::OK();
   }
 
@@ -129,7 +130,7 @@ class AuditRun : public AwaitedRun {
   const PartitionContents& contents_;
   const PartitionReader::Options& options_;
   std::vector<std::vector<Piece>> pieces_;
-  std::vector<PartitionSum> sums_;
+  std::vector<PartitionCount> sums_;
   std::vector<arrow::Status> statuses_;
 };
 
@@ -170,9 +171,9 @@ arrow::Result<std::vector<Piece>> PartitionReader::LoadNext(const SlotUse& slots
 }
 
 arrow::Status PartitionReader::CheckTotal() const {
-  if (released_ == contents_.promised || !options_.audit) return arrow::Status::OK();
-  if (released_.rows != contents_.promised.rows) {
-    return MakeStatus(Code::kIntegrity, "A partition has " + std::to_string(released_.rows) +
+  if (released_.sum == contents_.promised || !options_.audit) return arrow::Status::OK();
+  if (released_.sum.rows != contents_.promised.rows) {
+    return MakeStatus(Code::kIntegrity, "A partition has " + std::to_string(released_.sum.rows) +
                                             " rows where its senders sent " + std::to_string(contents_.promised.rows) +
                                             FactsOf(options_.names));
   }

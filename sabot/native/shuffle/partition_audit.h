@@ -40,7 +40,7 @@ class PartitionReader {
 
   const std::shared_ptr<arrow::Schema>& schema() const { return contents_.schema; }
   /// What has been released so far, and how many of the rows came from other agents.
-  const PartitionSum& released() const { return released_; }
+  const PartitionCount& released() const { return released_; }
   int64_t network_rows() const { return network_rows_; }
 
  private:
@@ -50,7 +50,7 @@ class PartitionReader {
   PartitionContents contents_;
   const Options options_;
   size_t next_ = 0;
-  PartitionSum released_;
+  PartitionCount released_;
   int64_t network_rows_ = 0;
   arrow::Status failure_;
 };

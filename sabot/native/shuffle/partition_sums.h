@@ -23,6 +23,17 @@ struct PartitionSum {
   bool operator==(const PartitionSum&) const = default;
 };
 
+/// A sum with the bytes of the rows (rows/row_bytes.h). Manifests are without: owners keep a sum for each attempt.
+struct PartitionCount {
+  PartitionSum sum;
+  int64_t bytes = 0;
+
+  void Add(int64_t more_rows, uint64_t more_sum, int64_t more_bytes) {
+    sum.Add(more_rows, more_sum);
+    bytes += more_bytes;
+  }
+};
+
 /// A map from partition to sum, as one sorted vector.
 class PartitionSums {
  public:

@@ -2,6 +2,7 @@
 
 #include "sabot/native/rows/checksum.h"
 #include "sabot/native/rows/hash.h"
+#include "sabot/native/rows/row_bytes.h"
 #include "sabot/native/shuffle/chunk_header.h"
 #include "sabot/native/shuffle/received_batch.h"
 #include "sabot/native/status.h"
@@ -42,6 +43,7 @@ arrow::Result<std::shared_ptr<Pulled>> ReadShare(flight::FlightStreamReader* rea
     }
     ARROW_ASSIGN_OR_RAISE(const uint64_t sum, SumOf(*batch, key_columns, mark.task));
     share->content_sum += sum;
+    share->bytes += rows::BytesOfRows(*batch);
     last = mark.last;
     if (batch->num_rows() > 0) share->batches.push_back(std::move(batch));
   }
