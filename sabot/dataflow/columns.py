@@ -76,7 +76,7 @@ def check_keys(keys: Sequence[str], schema: pa.Schema, what: str) -> None:
     check_columns(keys, schema, what)
     for key in keys:
         kind = schema.field(key).type
-        if not _hashable(kind):
+        if not hashable(kind):
             raise UsageError(
                 f"{what}: column {key!r} of type {kind} cannot be a key; cast it, or take another column",
                 column=key,
@@ -84,10 +84,11 @@ def check_keys(keys: Sequence[str], schema: pa.Schema, what: str) -> None:
             )
 
 
-def _hashable(kind: pa.DataType) -> bool:
+def hashable(kind: pa.DataType) -> bool:
+    """Whether values of the type may be keys."""
     types = pa.types
     if types.is_dictionary(kind):
-        return _hashable(kind.value_type)
+        return hashable(kind.value_type)
     return not (
         types.is_nested(kind)
         or types.is_union(kind)

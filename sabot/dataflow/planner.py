@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.distinct_counts import as_count_of_groups
 from sabot.dataflow.estimates import bytes_at_most
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
@@ -225,6 +226,9 @@ class _Planner:
         )
 
     def _aggregate(self, node: AggregateNode) -> _OpenStage:
+        counted = as_count_of_groups(node)
+        if counted is not None:
+            return self.stage_of(counted)
         step, child = node.step, self.stage_of(node.child)
         label = f"group by {', '.join(step.keys)}" if step.keys else "aggregate"
         if child.gathered:

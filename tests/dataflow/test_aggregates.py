@@ -104,14 +104,27 @@ def test_distinct_values_are_sent_once_a_task(function: str, column: str) -> Non
 
 
 @pytest.mark.parametrize("function", ["distinct", "count_distinct"])
-def test_distinct_values_of_two_columns_or_without_keys_are_computed_whole(function: str) -> None:
+def test_distinct_values_of_two_columns_or_beside_others_without_keys_are_computed_whole(function: str) -> None:
     session = InterpreterSession()
     session.from_table(TABLE).group_by("k").aggregate([("x", function), ("s", function)]).to_table()
     assert not is_split(session)
     if function == "count_distinct":
-        answer = session.from_table(TABLE).group_by([]).aggregate([("x", function)]).to_table()
-        assert_same_rows(answer, grouped(TABLE, [], [("x", function)]))
-        assert not is_split(session)
+        aggregations = [("x", function), ([], "count_all")]
+        for table in (TABLE, TABLE.slice(0, 0)):
+            answer = session.from_table(table).group_by([]).aggregate(aggregations).to_table()
+            assert_same_rows(answer, grouped(table, [], aggregations))
+            assert not is_split(session)
+
+
+@pytest.mark.parametrize("mode", ["only_valid", "only_null", "all"])
+@pytest.mark.parametrize("column", TABLE.column_names)
+def test_distinct_values_of_one_column_are_counted_without_keys_as_groups(column: str, mode: str) -> None:
+    session = InterpreterSession()
+    aggregation = (column, "count_distinct", pc.CountOptions(mode=mode))
+    for table in (TABLE, TABLE.slice(0, 0)):
+        answer = session.from_table(table).group_by([]).aggregate([aggregation]).to_table()
+        assert_same_rows(answer, grouped(table, [], [aggregation]))
+        assert len(session.plans[-1].stages) == 3
 
 
 def test_one_is_any_value_of_its_group() -> None:
