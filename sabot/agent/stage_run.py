@@ -75,6 +75,7 @@ class StageRun:
         self._pinned: dict[int, deque[int]] = {}
         self._plain_attempts: tuple[int, ...] | None = None
         self._rows_wanted = rows_wanted(stage)
+        self._rows_committed = 0
         self._account = StageAccount()
 
     @property
@@ -198,6 +199,8 @@ class StageRun:
         self._durations.add(now_s - running.since_s)
         rivals = self.interrupt(lambda other: other.task == running.task and other is not running)
         self.drop(running)
+        before = state.reply.rows_out if state.done_by is not None and state.reply is not None else 0
+        self._rows_committed += reply.rows_out - before
         state.done_by, state.failures = running.agent, ()
         self._account.add(running.agent, reply, state.reply)
         state.reply = _kept(reply)
@@ -230,10 +233,7 @@ class StageRun:
         return self.interrupt(lambda running: running.task in without)
 
     def _has_enough_rows(self) -> bool:
-        if self._rows_wanted is None:
-            return False
-        replies = (state.reply for state in self._tasks if state.done_by is not None and state.reply is not None)
-        return sum(reply.rows_out for reply in replies) >= self._rows_wanted
+        return self._rows_wanted is not None and self._rows_committed >= self._rows_wanted
 
     def interrupt(self, is_void: Callable[[Running], bool]) -> list[Running]:
         """Ends what is under way and `is_void`; gives it."""
@@ -282,6 +282,7 @@ class StageRun:
         for state in self._tasks:
             state.commits, state.lacks, state.done_by = (), _NONE, None
         self._plain_attempts = None
+        self._rows_committed = 0
         self.stopped_early = False
         self.todo = dict.fromkeys(range(len(self._tasks)))
         return ended
