@@ -19,9 +19,11 @@ from sabot.agent.job_journal import Committed, WrittenJournal
 from sabot.agent.job_stages import JobStages
 from sabot.agent.newcomers import Newcomers
 from sabot.agent.partition_counts import choose_partitions
+from sabot.agent.range_choice import RangeRule
+from sabot.agent.running import Running
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_progress import progress_of
-from sabot.agent.stage_run import Running, StageRun
+from sabot.agent.stage_run import StageRun
 from sabot.agent.takeover import Inheritance, go_on
 from sabot.agent.task_dealer import TaskDealer
 from sabot.agent.task_failures import (
@@ -53,9 +55,9 @@ class _Phase(Enum):
 
 class Coordinator:
     """Drives `plan` over `agents`; PeerLost where there are none. A task that may succeed elsewhere or later is tried
-    `attempts_max` times. `hot` says which partitions several tasks read, `slow` which tasks get a second attempt; left
-    out, none. A later coordinator of the job begins with `epoch`, and goes on from what is `inherited` where anything
-    is.
+    `attempts_max` times. `hot` says which partitions several tasks read, `slow` which tasks get a second attempt (left
+    out, none), `ranges` how finely sorts are cut. A later coordinator of the job begins with `epoch`, and goes on from
+    what is `inherited` where anything is.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Coordinator:
         slow: SlowRule | None = None,
         epoch: int = 0,
         inherited: Inheritance | None = None,
+        ranges: RangeRule | None = None,
     ) -> None:
         if not agents:
             raise PeerLost("no agent takes work now: all are draining or gone; see sabot-agent agents")
@@ -77,9 +80,11 @@ class Coordinator:
         self._agents = list(agents)
         slots = sum(max(1, agent.slots) for agent in agents)
         self._split_bytes = split_bytes
+        self._partitions_per_slot = partitions_per_slot
+        partitions = max(1, partitions_per_slot * slots)
         self.epoch = epoch
         self.num_partitions = (
-            choose_partitions(plan, default=max(1, partitions_per_slot * slots), agents=len(agents))
+            choose_partitions(plan, default=partitions, agents=len(agents), split_bytes=split_bytes, slots=slots)
             if inherited is None
             else inherited.num_partitions
         )
@@ -88,6 +93,7 @@ class Coordinator:
             self._agents,
             num_partitions=self.num_partitions,
             hot=hot or HotRule(),
+            ranges=ranges or RangeRule(),
             slow=slow or SlowRule(),
         )
         self._journal = WrittenJournal(self._stages, epoch)
@@ -336,7 +342,8 @@ class Coordinator:
         if self._phase is not _Phase.RUNNING:
             return []
         slots = self._dealer.slots_of(self.living)
-        if self._stages.start_what_may(split_bytes=self._split_bytes, slots=slots):
+        wanted = self._partitions_per_slot * slots
+        if self._stages.start_what_may(split_bytes=self._split_bytes, slots=slots, ranges_wanted=wanted):
             self._journal.rewrite()
         if not self._stages.last.done:
             return self._hand_out()

@@ -24,6 +24,7 @@ from sabot.agent.leases import Leases
 from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.range_choice import RangeRule
 from sabot.agent.schema_learner import SchemaLearner
 from sabot.agent.source_desk import SourceDesk
 from sabot.agent.task_runner import TaskLimits, TaskRunner
@@ -112,6 +113,7 @@ class JobDriver:
             watch=self._watch,
             config=config.jobs,
             hot=HotRule(factor=config.shuffle.hot_partition_factor),
+            ranges=RangeRule.within(context.shuffle_transport.ledger.snapshot()["bytes_max"]),
         )
         self._coordinators = CoordinatorWatch(
             me=me, state=self._state, calls=self._calls, watch=self._watch, config=config.jobs

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from sabot.agent.owner_table import OwnerTable
+from sabot.agent.range_choice import Ranges
 from sabot.dataflow.stage import Split, WriteOutput
 from sabot.wire.agent_pb2 import Failure, JobFinished, RunTaskReply
 from sabot.wire.member import Member
@@ -248,6 +249,8 @@ class StartTask:
 
     `partitions` are those to be sent by a replay, None for all. `copies` has the copies to be read of stages that were
     broadcast.
+    `tasks` is how many the stage has, `ranges` how what it sends is cut. `read_tasks` are those whose attempts `inputs`
+    has, where the partition is not sent to by all.
     """
 
     agent: int
@@ -259,6 +262,9 @@ class StartTask:
     inputs: tuple[tuple[int, tuple[int, ...]], ...]
     partitions: frozenset[int] | None = None
     copies: tuple[CopyToRead, ...] = ()
+    read_tasks: tuple[int, ...] | None = None
+    tasks: int = 1
+    ranges: Ranges | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

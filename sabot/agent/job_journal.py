@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sabot.agent.job_stages import MADE_ANEW, JobStages
-from sabot.agent.stage_run import Running
+from sabot.agent.running import Running
 from sabot.wire.agent_pb2 import JobJournal, RunTaskReply
 
 _TAIL_BYTES_MIN = 64 * 1024

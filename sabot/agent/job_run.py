@@ -312,12 +312,7 @@ class JobRun:
 
     async def _run_task(self, command: ev.StartTask) -> None:
         request = run_task_request(self.job_id, command)
-        which = {
-            "agent": command.agent,
-            "stage_id": command.stage_id,
-            "task": command.task,
-            "attempt": command.attempt,
-        }
+        which = {name: getattr(command, name) for name in ("agent", "stage_id", "task", "attempt")}
         try:
             reply = await self._around.calls.run_task(self.agents[command.agent], request)
         except PeerLost as error:

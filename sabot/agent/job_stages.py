@@ -15,20 +15,15 @@ from functools import partial
 from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule, SentRows, share_hot
 from sabot.agent.owner_table import OwnerTable
+from sabot.agent.range_choice import RangeRule, Ranges, choose_ranges
 from sabot.agent.receipts import Receipts, TaskIdentity
+from sabot.agent.running import Running
 from sabot.agent.slow_tasks import SlowRule, read_elsewhere
-from sabot.agent.stage_run import Running, StageRun
+from sabot.agent.stage_run import StageRun
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.repeatable import repeatable_stages
-from sabot.dataflow.splits import splits_of
-from sabot.dataflow.stage import (
-    BroadcastShuffle,
-    JobPlan,
-    PartitionSplit,
-    ShuffleInput,
-    Split,
-    TableSplit,
-    shuffle_id,
-)
+from sabot.dataflow.splits import home_partition, splits_of
+from sabot.dataflow.stage import BroadcastShuffle, JobPlan, PartitionSplit, ShuffleInput, Split, TableSplit, shuffle_id
 from sabot.errors import PeerLost
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.member import Member
@@ -36,7 +31,7 @@ from sabot.wire.member import Member
 Ended = list[tuple[StageRun, Running]]
 """Attempts under way that count no more."""
 
-MADE_ANEW = {"_plan", "_agents", "_hot", "_slow", "_runs", "last", "now_s"}
+MADE_ANEW = {"_plan", "_agents", "_hot", "_slow", "_range_rule", "_runs", "last", "now_s"}
 """What another coordinator is not told of JobStages: it comes from the plan, or begins anew."""
 
 
@@ -51,14 +46,16 @@ class JobStages:
         num_partitions: dict[int, int],
         hot: HotRule,
         slow: SlowRule,
+        ranges: RangeRule,
     ) -> None:
         self._plan = plan
         self._agents = list(agents)
         self._founders = len(agents)
-        self._num_partitions = num_partitions
+        self._num_partitions = dict(num_partitions)  # of a range shuffle as many as may be, until it is cut
         self._hot = hot
         self._slow = slow
         self.now_s = 0.0  # since the job began, as far as it has been told
+        self._range_rule = ranges
         self.receipts = Receipts(plan, num_partitions)
         self.table = OwnerTable.first(agents=len(agents), partitions=max(num_partitions.values(), default=0))
         repeatable = repeatable_stages(plan)
@@ -67,6 +64,7 @@ class JobStages:
                 stage,
                 tasks_expected=self._partitions_read(stage.input) or 0,
                 repeatable=stage.stage_id in repeatable,
+                num_partitions=num_partitions.get(stage.stage_id, 0),
             )
             for stage in plan.stages
         }
@@ -106,11 +104,13 @@ class JobStages:
         """Whether tasks could run if all agents had the journal."""
         return any(run.gate is not None and run.started and not run.done for run in self)
 
-    def start_what_may(self, *, split_bytes: int, slots: int) -> bool:
-        """Make the tasks of every stage whose inputs are done; whether there was one."""
+    def start_what_may(self, *, split_bytes: int, slots: int, ranges_wanted: int) -> bool:
+        """Make the tasks of every stage whose inputs are done, and which knows where to send rows; whether there was
+        one.
+        """
         before = sum(run.started for run in self)
         for run in self:
-            if not run.started and all(self[stage_id].done for stage_id in run.stage.reads):
+            if not run.started and all(self[stage_id].done for stage_id in run.stage.waits_for):
                 num_partitions = self._partitions_read(run.stage.input)
                 splits = splits_of(
                     run.stage, self._plan, num_partitions=num_partitions, split_bytes=split_bytes, slots=slots
@@ -119,7 +119,8 @@ class JobStages:
                     SentRows(rows=self.receipts.rows_sent(stage_id), tasks=len(self[stage_id].splits))
                     for stage_id in inputs_of(run)
                 ]
-                run.start(share_hot(run.stage, splits, inputs, slots=slots, rule=self._hot))
+                shared = share_hot(run.stage, splits, inputs, slots=slots, rule=self._hot)
+                run.start(shared, self._ranges_of(run, ranges_wanted))
                 self.queue(run)
         return before < sum(run.started for run in self)
 
@@ -152,12 +153,8 @@ class JobStages:
         for run in self:
             if run.gate is not None:
                 continue
-            running = run.take_slow(
-                agent,
-                now_s=self.now_s,
-                rule=self._slow,
-                elsewhere=partial(self._read_elsewhere, run),
-            )
+            elsewhere = partial(self._read_elsewhere, run)
+            running = run.take_slow(agent, now_s=self.now_s, rule=self._slow, elsewhere=elsewhere)
             if running is not None:
                 return self._start(run, running)
         return None
@@ -174,11 +171,14 @@ class JobStages:
             inputs=tuple((stage_id, self[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
             partitions=running.partitions,
             copies=self._copies_for(running.agent, run),
+            read_tasks=next((self[stage_id].senders_to(partition) for stage_id in inputs_of(run)), None),
+            tasks=len(run.splits),
+            ranges=run.ranges,
         )
 
     def _read_elsewhere(self, run: StageRun, split: Split) -> Split | None:
-        if any(self[stage_id].stopped_early for stage_id in inputs_of(run)):
-            return None  # a ticket for a share names an attempt of every task
+        if any(self[stage_id].stopped_early or self[stage_id].keeps_order for stage_id in inputs_of(run)):
+            return None  # a ticket for a share names an attempt of every task, and gives rows in any order
         partition = split.partition if isinstance(split, PartitionSplit) else 0
         rows = tuple(self.receipts.rows_sent(stage_id)[partition] for stage_id in inputs_of(run))
         return read_elsewhere(split, rows)
@@ -223,7 +223,7 @@ class JobStages:
             ended += self._end_readers_of_copies(run, lost)
         self.table = self.table.without(agent)
         for run in self:
-            ended += [(run, one) for one in run.interrupt(partial(_needs, agent, sends=run.shuffles))]
+            ended += [(run, one) for one in run.interrupt(partial(Running.needs, agent=agent, sends=run.shuffles))]
             run.release(forgive=True)
             self._lose(run, lost)
         return ended
@@ -245,7 +245,7 @@ class JobStages:
         for stage_id in inputs_of(run):
             if isinstance(split, PartitionSplit) and shuffle == shuffle_id(self._plan.job_id, stage_id):
                 spoilt = frozenset({split.partition})
-                ended += [(run, one) for one in run.interrupt(partial(_reads, spoilt))]
+                ended += [(run, one) for one in run.interrupt(partial(Running.reads, partitions=spoilt))]
                 run.hold(running.task)
                 self._lose(self[stage_id], spoilt)
                 self.find_work()
@@ -289,7 +289,29 @@ class JobStages:
                 return True
             return all(partitions is not None and split.partition not in partitions for partitions in missing)
 
-        run.queue(self._agent_of, ready)
+        def prefer(task: int) -> int | None:
+            if not isinstance(run.stage.output, HomeShuffle):
+                return None
+            count = self._num_partitions[run.stage.stage_id]
+            return self.table.owners[home_partition(task, tasks=len(run.splits), num_partitions=count)]
+
+        run.queue(self._agent_of, ready, prefer)
+
+    def _ranges_of(self, run: StageRun, ranges_wanted: int) -> Ranges | None:
+        """Where a stage that is about to start cuts its rows, None where not by ranges."""
+        output = run.stage.output
+        if not isinstance(output, RangeShuffle):
+            return None
+        ranges = choose_ranges(
+            output,
+            [sample for stage_id in output.sampled_by for sample in self[stage_id].samples()],
+            row_bytes=self.receipts.row_bytes(output.sampled_by),
+            ranges_wanted=ranges_wanted,
+            rule=self._range_rule,
+        )
+        self._num_partitions[run.stage.stage_id] = ranges.count
+        self.receipts.narrow(run.stage.stage_id, ranges.count)
+        return ranges
 
     def _lose(self, run: StageRun, partitions: frozenset[int]) -> None:
         if run.shuffles:
@@ -371,16 +393,6 @@ class JobStages:
             + ("run the job again" if split.piece.result is None else "persist the dataset again"),
             address=address,
         )
-
-
-def _needs(agent: int, running: Running, *, sends: bool) -> bool:
-    """Whether an attempt, of a stage that `sends` or not, needs the agent, or the owner table as it was."""
-    pulls = isinstance(running.split, PartitionSplit) and running.split.share is not None
-    return sends or pulls or running.agent == agent
-
-
-def _reads(partitions: frozenset[int], running: Running) -> bool:
-    return isinstance(running.split, PartitionSplit) and running.split.partition in partitions
 
 
 def inputs_of(run: StageRun) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from sabot.agent.job_run import JobRun
 from sabot.agent.membership import Membership
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.range_choice import RangeRule
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.source_desk import SourceDesk
 from sabot.agent.succession import succeed
@@ -37,6 +38,7 @@ class JobStarter:
         watch: PeerWatch,
         config: JobsSection,
         hot: HotRule,
+        ranges: RangeRule,
     ) -> None:
         self._membership = membership
         self._calls = calls
@@ -44,6 +46,7 @@ class JobStarter:
         self._watch = watch
         self._config = config
         self._hot = hot
+        self.ranges = ranges
 
     async def make(self, request: SubmitJobRequest, plan: JobPlan) -> JobRun:
         """A run, yet to be started; it goes on where an earlier coordinator was, if agents hold anything of the job."""
@@ -59,6 +62,7 @@ class JobStarter:
             split_bytes=self._config.split_bytes,
             attempts_max=self._config.attempts_max,
             hot=self._hot,
+            ranges=self.ranges,
             slow=SlowRule(factor=self._config.slow_task_factor),
             epoch=request.epoch,
             inherited=inherited,

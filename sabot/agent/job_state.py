@@ -377,7 +377,8 @@ def _task_of(request: RunTaskRequest, held: HeldJob, cancelled: threading.Event)
         attempt=request.attempt,
         split=pickle.loads(request.split),
         inputs=tuple(
-            InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts)) for given in request.inputs
+            InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts), tasks=tuple(given.tasks))
+            for given in request.inputs
         ),
         copies=tuple(
             InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts), partition=given.partition)
@@ -387,5 +388,7 @@ def _task_of(request: RunTaskRequest, held: HeldJob, cancelled: threading.Event)
         workers=held.workers,
         epoch=request.epoch,
         partitions=frozenset(request.partitions) or None,
+        tasks=request.tasks,
+        boundaries=request.boundaries,
         digest_placement=request.stage_id not in held.repeatable,
     )

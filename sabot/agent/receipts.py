@@ -133,7 +133,7 @@ class Receipts:
     """The account of one job. `fold` takes each task's reply once, those of a stage after all of its inputs'."""
 
     def __init__(self, plan: JobPlan, num_partitions: dict[int, int]) -> None:
-        self._num_partitions = num_partitions
+        self._num_partitions = dict(num_partitions)
         self._sent = {
             stage_id: _Sent(shuffle_id(plan.job_id, stage_id), [_Count() for _ in range(count)])
             for stage_id, count in num_partitions.items()
@@ -203,6 +203,20 @@ class Receipts:
     def rows_sent(self, stage_id: int) -> list[int]:
         """Rows that the stage put into its shuffle, by partition."""
         return [count.rows for count in self._sent[stage_id].partitions]
+
+    def row_bytes(self, stage_ids: Iterable[int]) -> float:
+        """The mean of the rows that the stages put into their shuffles."""
+        sent = [self._sent[stage_id] for stage_id in stage_ids]
+        rows = sum(count.rows for one in sent for count in one.partitions)
+        return sum(one.wire_bytes + one.local_bytes for one in sent) / max(1, rows)
+
+    def narrow(self, stage_id: int, num_partitions: int) -> None:
+        """The stage, which has sent nothing yet, will send to the first partitions alone."""
+        self._num_partitions[stage_id] = num_partitions
+        del self._sent[stage_id].partitions[num_partitions:]
+        for reading in self._readings.values():
+            if reading.sent_by == stage_id:
+                del reading.released[num_partitions:]
 
     def shuffles(self) -> list[ShuffleReceipt]:
         """One receipt for each time that a shuffle was read; the bytes are told with the first."""

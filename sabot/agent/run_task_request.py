@@ -15,11 +15,16 @@ def run_task_request(job_id: str, command: ev.StartTask) -> RunTaskRequest:
         task=command.task,
         attempt=command.attempt,
         split=pickle.dumps(command.split),
-        inputs=[InputAttempts(stage_id=stage_id, attempts=attempts) for stage_id, attempts in command.inputs],
+        inputs=[
+            InputAttempts(stage_id=stage_id, attempts=attempts, tasks=command.read_tasks)
+            for stage_id, attempts in command.inputs
+        ],
         epoch=command.epoch,
         partitions=sorted(command.partitions or ()),
         copies=[
             InputAttempts(stage_id=copy.stage_id, attempts=copy.attempts, partition=copy.partition)
             for copy in command.copies
         ],
+        tasks=command.tasks,
+        boundaries=command.ranges.boundaries if command.ranges is not None else b"",
     )

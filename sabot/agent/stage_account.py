@@ -66,3 +66,22 @@ def skew_of(rows: Sequence[int]) -> float:
     """The largest part's rows by the mean; 0 where there are no rows."""
     total = sum(rows)
     return max(rows) * len(rows) / total if total else 0.0
+
+
+def part_kept(reply: RunTaskReply) -> RunTaskReply:
+    """What is asked for later. Sums per partition are not: thousands of tasks have thousands of them."""
+    result = reply.result if reply.HasField("result") else None
+    return RunTaskReply(
+        rows_in=reply.rows_in,
+        rows_out=reply.rows_out,
+        placement_digest=reply.placement_digest,
+        written=reply.written,
+        result=result,
+        quarantined=reply.quarantined,
+        key_sample=reply.key_sample,
+    )
+
+
+def identity_of(reply: RunTaskReply) -> tuple[int, int, int]:
+    """What two attempts that made the same of a split have in common."""
+    return reply.rows_out, reply.placement_digest, rows_quarantined(reply.quarantined)

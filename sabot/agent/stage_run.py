@@ -7,35 +7,23 @@ slow gets a second one beside it; whichever commits first is the task's, and the
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sabot.agent.range_choice import Ranges, TaskSample
+from sabot.agent.running import Partitions, Running
 from sabot.agent.slow_tasks import Durations, Elsewhere, SlowRule
-from sabot.agent.stage_account import StageAccount, rows_quarantined, skew_of
+from sabot.agent.stage_account import StageAccount, identity_of, part_kept, skew_of
+from sabot.agent.task_queues import TaskQueues
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
+from sabot.dataflow.splits import home_tasks
 from sabot.dataflow.stage import Aggregate, ResultOutput, Shuffle, Split, Stage
 from sabot.wire.agent_pb2 import Failure, Quarantined, ResultPartition, RunTaskReply, StageProgress
 
-Partitions = frozenset[int] | None
-"""Some partitions of a shuffle, or all of them."""
-
 _NONE: frozenset[int] = frozenset()
-_MADE_ANEW = {"stage", "gate", "_under_way", "_anywhere", "_pinned"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """An attempt under way, what it reads, and what it sends. `second`: there was another one, which was slow."""
-
-    task: int
-    agent: int
-    attempt: int
-    partitions: Partitions
-    split: Split
-    since_s: float
-    second: bool = False
+_MADE_ANEW = {"stage", "gate", "_under_way", "_queues"}
 
 
 @dataclass(slots=True, eq=False)
@@ -56,10 +44,12 @@ class _Task:
 class StageRun:
     """A stage waits until `start`; it is done whenever nothing of it is to be done, which a lost agent may change."""
 
-    def __init__(self, stage: Stage, *, tasks_expected: int, repeatable: bool) -> None:
+    def __init__(self, stage: Stage, *, tasks_expected: int, repeatable: bool, num_partitions: int = 0) -> None:
         self.stage = stage
         self.repeatable = repeatable
+        self._num_partitions = num_partitions  # of the shuffle, where it has one
         self.splits: Sequence[Split] = ()
+        self.ranges: Ranges | None = None  # chosen once: what is sent again is sent by the same
         self.started = False
         self.todo: dict[int, Partitions] = {}
         self.tasks_redone = 0
@@ -71,8 +61,7 @@ class StageRun:
         self._tasks: list[_Task] = []
         self._under_way: dict[int, tuple[Running, ...]] = {}  # by task; two at most
         self._durations = Durations()
-        self._anywhere: deque[int] = deque()
-        self._pinned: dict[int, deque[int]] = {}
+        self._queues = TaskQueues()
         self._plain_attempts: tuple[int, ...] | None = None
         self._rows_wanted = rows_wanted(stage)
         self._rows_committed = 0
@@ -88,33 +77,42 @@ class StageRun:
         return bool(self.stage.reads) and any(parts)
 
     @property
+    def keeps_order(self) -> bool:
+        """Whether its readers want rows in the order of the tasks that sent them."""
+        return isinstance(self.stage.output, HomeShuffle | RangeShuffle)
+
+    @property
     def done(self) -> bool:
         return self.started and not self.todo
 
-    def start(self, splits: Sequence[Split]) -> None:
-        """Make a task of each split."""
+    def start(self, splits: Sequence[Split], ranges: Ranges | None = None) -> None:
+        """Make a task of each split; `ranges` are those that a RangeShuffle sends to."""
         self.started = True
+        self.ranges = ranges
         self.splits = splits
         self._tasks = [_Task() for _ in splits]
         self.todo = dict.fromkeys(range(len(splits)))
 
-    def queue(self, agent_of: Callable[[Split], int | None], ready: Callable[[Split], bool]) -> None:
-        """Line up anew what may run now; `agent_of` names the agent that must run a split, or None for any."""
-        self._anywhere.clear()
-        self._pinned.clear()
+    def queue(
+        self,
+        agent_of: Callable[[Split], int | None],
+        ready: Callable[[Split], bool],
+        prefer: Callable[[int], int | None] = lambda _: None,
+    ) -> None:
+        """Line up anew what may run now; `agent_of` names the agent that must run a split, or None for any, and
+        `prefer` the one that had better run a task.
+        """
+        self._queues = TaskQueues()
         for task in self.todo:
             state, split = self._tasks[task], self.splits[task]
             if task not in self._under_way and not state.held and ready(split):
-                agent = agent_of(split)
-                queue = self._anywhere if agent is None else self._pinned.setdefault(agent, deque())
-                queue.append(task)
+                self._queues.add(task, agent=agent_of(split), preferred=prefer(task))
 
     def take(self, agent: int, *, now_s: float) -> Running | None:
-        """The next task for `agent`, now running there: one that only it may run first."""
-        queue = self._pinned.get(agent) or self._anywhere
-        if not queue:
+        """The next task for `agent`, now running there."""
+        task = self._queues.take(agent)
+        if task is None:
             return None
-        task = queue.popleft()
         return self._begin_task(task, agent, self.splits[task], now_s)
 
     def take_slow(self, agent: int, *, now_s: float, rule: SlowRule, elsewhere: Elsewhere) -> Running | None:
@@ -140,7 +138,7 @@ class StageRun:
 
     def take_from_others(self, agent: int, *, now_s: float, elsewhere: Elsewhere) -> Running | None:
         """For `agent`, which nothing waits for, the last of the tasks that wait for the busiest other one."""
-        queue = max(self._pinned.values(), key=len, default=None)
+        queue = self._queues.busiest()
         split = elsewhere(self.splits[queue[-1]]) if queue else None
         if not queue or split is None:
             return None
@@ -189,7 +187,7 @@ class StageRun:
         if self.repeatable:
             # Into how many partial groups rows are put may go by their order, and a shuffle does not keep that.
             return not self._groups_in_part_what_was_shuffled and reply.rows_out != state.reply.rows_out
-        return _identity(reply) != _identity(state.reply)
+        return identity_of(reply) != identity_of(state.reply)
 
     def commit(self, running: Running, reply: RunTaskReply, *, now_s: float) -> list[Running]:
         """The attempt has succeeded and is visible from now on. Gives those of its task that count no more; the task is
@@ -203,7 +201,7 @@ class StageRun:
         self._rows_committed += reply.rows_out - before
         state.done_by, state.failures = running.agent, ()
         self._account.add(running.agent, reply, state.reply)
-        state.reply = _kept(reply)
+        state.reply = part_kept(reply)
         if self.shuffles:
             kept = () if running.partitions is None else state.commits
             state.commits = (*kept, (running.attempt, running.partitions))
@@ -270,6 +268,11 @@ class StageRun:
 
     def lose(self, partitions: frozenset[int]) -> None:
         """What committed attempts sent to these partitions is there no longer."""
+        if isinstance(self.stage.output, HomeShuffle):
+            for partition in partitions:
+                for state in (self._tasks[task] for task in self.senders_to(partition) or ()):
+                    state.lacks |= {partition} if state.commits else _NONE
+            return
         same: dict[frozenset[int], frozenset[int]] = {}  # thousands of tasks share few sets
         for state in self._tasks:
             if state.commits:
@@ -332,8 +335,19 @@ class StageRun:
             return None
         return self.replayed
 
+    def senders_to(self, partition: int) -> tuple[int, ...] | None:
+        """The tasks that alone send to the partition; None where all may do so."""
+        if not isinstance(self.stage.output, HomeShuffle):
+            return None
+        return tuple(home_tasks(partition, tasks=len(self._tasks), num_partitions=self._num_partitions))
+
     def attempts_for(self, partition: int) -> tuple[int, ...]:
-        """The one visible attempt of each task for `partition`; NO_ATTEMPT where the stage has stopped without one."""
+        """The one visible attempt for `partition` of each task that may send to it; NO_ATTEMPT where there is none, as
+        the stage has stopped.
+        """
+        senders = self.senders_to(partition)
+        if senders is not None:
+            return tuple(_visible(self._tasks[task].commits, partition) for task in senders)
         if self._plain_attempts is None and all(len(state.commits) == 1 for state in self._tasks):
             self._plain_attempts = tuple(state.commits[0][0] for state in self._tasks)
         if self._plain_attempts is not None:
@@ -343,6 +357,11 @@ class StageRun:
     def results(self) -> list[ResultPartition]:
         """The parts of the answer, in order."""
         return [self._reply(task).result for task in range(len(self.splits))]
+
+    def samples(self) -> list[TaskSample]:
+        """What the tasks told of the keys of their rows."""
+        replies = map(self._reply, range(len(self.splits)))
+        return [TaskSample(rows=reply.rows_out, keys=reply.key_sample) for reply in replies]
 
     def files(self) -> tuple[str, ...]:
         """What the visible attempts have written, for publishing: files without rows only where no file has any."""
@@ -379,21 +398,3 @@ def _visible(commits: tuple[tuple[int, Partitions], ...], partition: int) -> int
     if not commits:  # as the stage has stopped early, or else nobody would read yet
         return NO_ATTEMPT
     return next(attempt for attempt, partitions in reversed(commits) if partitions is None or partition in partitions)
-
-
-def _identity(reply: RunTaskReply) -> tuple[int, int, int]:
-    """What two attempts that made the same of a split have in common."""
-    return reply.rows_out, reply.placement_digest, rows_quarantined(reply.quarantined)
-
-
-def _kept(reply: RunTaskReply) -> RunTaskReply:
-    """What is asked for later. Sums per partition are not: thousands of tasks have thousands of them."""
-    result = reply.result if reply.HasField("result") else None
-    return RunTaskReply(
-        rows_in=reply.rows_in,
-        rows_out=reply.rows_out,
-        placement_digest=reply.placement_digest,
-        written=reply.written,
-        result=result,
-        quarantined=reply.quarantined,
-    )

@@ -41,11 +41,14 @@ _PUBLISHED_BYTES = 32 << 20  # what is worked on at a time of rows that lie here
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputAttempts:
-    """The one visible attempt of each task of an input stage. Of one that was broadcast, `partition` is to be read."""
+    """The one visible attempt of each task of an input stage, or of `tasks`, who alone sent to the partition. Of one
+    that was broadcast, `partition` is to be read.
+    """
 
     stage_id: int
     attempts: tuple[int, ...]
     partition: int = 0
+    tasks: tuple[int, ...] = ()
 
 
 class TaskInput:
@@ -153,7 +156,9 @@ class TaskInput:
     ) -> PartitionRead:
         name = shuffle_id(self._plan.job_id, given.stage_id)
         if split.share is None:
-            attempts = [(task, attempt) for task, attempt in enumerate(given.attempts) if attempt != NO_ATTEMPT]
+            tasks = given.tasks or range(len(given.attempts))
+            named = zip(tasks, given.attempts, strict=True)
+            attempts = [(task, attempt) for task, attempt in named if attempt != NO_ATTEMPT]
             return transport.read_partition(name, split.partition, attempts=attempts, timeout_s=self._timeout_s)
         output = self._sender(given.stage_id).output
         return read_share(

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from sabot.agent.key_sample import KeySample
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.execution import to_wire, wire_schema
 from sabot.shuffle.attempts import AttemptWriter
@@ -27,8 +28,23 @@ class TaskOutput(Protocol):
     def abort(self) -> None: ...
 
 
+class SampleTaker:
+    """Takes a sample of the keys of rows that go elsewhere; the work is done in slots."""
+
+    def __init__(self, calls: SlotCalls, schema: pa.Schema, keys: Sequence[str], *, seed: int) -> None:
+        self._calls = calls
+        self._sample = KeySample(keys, wire_schema(schema), seed=seed)
+
+    def add(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Rows in wire form."""
+        self._calls.call(partial(self._sample.add, batches))
+
+    def finish(self, reply: RunTaskReply) -> None:
+        reply.key_sample = self._calls.call(self._sample.to_bytes)
+
+
 class ShuffleOutput:
-    """Gives rows to an attempt writer, at most `scatter_bytes_max` at a time."""
+    """Gives rows to an attempt writer, at most `scatter_bytes_max` at a time, and a `sample` of them to the reply."""
 
     def __init__(
         self,
@@ -38,15 +54,20 @@ class ShuffleOutput:
         *,
         scatter_bytes_max: int,
         timeout_s: float,
+        sample: SampleTaker | None = None,
     ) -> None:
         self._writer = writer
+        self._sample = sample
         self._calls = calls
         self._form = WireForm(calls, schema)
         self._gather = Gather(scatter_bytes_max)
         self._timeout_s = timeout_s
 
     def write(self, batches: Sequence[pa.RecordBatch]) -> None:
-        for piece in self._gather.add(self._form.convert(batches)):
+        rows = self._form.convert(batches)
+        if self._sample is not None and rows:
+            self._sample.add(rows)
+        for piece in self._gather.add(rows):
             self._writer.write(piece, timeout_s=self._timeout_s)
 
     def finish(self, reply: RunTaskReply) -> None:
@@ -68,6 +89,8 @@ class ShuffleOutput:
         reply.wire_bytes = summary.wire_bytes
         reply.local_bytes = summary.local_bytes
         reply.placement_digest = summary.placement_digest
+        if self._sample is not None:
+            self._sample.finish(reply)
 
     def abort(self) -> None:
         self._writer.abort()

@@ -23,13 +23,15 @@ from sabot.agent.partition_answers import partition_answers
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
-from sabot.agent.task_output import ResultPublisher, ShuffleOutput, TaskOutput, conform
+from sabot.agent.task_output import ResultPublisher, SampleTaker, ShuffleOutput, TaskOutput, conform
+from sabot.agent.task_partitioning import partitioning_of
 from sabot.agent.task_quarantine import TaskQuarantine
 from sabot.agent.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.sampling import Draws
 from sabot.dataflow.stage import (
     Aggregate,
@@ -51,7 +53,6 @@ from sabot.dataflow.stage import (
     shuffle_id,
 )
 from sabot.errors import JobCancelled, UsageError
-from sabot.shuffle.partitioning import BroadcastPartitioning, HashPartitioning, Partitioning, RoundRobinPartitioning
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
@@ -79,6 +80,8 @@ class Task:
     partitions: frozenset[int] | None = None  # a replay sends only these
     digest_placement: bool = False
     copies: tuple[InputAttempts, ...] = ()
+    tasks: int = 1  # of the stage
+    boundaries: bytes = b""  # of the ranges that it sends rows to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,23 +201,8 @@ class TaskRunner:
     def _open_output(self, task: Task, calls: SlotCalls) -> TaskOutput:
         job_id, stage = task.plan.job_id, task.stage
         match stage.output:
-            case HashShuffle() | RoundRobinShuffle() | BroadcastShuffle():
-                writer = self._transport.attempt_writer(
-                    shuffle_id(job_id, stage.stage_id),
-                    task=task.task,
-                    attempt=task.attempt,
-                    partitioning=_partitioning_of(stage.output),
-                    partitions=task.partitions,
-                    epoch=task.epoch,
-                    digest_placement=task.digest_placement,
-                )
-                return ShuffleOutput(
-                    writer,
-                    calls,
-                    stage.schema,
-                    scatter_bytes_max=self._limits.scatter_bytes_max,
-                    timeout_s=self._limits.wait_s_max,
-                )
+            case HashShuffle() | RoundRobinShuffle() | BroadcastShuffle() | HomeShuffle() | RangeShuffle():
+                return self._open_shuffle_output(task, stage.output, calls)
             case ResultOutput():
                 return ResultPublisher(
                     self._transport,
@@ -235,6 +223,35 @@ class TaskRunner:
                     attempt=task.attempt,
                     epoch=task.epoch,
                 )
+
+    def _open_shuffle_output(self, task: Task, output: Shuffle, calls: SlotCalls) -> ShuffleOutput:
+        name, schema = shuffle_id(task.plan.job_id, task.stage.stage_id), task.stage.schema
+        writer = self._transport.attempt_writer(
+            name,
+            task=task.task,
+            attempt=task.attempt,
+            partitioning=partitioning_of(
+                output,
+                task=task.task,
+                tasks=task.tasks,
+                num_partitions=self._transport.server.num_partitions(name),
+                boundaries=task.boundaries,
+            ),
+            partitions=task.partitions,
+            epoch=task.epoch,
+            digest_placement=task.digest_placement,
+        )
+        sample = None
+        if isinstance(output, HomeShuffle):
+            sample = SampleTaker(calls, schema, output.sample_keys, seed=task.task)
+        return ShuffleOutput(
+            writer,
+            calls,
+            schema,
+            scatter_bytes_max=self._limits.scatter_bytes_max,
+            timeout_s=self._limits.wait_s_max,
+            sample=sample,
+        )
 
     def _steps(
         self, task: Task, given: TaskInput, calls: SlotCalls, quarantine: TaskQuarantine
@@ -319,16 +336,6 @@ def _grouped_in_part(
         pass_on=lambda rows: _morsels(one_each, rows, source, calls, whole=False),
     )
     return grouping.run(stream)
-
-
-def _partitioning_of(output: Shuffle) -> Partitioning:
-    match output:
-        case HashShuffle():
-            return HashPartitioning(output.keys)
-        case RoundRobinShuffle():
-            return RoundRobinPartitioning()
-        case BroadcastShuffle():
-            return BroadcastPartitioning(output.keys)
 
 
 def _forget_frames(error: BaseException | None) -> None:

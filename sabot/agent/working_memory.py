@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from sabot.agent.joins import PROBE_BYTES_MAX
 from sabot.dataflow.function_steps import MapPartitions
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.stage import (
     BroadcastShuffle,
     FilesSplit,
@@ -72,7 +73,7 @@ def working_bytes(
     match stage.output:
         case ResultOutput():
             needed += given
-        case HashShuffle() | RoundRobinShuffle() | BroadcastShuffle():
+        case HashShuffle() | RoundRobinShuffle() | BroadcastShuffle() | HomeShuffle() | RangeShuffle():
             needed += SCATTER_FACTOR * min(given, scatter_bytes_max)
     return min(needed, _MOST)
 

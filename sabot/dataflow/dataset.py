@@ -31,9 +31,10 @@ from sabot.dataflow.plan import (
 )
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.quarantine_notice import tell_quarantined
+from sabot.dataflow.ranges import SortKey
 from sabot.dataflow.sampling import sample_node
 from sabot.dataflow.session_protocol import JobProtocol, ResultProtocol, SessionProtocol
-from sabot.dataflow.stage import Head, Sort, SortKey
+from sabot.dataflow.stage import Head, Sort
 from sabot.dataflow.union import PromoteOptions, union_of
 from sabot.dataflow.write_arguments import write_output
 from sabot.errors import UsageError

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.grouping import aggregate_name
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.stage import (
     Aggregate,
     BroadcastJoin,
@@ -140,12 +141,20 @@ def _column_text(name: str, expression: str) -> str:
     return name if name == expression else f"{name} = {expression}"
 
 
-def _output_text(output: Output, reader: Stage | None) -> str:
+def _output_text(output: Output, reader: Stage | None) -> str:  # noqa: PLR0911 - one per kind of output
     match output:
         case ResultOutput():
             return "the result, fetched by the client"
         case WriteOutput():
             return f"{output.format} files in {output.folder}"
+        case HomeShuffle(sample_keys=keys):
+            return (
+                f"shuffle into a partition for each task, which stays where it is: {', '.join(keys)} is sampled first"
+            )
+        case RangeShuffle(sorting=sorting, sampled_by=sampled_by):
+            by = ", ".join(" ".join(key) for key in sorting)
+            stages = ", ".join(map(str, sampled_by))
+            return f"shuffle by ranges of {by}, cut by the sample of stage {stages}: each is put in order by a task"
         case RoundRobinShuffle():
             united = reader is not None and isinstance(reader.input, ShuffleInput) and len(reader.input.stage_ids) > 1
             why = "rows of a union are brought together" if united else "rows are to be spread evenly"

@@ -34,8 +34,10 @@ from sabot.dataflow.plan import (
     TableNode,
 )
 from sabot.dataflow.pruning import pruned
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
 from sabot.dataflow.sampling import DrawNode
 from sabot.dataflow.skipping import without_excluded
+from sabot.dataflow.sorting import range_sorting
 from sabot.dataflow.stage import (
     Aggregate,
     BroadcastJoin,
@@ -248,11 +250,25 @@ class _Planner:
         """Rows in order, and of them the first ones if a Head follows: then each task sends no more than those."""
         stage, steps = self.stage_of(node.child), (node.step, *first_rows)
         label = f"sort by {', '.join(key[0] for key in node.step.sorting)}"
-        if not stage.gathered:
+        if stage.gathered:
+            return stage.then(*steps, schema=node.schema, label=label)
+        sorting = range_sorting(node)
+        if first_rows or sorting is None:
             if first_rows:
                 stage = stage.then(*steps, schema=node.schema)
-            stage = self._shuffled(stage, _GATHER, label)
-        return stage.then(*steps, schema=node.schema, label=label)
+            return self._shuffled(stage, _GATHER, label).then(*steps, schema=node.schema, label=label)
+        return self._ranged(stage, sorting, f"cut into ranges of {', '.join(key[0] for key in sorting)}").then(
+            *steps, schema=node.schema, label=label
+        )
+
+    def _ranged(self, stage: _OpenStage, sorting: tuple[SortKey, ...], label: str) -> _OpenStage:
+        """The rows of `stage` in partitions that are ranges of `sorting`, one after the other."""
+        keys = tuple(key[0] for key in sorting)
+        parts = (replace(stage, beside=()), *stage.beside)
+        homes = tuple(self.close(part, HomeShuffle(sample_keys=keys)) for part in parts)
+        kept = [_OpenStage(input=ShuffleInput(stage_ids=(home,)), schema=stage.schema, label=label) for home in homes]
+        output = RangeShuffle(sorting=sorting, sampled_by=homes)
+        return replace(kept[0], input=ShuffleInput(stage_ids=tuple(self.close(part, output) for part in kept)))
 
     def _head(self, node: HeadNode) -> _OpenStage:
         projects: list[ProjectNode] = []

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.join_types import joined_columns
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.stage import (
     Aggregate,
     BroadcastJoin,
@@ -34,14 +35,19 @@ def repeatable_stages(plan: JobPlan) -> frozenset[int]:
     """The ids of the stages whose replays need no proof.
 
     A stage is repeatable where it calls no Python function, takes no head and no aggregate that depends on the
-    order of rows, and partitions by the hash of keys that no float aggregate had a part in. Files are pinned anyway.
+    order of rows, and partitions by task, or by the hash or fixed ranges of keys that no float aggregate had a part in.
+    Files are pinned anyway.
     """
     return frozenset(stage.stage_id for stage in plan.stages if _is_repeatable(stage, plan))
 
 
 def _is_repeatable(stage: Stage, plan: JobPlan) -> bool:
-    if not isinstance(stage.output, HashShuffle | BroadcastShuffle) or not _has_fixed_rows(stage, plan):
+    if not isinstance(stage.output, HashShuffle | BroadcastShuffle | HomeShuffle | RangeShuffle) or not _has_fixed_rows(
+        stage, plan
+    ):
         return False
+    if isinstance(stage.output, HomeShuffle):  # placed by task, whatever is in the rows
+        return True
     return all(_key_is_exact(key, stage, plan) for key in stage.output.keys)
 
 

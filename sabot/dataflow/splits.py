@@ -100,3 +100,15 @@ def _parts(groups: Sequence[_RowGroup]) -> tuple[FilePart, ...]:
         indices = tuple(index for _, index in members)
         parts.append(FilePart(file=file, row_groups=indices, rows=sum(file.row_group_rows[i] for i in indices)))
     return tuple(parts)
+
+
+def home_partition(task: int, *, tasks: int, num_partitions: int) -> int:
+    """Where a task of a HomeShuffle sends its rows: its own partition, or one of fewer that neighbours share."""
+    return task if tasks <= num_partitions else task * num_partitions // tasks
+
+
+def home_tasks(partition: int, *, tasks: int, num_partitions: int) -> range:
+    """The tasks whose `home_partition` that is."""
+    if tasks <= num_partitions:
+        return range(partition, min(partition + 1, tasks))
+    return range(-(-partition * tasks // num_partitions), -(-(partition + 1) * tasks // num_partitions))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
 from sabot.wire.py_modules import PyModules
 
 JoinType = Literal[
@@ -27,8 +28,6 @@ JoinType = Literal[
     "full outer",
 ]
 FileFormat = Literal["parquet", "csv", "json", "ipc"]
-Order = Literal["ascending", "descending"]
-SortKey = tuple[str, Order] | tuple[str, Order, Literal["at_start", "at_end"]]
 Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, pc.FunctionOptions | None]
 
 
@@ -248,7 +247,7 @@ class WriteOutput:
     filesystem: Any = None
 
 
-Shuffle = HashShuffle | RoundRobinShuffle | BroadcastShuffle
+Shuffle = HashShuffle | RoundRobinShuffle | BroadcastShuffle | HomeShuffle | RangeShuffle
 Output = Shuffle | ResultOutput | WriteOutput
 
 
@@ -273,6 +272,11 @@ class Stage:
         """The stages whose shuffles the stage reads: those of its input, then those that are copied."""
         inputs = self.input.stage_ids if isinstance(self.input, ShuffleInput) else ()
         return (*inputs, *self.copied)
+
+    @property
+    def waits_for(self) -> tuple[int, ...]:
+        """The stages that must be done before it starts: those read, and those by whose samples its ranges are cut."""
+        return (*self.reads, *self.output.sampled_by) if isinstance(self.output, RangeShuffle) else self.reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

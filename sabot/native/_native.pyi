@@ -220,6 +220,8 @@ def scatter(
     partitioning: str = "hash",
     first_row: int = 0,
     bounds: RangeBounds | None = None,
+    tie_turn: tuple[int, int] = (0, 0),
+    one_partition: int = 0,
 ) -> list[tuple[int, pa.RecordBatch, list[tuple[int, int, int]]]]: ...
 
 # shuffle
@@ -315,6 +317,7 @@ class NativePartition:
     @property
     def network_rows(self) -> int: ...
     def next(self, timeout_s: float) -> list[pa.RecordBatch]: ...
+    def read_all(self, timeout_s: float) -> list[pa.RecordBatch]: ...
 
 class PublishedRows:
     @property
@@ -367,6 +370,8 @@ class NativeSender:
         keys: Sequence[str] = (),
         partitioning: str = "round_robin",
         bounds: RangeBounds | None = None,
+        tie_turn: tuple[int, int] = (0, 0),
+        one_partition: int = 0,
         chunk_bytes_max: int = ...,
         audit: bool = True,
         digest_placement: bool = False,

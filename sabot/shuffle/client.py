@@ -10,7 +10,13 @@ from typing import Literal
 import pyarrow as pa
 
 from sabot.native._native import Ledger, NativeClient, NativeSender, NativeServer, ticket_of
-from sabot.shuffle.partitioning import Partitioning, RoundRobinPartitioning, bounds_of
+from sabot.shuffle.partitioning import (
+    OnePartitioning,
+    Partitioning,
+    RangePartitioning,
+    RoundRobinPartitioning,
+    bounds_of,
+)
 from sabot.shuffle.receipts import PartitionRead
 
 RESUME_S = 2.0
@@ -129,6 +135,8 @@ class ShuffleClient:
             keys=partitioning.keys,
             partitioning=partitioning.name,
             bounds=bounds_of(partitioning),
+            tie_turn=partitioning.tie_turn if isinstance(partitioning, RangePartitioning) else (0, 0),
+            one_partition=partitioning.partition if isinstance(partitioning, OnePartitioning) else 0,
             chunk_bytes_max=chunk_bytes_max,
             audit=audit,
             digest_placement=digest_placement,

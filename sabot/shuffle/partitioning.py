@@ -1,4 +1,4 @@
-"""How rows are regrouped into partitions: by hash, in turn, by ranges of sort keys, by a column, or all to all.
+"""How rows are regrouped into partitions: by hash, in turn, by ranges of sort keys, by a column, all to all or to one.
 
 Values only; `AttemptWriter` and `ShuffleTransport.send_rows` carry them out natively, in a slot.
 """
@@ -16,7 +16,7 @@ from sabot.errors import UsageError
 from sabot.native._native import RangeBounds
 
 SortKey = tuple[str, str] | tuple[str, str, str]
-Name = Literal["hash", "round_robin", "range", "column", "broadcast"]
+Name = Literal["hash", "round_robin", "range", "column", "broadcast", "one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,28 @@ class BroadcastPartitioning:
     name: ClassVar[Name] = "broadcast"
 
 
+@dataclass(frozen=True, slots=True)
+class OnePartitioning:
+    """All rows of an attempt go to `partition`."""
+
+    partition: int
+    name: ClassVar[Name] = "one"
+    keys: ClassVar[tuple[str, ...]] = ()
+
+
 @dataclass(frozen=True)
 class RangePartitioning:
     """Partition p has the rows from the p-th boundary on, and before the next one, in the order of `sorting`.
 
     `sorting` is as in `pyarrow.Table.sort_by`, with the null placement ("at_start" or "at_end", the default) as a third
     item; `boundaries` has the sort columns, in that order, and a row for each partition but the first. Equal keys meet
-    in one partition; boundaries that are there twice make an empty one.
+    in one partition; boundaries that are there twice make an empty one. With `tie_turn` (index, count) they do not:
+    rows whose key is a boundary that is there several times go to one of its partitions, a later index to a later one.
     """
 
     sorting: tuple[SortKey, ...]
     boundaries: pa.RecordBatch
+    tie_turn: tuple[int, int] = (0, 0)
     name: ClassVar[Name] = "range"
 
     def __post_init__(self) -> None:
@@ -113,7 +124,12 @@ class RangePartitioning:
 
 
 Partitioning = (
-    HashPartitioning | RoundRobinPartitioning | RangePartitioning | ColumnPartitioning | BroadcastPartitioning
+    HashPartitioning
+    | RoundRobinPartitioning
+    | RangePartitioning
+    | ColumnPartitioning
+    | BroadcastPartitioning
+    | OnePartitioning
 )
 
 

@@ -199,7 +199,7 @@ class ShuffleServer:
         if not self.native.holds(shuffle_id, partition):
             raise self._not_ours(shuffle_id, partition)
         opened = self.open_partition(shuffle_id, partition, attempts=attempts)
-        table = opened.stream(timeout_s).read_all()
+        table = opened.all(timeout_s)
         return PartitionRead(
             table=table,
             rows=opened.rows,

@@ -48,6 +48,10 @@ class StoredPartition:
         while batches := self._native.next(timeout_s):
             yield batches
 
+    def all(self, timeout_s: float) -> pa.Table:
+        """All rows, in the order of the tasks that sent them and as each of them did, wherever they lay meanwhile."""
+        return pa.Table.from_batches(self._native.read_all(timeout_s), self.schema)
+
     def stream(self, timeout_s: float) -> pa.RecordBatchReader:
         """The batches as a reader. The first pieces are read at once, so that a small partition that is wrong raises
         here."""

@@ -635,7 +635,7 @@ class TakeOverJobReply(_message.Message):
     def __init__(self, held: bool = ..., ended: bool = ..., agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., num_partitions: _Optional[_Iterable[int]] = ..., table: _Optional[_Union[OwnerTable, _Mapping]] = ..., journal: _Optional[_Union[JobJournal, _Mapping]] = ...) -> None: ...
 
 class RunTaskRequest(_message.Message):
-    __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs", "epoch", "partitions", "copies")
+    __slots__ = ("job_id", "stage_id", "task", "attempt", "split", "inputs", "epoch", "partitions", "copies", "tasks", "boundaries")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -645,6 +645,8 @@ class RunTaskRequest(_message.Message):
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    BOUNDARIES_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     stage_id: int
     task: int
@@ -654,17 +656,21 @@ class RunTaskRequest(_message.Message):
     epoch: int
     partitions: _containers.RepeatedScalarFieldContainer[int]
     copies: _containers.RepeatedCompositeFieldContainer[InputAttempts]
-    def __init__(self, job_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., task: _Optional[int] = ..., attempt: _Optional[int] = ..., split: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[_Iterable[int]] = ..., copies: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ...) -> None: ...
+    tasks: int
+    boundaries: bytes
+    def __init__(self, job_id: _Optional[str] = ..., stage_id: _Optional[int] = ..., task: _Optional[int] = ..., attempt: _Optional[int] = ..., split: _Optional[bytes] = ..., inputs: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ..., epoch: _Optional[int] = ..., partitions: _Optional[_Iterable[int]] = ..., copies: _Optional[_Iterable[_Union[InputAttempts, _Mapping]]] = ..., tasks: _Optional[int] = ..., boundaries: _Optional[bytes] = ...) -> None: ...
 
 class InputAttempts(_message.Message):
-    __slots__ = ("stage_id", "attempts", "partition")
+    __slots__ = ("stage_id", "attempts", "partition", "tasks")
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
     stage_id: int
     attempts: _containers.RepeatedScalarFieldContainer[int]
     partition: int
-    def __init__(self, stage_id: _Optional[int] = ..., attempts: _Optional[_Iterable[int]] = ..., partition: _Optional[int] = ...) -> None: ...
+    tasks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stage_id: _Optional[int] = ..., attempts: _Optional[_Iterable[int]] = ..., partition: _Optional[int] = ..., tasks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class PartitionSum(_message.Message):
     __slots__ = ("partition", "rows", "content_sum", "num_bytes")
@@ -679,7 +685,7 @@ class PartitionSum(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ..., num_bytes: _Optional[int] = ...) -> None: ...
 
 class RunTaskReply(_message.Message):
-    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied", "task_s", "slots", "quarantined")
+    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied", "task_s", "slots", "quarantined", "key_sample")
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ROWS_IN_FIELD_NUMBER: _ClassVar[int]
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
@@ -697,6 +703,7 @@ class RunTaskReply(_message.Message):
     TASK_S_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    KEY_SAMPLE_FIELD_NUMBER: _ClassVar[int]
     failure: Failure
     rows_in: int
     rows_out: int
@@ -714,7 +721,8 @@ class RunTaskReply(_message.Message):
     task_s: float
     slots: _containers.RepeatedScalarFieldContainer[int]
     quarantined: _containers.RepeatedCompositeFieldContainer[Quarantined]
-    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., task_s: _Optional[float] = ..., slots: _Optional[_Iterable[int]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ...) -> None: ...
+    key_sample: bytes
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., task_s: _Optional[float] = ..., slots: _Optional[_Iterable[int]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ..., key_sample: _Optional[bytes] = ...) -> None: ...
 
 class Quarantined(_message.Message):
     __slots__ = ("stage_id", "task", "position", "rows", "arrow_stream")

@@ -13,6 +13,7 @@ from typing import Any
 
 import cloudpickle
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -37,6 +38,7 @@ from sabot.dataflow.persisted_dataset import PersistedDataset
 from sabot.dataflow.plan import Node, TableNode, tables_of
 from sabot.dataflow.planner import plan_job
 from sabot.dataflow.quarantine import failure_of
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.sampling import Draws
 from sabot.dataflow.session_protocol import JobProtocol
 from sabot.dataflow.splits import splits_of
@@ -162,18 +164,40 @@ class _Interpreter:
             counts = {self._count(stage_id) for stage_id in _input_ids(stage)}
             assert len(counts) <= 1, "both sides of a join have the same number of partitions"
             splits = splits_of(stage, self._plan, num_partitions=next(iter(counts), None), split_bytes=1 << 20, slots=2)
+            ranged: list[pa.RecordBatch] = []
             for task, split in enumerate(splits):
                 batches = [to_wire(batch) for batch in self._task_rows(stage, task, split).to_batches()]
                 on_wire = wire_schema(stage.schema)
                 assert all(batch.schema.equals(on_wire, check_metadata=True) for batch in batches)
-                if isinstance(stage.output, Shuffle):
+                if isinstance(stage.output, HomeShuffle):
+                    self._shuffles.setdefault(stage.stage_id, []).append(batches)
+                elif isinstance(stage.output, RangeShuffle):
+                    ranged += batches
+                elif isinstance(stage.output, Shuffle):
                     self._shuffle(stage, task, batches)
                 else:
                     results.append(from_wire(pa.Table.from_batches(batches, on_wire), stage.schema))
+            if isinstance(stage.output, RangeShuffle):
+                self._cut(stage, stage.output, pa.Table.from_batches(ranged, wire_schema(stage.schema)))
         return results
+
+    def _cut(self, stage: Stage, output: RangeShuffle, rows: pa.Table) -> None:
+        """Ranges of exactly as many rows each; equal keys lie in several where they are many, in the order of tasks."""
+        order = pc.sort_indices(rows.select(output.keys), sort_keys=list(output.sorting)).to_pylist()
+        partitions: list[list[int]] = [[] for _ in range(self._count(stage.stage_id))]
+        for rank, row in enumerate(order):
+            partitions[rank * len(partitions) // len(order)].append(row)
+        self._shuffles[stage.stage_id] = [
+            rows.take(pa.array(sorted(part), pa.int64())).to_batches(max_chunksize=1) for part in partitions
+        ]
 
     def _count(self, stage_id: int) -> int:
         output = self._plan.stages[stage_id].output
+        assert isinstance(output, Shuffle)
+        if isinstance(output, HomeShuffle):
+            return len(self._shuffles[stage_id])
+        if isinstance(output, RangeShuffle):
+            return self._session.partitions
         if isinstance(output, BroadcastShuffle) or (isinstance(output, HashShuffle) and not output.keys):
             return 1
         assert isinstance(output, HashShuffle | RoundRobinShuffle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -12,7 +12,9 @@ from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.hot_partitions import HotRule
 from sabot.agent.job_journal import end_of
+from sabot.agent.range_choice import RangeRule
 from sabot.agent.slow_tasks import SlowRule
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
 from sabot.dataflow.stage import (
     BroadcastJoin,
     BroadcastShuffle,
@@ -26,6 +28,7 @@ from sabot.dataflow.stage import (
     RoundRobinShuffle,
     ScanInput,
     ShuffleInput,
+    Sort,
     SourceFile,
     Stage,
     TableInput,
@@ -79,6 +82,18 @@ def group_plan(*row_groups: int) -> JobPlan:
     )
 
 
+def chain_plan(*row_groups: int, output: HashShuffle | RoundRobinShuffle) -> JobPlan:
+    """Files into `output`, its partitions into a shuffle by key, and those into the answer."""
+    return JobPlan(
+        job_id=JOB_ID,
+        stages=(
+            stage(0, scan(*row_groups), output),
+            stage(1, ShuffleInput(stage_ids=(0,)), HashShuffle(keys=("k",))),
+            stage(2, ShuffleInput(stage_ids=(1,)), ResultOutput()),
+        ),
+    )
+
+
 JOIN = Join(keys=("k",), right_keys=("k",), join_type="inner")
 
 
@@ -108,14 +123,15 @@ def hot_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
     )
 
 
-def chain_plan(*row_groups: int, output: HashShuffle | RoundRobinShuffle) -> JobPlan:
-    """Files into `output`, its partitions into a shuffle by key, and those into the answer."""
+def sort_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
+    """Files sorted by k over ranges."""
+    sorting: tuple[SortKey, ...] = (("k", "ascending"),)
     return JobPlan(
         job_id=JOB_ID,
         stages=(
-            stage(0, scan(*row_groups), output),
-            stage(1, ShuffleInput(stage_ids=(0,)), HashShuffle(keys=("k",))),
-            stage(2, ShuffleInput(stage_ids=(1,)), ResultOutput()),
+            stage(0, scan(*row_groups), HomeShuffle(sample_keys=("k",))),
+            stage(1, ShuffleInput(stage_ids=(0,)), RangeShuffle(sorting=sorting, sampled_by=(0,))),
+            stage(2, ShuffleInput(stage_ids=(1,)), output or ResultOutput(), (Sort(sorting=sorting),)),
         ),
     )
 
@@ -135,6 +151,14 @@ def broadcast_plan(*row_groups: int, output: Output | None = None) -> JobPlan:
     )
 
 
+def key_sample(keys: Iterable[int]) -> bytes:
+    """What a task tells of its keys."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA.empty_table().select(["k"]).schema) as writer:
+        writer.write_table(pa.table({"k": pa.array(keys, pa.int64())}))
+    return bytes(sink.getvalue())
+
+
 def make_coordinator(
     plan: JobPlan,
     *agents: Member,
@@ -142,6 +166,7 @@ def make_coordinator(
     partitions_per_slot: int = 2,
     hot: HotRule | None = None,
     slow: SlowRule | None = None,
+    ranges: RangeRule | None = None,
 ) -> Coordinator:
     return Coordinator(
         plan=plan,
@@ -151,6 +176,7 @@ def make_coordinator(
         attempts_max=attempts_max,
         hot=hot,
         slow=slow,
+        ranges=ranges,
     )
 
 
@@ -199,22 +225,25 @@ class World:
                     reply.released.append(ReleasedSum(stage_id=source, sum=part))
                     reply.rows_in += rows
         reply.rows_out = reply.rows_in
-        self._send(made, command.task, reply)
+        self._send(made, command, reply)
         return reply
 
-    def _send(self, made: Stage, task: int, reply: RunTaskReply) -> None:
+    def _send(self, made: Stage, command: ev.StartTask, reply: RunTaskReply) -> None:
+        task = command.task
         if isinstance(made.output, ResultOutput):
             reply.result.CopyFrom(ResultPartition(partition=task, rows=reply.rows_out))
         elif isinstance(made.output, WriteOutput):
             reply.written.add(path=f"part-{task:05}.parquet", rows=reply.rows_out)
         else:
-            count = self.partitions[made.stage_id]
+            count = command.ranges.count if command.ranges is not None else self.partitions[made.stage_id]
             for partition in range(count):
                 rows = reply.rows_out // count + (partition < reply.rows_out % count)
                 content_sum = (rows * 0x9E3779B97F4A7C15 + task) % 2**64
                 reply.sent.append(PartitionSum(partition=partition, rows=rows, content_sum=content_sum))
                 before = self.sent.get((made.stage_id, partition), (0, 0))
                 self.sent[made.stage_id, partition] = (before[0] + rows, (before[1] + content_sum) % 2**64)
+            if isinstance(made.output, HomeShuffle):
+                reply.key_sample = key_sample(range(reply.rows_out))
             reply.wire_bytes = reply.local_bytes = 8 * reply.rows_out
 
 

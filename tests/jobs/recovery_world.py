@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import random
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.job_journal import KeptJournal, end_of
 from sabot.agent.owner_table import OwnerTable
 from sabot.dataflow.enough_rows import NO_ATTEMPT
+from sabot.dataflow.ranges import HomeShuffle
+from sabot.dataflow.splits import home_partition
 from sabot.dataflow.stage import (
     BroadcastShuffle,
     FilesSplit,
@@ -33,7 +38,7 @@ from sabot.errors import PeerLost, PeerRefused
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
 from sabot.wire.failure import to_failure
 
-from .job_world import member
+from .job_world import key_sample, member
 
 Row = tuple[str, int]
 Sent = dict[int, list[Row]]
@@ -119,6 +124,8 @@ class Agents:
                 self.files[reply.written[0].path] = rows
             case _:
                 self._send(stage, command, rows, reply)
+                if isinstance(stage.output, HomeShuffle):
+                    reply.key_sample = key_sample(map(key_of, rows))
         return reply
 
     def _read(self, command: ev.StartTask, reply: RunTaskReply) -> list[Row]:
@@ -132,10 +139,11 @@ class Agents:
         for side, (stage_id, attempts) in enumerate(command.inputs):
             got: list[Row] = []
             first, step = share.of_side(side) if share is not None else (0, 1)
-            for task in range(first, len(attempts), step):
-                if attempts[task] == NO_ATTEMPT:
+            tasks = command.read_tasks or range(len(attempts))
+            for task, attempt in list(zip(tasks, attempts, strict=True))[first::step]:
+                if attempt == NO_ATTEMPT:
                     continue
-                sent = self.held.get((owner, stage_id, task, attempts[task]))
+                sent = self.held.get((owner, stage_id, task, attempt))
                 assert sent is not None and partition in sent, f"{command} reads what {owner} does not hold"
                 got += sent[partition]
             reply.released.append(ReleasedSum(stage_id=stage_id, sum=summed(partition, got)))
@@ -169,7 +177,8 @@ class Agents:
         return owner
 
     def _send(self, stage: Stage, command: ev.StartTask, rows: list[Row], reply: RunTaskReply) -> None:
-        table, count = self.tables[command.agent], self.coordinator.num_partitions[stage.stage_id]
+        table, ranges = self.tables[command.agent], command.ranges
+        count = ranges.count if ranges is not None else self.coordinator.num_partitions[stage.stage_id]
         if table.epoch != command.epoch:
             raise Refused(PeerRefused("another epoch here"))
         wanted = range(count) if command.partitions is None else command.partitions
@@ -177,7 +186,7 @@ class Agents:
         if isinstance(stage.output, BroadcastShuffle):
             placed = dict.fromkeys(wanted, rows)
         for row in () if isinstance(stage.output, BroadcastShuffle) else rows:
-            partition = placement(stage, row, command.attempt if self.fickle else 0, count)
+            partition = placement(stage, row, command, count, fickle=self.fickle)
             if self.skewed and zlib.crc32(str(row).encode()) % 2:
                 partition = 0
             reply.placement_digest += zlib.crc32(f"{row} in {partition}".encode())
@@ -214,9 +223,19 @@ def all_rows(plan: JobPlan, commands: list[ev.Command]) -> Counter[Row]:
     return Counter(row for split in sources.values() for row in source_rows(split))
 
 
-def placement(stage: Stage, row: Row, attempt: int, count: int) -> int:
-    """By hash always the same; dealt out in turn, it may be another one each time."""
-    salt = attempt if isinstance(stage.output, RoundRobinShuffle) else 0
+def key_of(row: Row) -> int:
+    """By which rows are sorted."""
+    return zlib.crc32(str(row).encode())
+
+
+def placement(stage: Stage, row: Row, command: ev.StartTask, count: int, *, fickle: bool) -> int:
+    """By hash, home or range always the same; dealt out in turn, it may be another one each time."""
+    if isinstance(stage.output, HomeShuffle):
+        return home_partition(command.task, tasks=command.tasks, num_partitions=count)
+    if command.ranges is not None:
+        bounds = pa.ipc.open_stream(command.ranges.boundaries).read_all()["k"].to_pylist()
+        return bisect_right(bounds, key_of(row))
+    salt = command.attempt if fickle and isinstance(stage.output, RoundRobinShuffle) else 0
     return zlib.crc32(f"{row} {salt}".encode()) % count
 
 

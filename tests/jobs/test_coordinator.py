@@ -312,7 +312,8 @@ def reading(*stage_ids: int) -> ShuffleInput:
 def test_number_of_partitions(outputs: tuple, inputs: tuple, chosen: dict[int, int]) -> None:
     stages = [stage(index, scan(1), output) for index, output in enumerate(outputs)]
     stages += [stage(len(outputs) + index, source, ResultOutput()) for index, source in enumerate(inputs)]
-    assert choose_partitions(JobPlan(job_id="0", stages=tuple(stages)), default=8) == chosen
+    plan = JobPlan(job_id="0", stages=tuple(stages))
+    assert choose_partitions(plan, default=8, split_bytes=1, slots=2) == chosen
 
 
 def test_join_of_two_fixed_numbers_of_partitions_is_a_bug() -> None:
@@ -320,7 +321,7 @@ def test_join_of_two_fixed_numbers_of_partitions_is_a_bug() -> None:
     stages = [stage(index, scan(1), output) for index, output in enumerate(outputs)]
     plan = JobPlan(job_id="0", stages=(*stages, stage(2, reading(0, 1), ResultOutput())))
     with pytest.raises(InternalError):
-        choose_partitions(plan, default=8)
+        choose_partitions(plan, default=8, split_bytes=1, slots=2)
 
 
 @st.composite

@@ -11,14 +11,10 @@ from hypothesis import strategies as st
 
 from sabot.agent import job_events as ev
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.range_choice import RangeRule
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_run import StageRun
-from sabot.dataflow.stage import (
-    HashShuffle,
-    JobPlan,
-    RoundRobinShuffle,
-    WriteOutput,
-)
+from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, WriteOutput
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure
 
@@ -32,6 +28,7 @@ from .job_world import (
     kinds,
     make_coordinator,
     member,
+    sort_plan,
     tell,
 )
 from .recovery_world import Agents, Row, Walk, all_rows, lost
@@ -66,7 +63,7 @@ def assert_ended_once_everywhere(commands: list[ev.Command]) -> None:
     seed=st.integers(0, 2**32),
     num_agents=st.integers(2, 5),
     groups=st.lists(st.integers(0, 30), min_size=1, max_size=8),
-    shape=st.sampled_from(["group", "join", "write", "chain", "round robin", "hot join", "broadcast"]),
+    shape=st.sampled_from(["group", "join", "write", "chain", "round robin", "hot join", "broadcast", "sort"]),
     fickle=st.booleans(),
     blows=st.integers(0, 4),
     joins=st.integers(0, 2),
@@ -80,12 +77,17 @@ def test_every_row_comes_once_whoever_dies_and_whenever(
         "write": join_plan(*groups, uploads=(0, 0), output=WRITE),
         "hot join": hot_plan(*groups),
         "broadcast": broadcast_plan(*groups),
+        "sort": sort_plan(*groups),
         "chain": chain_plan(*groups, output=HashShuffle(keys=("k",))),
         "round robin": chain_plan(*groups, output=RoundRobinShuffle()),
     }[shape]
     agents = [member(index, slots=1 + index % 2) for index in range(num_agents)]
     coordinator = make_coordinator(
-        plan, *agents, hot=HotRule(factor=1.0, rows_min=0), slow=SlowRule(factor=2.0, median_s_min=0.1)
+        plan,
+        *agents,
+        hot=HotRule(factor=1.0, rows_min=0),
+        slow=SlowRule(factor=2.0, median_s_min=0.1),
+        ranges=RangeRule(rows_min=1),
     )
     world = Agents(plan, coordinator, fickle=fickle, skewed=shape == "hot join")
     commands = Walk(agents=world, rng=random.Random(seed), blows=blows, joins=joins).run(num_agents)
@@ -105,7 +107,8 @@ class Job:
 
     def __init__(self, plan: JobPlan, num_agents: int, *, hot: HotRule | None = None, **more: int) -> None:
         self.plan = plan
-        self.coordinator = make_coordinator(plan, *[member(index) for index in range(num_agents)], hot=hot, **more)
+        members = [member(index) for index in range(num_agents)]
+        self.coordinator = make_coordinator(plan, *members, hot=hot, ranges=RangeRule(rows_min=1), **more)
         self.agents = Agents(plan, self.coordinator, skewed=hot is not None)
         self.told: list[ev.Command] = []
         self.waiting: list[ev.Command] = []

@@ -74,6 +74,31 @@ def test_equal_boundaries_make_an_empty_range() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("turn", "places"), [((0, 0), [3]), ((0, 3), [1]), ((1, 3), [2]), ((2, 3), [3]), ((6, 7), [3])]
+)
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string()])
+def test_rows_of_a_key_that_has_several_ranges_go_to_the_one_whose_turn_it_is(
+    turn: tuple[int, int], places: list[int], kind: pa.DataType
+) -> None:
+    batch = pa.record_batch({"id": range(5), "x": pa.array([1, 5, 5, 6, 9], pa.int64()).cast(kind)})
+    boundaries = pa.record_batch({"x": pa.array([5, 5, 5, 9], pa.int64()).cast(kind)})
+    bounds = RangePartitioning((("x", "ascending"),), boundaries).bounds
+    found = rows_by_partition(scatter([batch], ["x"], 5, partitioning="range", bounds=bounds, tie_turn=turn))
+    where = {row["id"]: partition for partition, members in found.items() for row in members}
+    assert [where[row] for row in (1, 2)] == places * 2
+    assert (where[0], where[3], where[4]) == (0, 3, 4)
+
+
+def test_all_rows_go_to_one_partition_and_to_none_that_is_not_there() -> None:
+    batch = pa.record_batch({"id": range(5)})
+    found = rows_by_partition(scatter([batch], [], 3, partitioning="one", one_partition=2))
+    assert {partition: len(members) for partition, members in found.items() if members} == {2: 5}
+    for wrong in (-1, 3):
+        with pytest.raises(UsageError, match="there are 3"):
+            scatter([batch], [], 3, partitioning="one", one_partition=wrong)
+
+
 def test_sample_is_cut_into_ranges_of_as_many_rows() -> None:
     table = pa.table({"x": [(7 * i) % 1000 for i in range(1000)]})
     chosen = RangePartitioning.from_sample(table, [("x", "descending")], 4)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
 from sabot.agent.owner_table import OwnerTable
-from sabot.dataflow.stage import HashShuffle, JobPlan, shuffle_id
+from sabot.dataflow.stage import JobPlan, Shuffle, shuffle_id
 from sabot.errors import JobCancelled, LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
 from sabot.native._native import BookkeepingMachine, HeaderFields, decode_header, encode_ack
 from sabot.wire.member import Member
 
 from .clock import Process, Timer
-from .jobs import Rows, content, partition_of
+from .jobs import Attempts, Placing, Rows, content
 from .memory import Memory, bytes_of
 from .network import OPENING, REQUEST, Stream
 from .outbox import Outbox
@@ -177,7 +177,7 @@ class Agent:
     def _open_shuffles(self, held: HeldJob) -> None:
         me = next(i for i, agent in enumerate(held.agents) if agent.flight_address == self.address)
         for stage in held.plan.stages:
-            if isinstance(stage.output, HashShuffle):
+            if isinstance(stage.output, Shuffle):
                 name = shuffle_id(held.plan.job_id, stage.stage_id)
                 book = BookkeepingMachine(
                     shuffle_id=name,
@@ -208,7 +208,11 @@ class Agent:
         """Another agent reads a partition that this one owns."""
         held = self.jobs.get(job_id)
         try:
-            answer(self._not_held(job_id) if held is None else self.take(held, stage_id, partition, attempts))
+            answer(
+                self._not_held(job_id)
+                if held is None
+                else self.take(held, stage_id, partition, list(enumerate(attempts)))
+            )
         except SabotError as error:
             answer(error)
 
@@ -270,7 +274,7 @@ class Agent:
             self.world.happen("chunk stored", self.place, what, fields.task, fields.attempt, fields.sequence)
         return repeated
 
-    def take(self, held: HeldJob, stage_id: int, partition: int, attempts: tuple[int, ...]) -> tuple[list[int], int]:
+    def take(self, held: HeldJob, stage_id: int, partition: int, wanted: Attempts) -> tuple[list[int], int]:
         """The audited rows of a partition and their content sum, as ChunkStore and AuditPartition give them."""
         name = shuffle_id(held.plan.job_id, stage_id)
         shuffle = self.shuffles.get(name)
@@ -278,7 +282,6 @@ class Agent:
             raise PeerRefused(f"Shuffle {name} has ended or is not known on {self.address}.")
         if shuffle.failure is not None:
             raise shuffle.failure
-        wanted = list(enumerate(attempts))
         promised = shuffle.book.promised(partition, wanted)
         rows: list[int] = []
         for chunk in shuffle.chunks:
@@ -288,14 +291,15 @@ class Agent:
                     rows += chunk.rows[start : start + count]
                 start += count
         found = (len(rows), sum(content(stage_id, row)[1] for row in rows) & SUM_MASK)
-        strays = any(partition_of(stage_id, row, held.num_partitions[stage_id]) != partition for row in rows)
+        placing = Placing(stage=held.plan.stages[stage_id], num_partitions=held.num_partitions[stage_id])
+        strays = any(placing.strays(row, partition) for row in rows)
         if (found != promised or strays) and self.world.guards.audit_readers:
             raise ShuffleIntegrityError(
                 f"partition {partition} of shuffle {name} has {found} where {promised} were sent",
                 shuffle=name,
                 partition=partition,
             )
-        self.world.checks.partition_read(held, stage_id, partition, attempts, rows)
+        self.world.checks.partition_read(held, stage_id, partition, wanted, rows)
         self.world.happen("partition read", self.place, "partition %s of %s", partition, name)
         return rows, found[1]
 

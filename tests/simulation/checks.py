@@ -7,12 +7,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sabot.agent import job_events as ev
-from sabot.dataflow.stage import HashShuffle, JobPlan, shuffle_id
+from sabot.dataflow.stage import JobPlan, Shuffle, shuffle_id
 from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
 
-from .jobs import MARK, Expected
+from .jobs import MARK, Expected, boundaries_of
 
 if TYPE_CHECKING:
     from .agent import HeldJob
@@ -62,9 +62,12 @@ class Checks:
         if attempt in self._started:
             raise Violation(f"attempt {attempt} is started a second time")
         self._started.add(attempt)
+        if not self._expected[job_id].told(command.stage_id, boundaries_of(command.ranges)):
+            raise Violation(f"{attempt} is to send by other ranges than attempts before it")
         self._sends[attempt] = command.partitions
         for stage_id, attempts in command.inputs:
-            for task, read in enumerate(attempts):
+            tasks = command.read_tasks or range(len(attempts))
+            for task, read in zip(tasks, attempts, strict=True):
                 if read not in self._committed.get((job_id, stage_id, task), set()):
                     raise Violation(f"{attempt} reads attempt {read} of task {task} of stage {stage_id}: not committed")
                 sent = self._sends[job_id, stage_id, task, read]
@@ -90,7 +93,7 @@ class Checks:
     def task_done(self, task: Task) -> None:
         """What all owners have confirmed lies with those that live, every row of it."""
         held, command = task.held, task.command
-        if not isinstance(task.stage.output, HashShuffle):
+        if not isinstance(task.stage.output, Shuffle):
             return
         name = shuffle_id(held.plan.job_id, command.stage_id)
         for partition, (rows, _) in task.sums.items():
@@ -123,7 +126,7 @@ class Checks:
             )
 
     def partition_read(
-        self, held: HeldJob, stage_id: int, partition: int, attempts: tuple[int, ...], rows: list[int]
+        self, held: HeldJob, stage_id: int, partition: int, attempts: list[tuple[int, int]], rows: list[int]
     ) -> None:
         """What the audit lets pass is exactly what the partition should be."""
         count = held.num_partitions[stage_id]
@@ -132,6 +135,7 @@ class Checks:
             if len({row % MARK for row in rows}) < len(rows):
                 raise Violation(f"partition {partition} of stage {stage_id} has a row twice: {sorted(rows)}")
             return
+        expected.num_partitions = held.num_partitions
         wanted = expected.partition(stage_id, partition, count)
         if sorted(rows) != wanted:
             raise Violation(

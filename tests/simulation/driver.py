@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
 from sabot.agent.owner_table import OwnerTable
+from sabot.agent.range_choice import RangeRule
 from sabot.dataflow.stage import JobPlan
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.wire.agent_pb2 import JobFinished, RunTaskReply
@@ -100,7 +101,12 @@ class Driver:
             self._client.failed(to_failure(PeerLost(f"{missing} with rows of the job did not answer")))
             return
         self.coordinator = Coordinator(
-            plan=self.plan, agents=self.agents, partitions_per_slot=2, split_bytes=1, slow=self.world.slow
+            plan=self.plan,
+            agents=self.agents,
+            partitions_per_slot=2,
+            split_bytes=1,
+            slow=self.world.slow,
+            ranges=RangeRule(rows_min=1),
         )
         for number, member in enumerate(self.agents):
             if member.identity != self.agent.member.identity:

@@ -8,10 +8,15 @@ every attempt, so that it places them otherwise, too: of its rows it is known th
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
+from dataclasses import dataclass
 from functools import lru_cache
 
 import pyarrow as pa
 
+from sabot.agent.range_choice import Ranges
+from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
+from sabot.dataflow.splits import home_partition
 from sabot.dataflow.stage import (
     FilesSplit,
     HashShuffle,
@@ -35,6 +40,7 @@ SCHEMA = pa.schema([("row", pa.int64())])
 ROWS_PER_SPLIT = 100  # a split's rows are numbered from its number times this
 MARK = 1_000_000  # what a function has made of a row is the row plus a multiple of this
 Rows = tuple[int, ...]
+Attempts = list[tuple[int, int]]  # task and attempt
 
 
 @lru_cache(maxsize=1 << 18)
@@ -46,6 +52,41 @@ def content(stage_id: int, row: int) -> tuple[int, int]:
 
 def partition_of(stage_id: int, row: int, num_partitions: int) -> int:
     return (content(stage_id, row)[0] * num_partitions) >> 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """How an attempt places its rows in the shuffle of its stage."""
+
+    stage: Stage
+    num_partitions: int
+    task: int = 0
+    tasks: int = 1
+    boundaries: tuple[int, ...] = ()
+
+    def partition_of(self, row: int) -> int:
+        match self.stage.output:
+            case HomeShuffle():
+                return home_partition(self.task, tasks=self.tasks, num_partitions=self.num_partitions)
+            case RangeShuffle():
+                return bisect_right(self.boundaries, row)
+        return partition_of(self.stage.stage_id, row, self.num_partitions)
+
+    def strays(self, row: int, partition: int) -> bool:
+        """Whether a reader sees that the row does not belong there: by its hash, where that has placed it."""
+        return isinstance(self.stage.output, HashShuffle) and self.partition_of(row) != partition
+
+
+def boundaries_of(ranges: Ranges | None) -> tuple[int, ...]:
+    return () if ranges is None else tuple(pa.ipc.open_stream(ranges.boundaries).read_all()["row"].to_pylist())
+
+
+def sample_of(rows: Rows) -> bytes:
+    """What a task tells of its keys: all of them."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        writer.write_table(pa.table([pa.array(rows, pa.int64())], SCHEMA))
+    return bytes(sink.getvalue())
 
 
 def rows_of_split(split: Split) -> Rows:
@@ -67,6 +108,7 @@ class Expected:
     """What a job must come to."""
 
     def __init__(self, plan: JobPlan) -> None:
+        self.num_partitions: dict[int, int] = {}  # of each shuffle, once known
         self._rows: dict[int, frozenset[int]] = {}
         self._marked: set[int] = set()  # stages of whose rows the marks are not known
         for stage in plan.stages:
@@ -82,7 +124,13 @@ class Expected:
             reads = stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
             if calls_function(stage) or not self._marked.isdisjoint(reads):
                 self._marked.add(stage.stage_id)
+        self._plan = plan
         self._parts: dict[tuple[int, int], dict[int, list[int]]] = {}
+        self._boundaries: dict[int, tuple[int, ...]] = {}  # of range shuffles, as the first attempt was told
+
+    def told(self, stage_id: int, boundaries: tuple[int, ...]) -> bool:
+        """An attempt of the stage is to send by these boundaries; whether all before it were, too."""
+        return self._boundaries.setdefault(stage_id, boundaries) == boundaries
 
     def rows(self, stage_id: int) -> list[int]:
         """Without their marks."""
@@ -94,16 +142,30 @@ class Expected:
 
     def partition(self, stage_id: int, partition: int, num_partitions: int) -> list[int]:
         """The rows of a partition of a stage's shuffle, in order."""
+        stage = self._plan.stages[stage_id]
+        if isinstance(stage.output, HomeShuffle):
+            return self._of_task(stage, partition)
         parts = self._parts.get((stage_id, num_partitions))
         if parts is None:
             parts = self._parts[stage_id, num_partitions] = {}
+            placing = Placing(stage=stage, num_partitions=num_partitions, boundaries=self._boundaries.get(stage_id, ()))
             for row in self.rows(stage_id):
-                parts.setdefault(partition_of(stage_id, row, num_partitions), []).append(row)
+                parts.setdefault(placing.partition_of(row), []).append(row)
         return parts.get(partition, [])
+
+    def _of_task(self, stage: Stage, task: int) -> list[int]:
+        """What the task of a home stage reads, which is one partition of its shuffle."""
+        assert isinstance(stage.input, ShuffleInput)
+        rows = [
+            row
+            for stage_id in stage.input.stage_ids
+            for row in self.partition(stage_id, task, self.num_partitions[stage_id])
+        ]
+        return sorted(rows)
 
 
 def make_plan(rng: random.Random, job_id: str, agents: list[Member]) -> JobPlan:
-    """One to two sources, a shuffle of each, perhaps a join, perhaps another shuffle, and the answer."""
+    """One to two sources, a shuffle of each, perhaps a join, perhaps another shuffle or a sort, and the answer."""
     sides = rng.choice((1, 1, 2))
     count = rng.randint(2, 12) if rng.random() < 0.7 else None
     uploads: dict[str, tuple[TablePiece, ...]] = {}
@@ -127,6 +189,13 @@ def make_plan(rng: random.Random, job_id: str, agents: list[Member]) -> JobPlan:
         keys = ("row",) if rng.random() < 0.7 else ()
         stages.append(_stage(sides, reads, HashShuffle(keys=keys), function=rng.random() < 0.2))
         reads = ShuffleInput(stage_ids=(sides,))
+    if rng.random() < 0.3:
+        home = len(stages)
+        sorting: tuple[SortKey, ...] = (("row", "ascending"),)
+        stages.append(_stage(home, reads, HomeShuffle(sample_keys=("row",)), function=rng.random() < 0.2))
+        ranged = RangeShuffle(sorting=sorting, sampled_by=(home,))
+        stages.append(_stage(home + 1, ShuffleInput(stage_ids=(home,)), ranged))
+        reads = ShuffleInput(stage_ids=(home + 1,))
     stages.append(_stage(len(stages), reads, ResultOutput()))
     return JobPlan(job_id=job_id, stages=tuple(stages), uploads=uploads)
 

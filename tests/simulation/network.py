@@ -298,7 +298,8 @@ class Stream:
             self._arrivals_left -= 1
         if self.reader is None:
             self.reader = network.nodes.get(self.address)
-            if self.reader is None or self.reader.process.dead:
+            # What was opened to one that is gone is not there for one that has its address now.
+            if self.reader is None or self.reader.process.dead or header != OPENING:
                 self.reader = None
                 if self.address not in network.silent:
                     self.broken("connection refused")

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
-from sabot.dataflow.stage import HashShuffle, PartitionSplit, shuffle_id
+from sabot.dataflow.ranges import HomeShuffle
+from sabot.dataflow.stage import PartitionSplit, Shuffle, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.native._native import HeaderFields, chunk_mark, decode_header, encode_header
 from sabot.shuffle.attempts import owners_of_replay
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
 from sabot.wire.failure import to_failure
 
-from .jobs import MARK, Rows, calls_function, content, partition_of, rows_of_split
+from .jobs import MARK, Placing, Rows, boundaries_of, calls_function, content, rows_of_split, sample_of
 from .memory import bytes_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class Task:
     ) -> None:
         self.agent, self.held, self.command = agent, held, command
         self.stage = held.plan.stages[command.stage_id]
+        self._placing = Placing(
+            stage=self.stage,
+            num_partitions=held.num_partitions.get(command.stage_id, 0),
+            task=command.task,
+            tasks=command.tasks,
+            boundaries=boundaries_of(command.ranges),
+        )
         self._answer = answer
         self._reply = RunTaskReply()
         self._ended = False
@@ -110,13 +118,15 @@ class Task:
             return
         split = self.command.split
         try:
-            if isinstance(self.stage.output, HashShuffle):
+            if isinstance(self.stage.output, Shuffle):
                 self._open()
             if not isinstance(split, PartitionSplit):
                 self._have(rows_of_split(split))
             elif split.share is None:
                 for stage_id, attempts in self.command.inputs:
-                    self._have_released(stage_id, self.agent.take(self.held, stage_id, split.partition, attempts))
+                    tasks = self.command.read_tasks or range(len(attempts))
+                    wanted = list(zip(tasks, attempts, strict=True))
+                    self._have_released(stage_id, self.agent.take(self.held, stage_id, split.partition, wanted))
                 self._have(tuple(self._gathered))
             else:
                 self._pull()
@@ -167,11 +177,12 @@ class Task:
         if calls_function(self.stage):
             mark = self.agent.world.rng.randrange(1000) * MARK
             rows = tuple(row % MARK + mark for row in rows)
-            if isinstance(self.stage.output, HashShuffle):
-                stage_id, count = self.stage.stage_id, self.held.num_partitions[self.stage.stage_id]
-                placed = [checksum_of((row, partition_of(stage_id, row, count))) for row in rows]
+            if isinstance(self.stage.output, Shuffle):
+                placed = [checksum_of((row, self._placing.partition_of(row))) for row in rows]
                 self._reply.placement_digest = sum(placed) & SUM_MASK
-        if isinstance(self.stage.output, HashShuffle):
+        if isinstance(self.stage.output, HomeShuffle):
+            self._reply.key_sample = sample_of(rows)
+        if isinstance(self.stage.output, Shuffle):
             self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
             self._send(rows, 0)
         else:
@@ -206,10 +217,9 @@ class Task:
         if start >= len(rows):
             self._send_manifests()
             return
-        stage_id, count = self.stage.stage_id, self.held.num_partitions[self.stage.stage_id]
         parts: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for row in rows[start : start + ROWS_AT_ONCE]:
-            partition = partition_of(stage_id, row, count)
+            partition = self._placing.partition_of(row)
             if self._placed[partition] < len(self._owners):  # else a replay leaves it out
                 parts[self._placed[partition]][partition].append(row)
         if self.agent.memory.ledger.above_high_water or not self._allocate(parts):

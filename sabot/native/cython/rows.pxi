@@ -23,13 +23,17 @@ cdef extern from "sabot/native/rows/range_bounds.h" namespace "sabot::rows" nogi
         cbool descending
         cbool nulls_first
 
+    cdef cppclass CTieTurn "sabot::rows::TieTurn":
+        int64_t index
+        int64_t count
+
     cdef cppclass CRangeBounds "sabot::rows::RangeBounds":
         @staticmethod
         CResult[shared_ptr[const CRangeBounds]] Make(const CRecordBatch& boundaries, vector[CSortOrder] orders) except +
 
 cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil:
     cdef enum class Partitioning(uint8_t):
-        kHash, kRoundRobin, kRange, kColumn, kBroadcast
+        kHash, kRoundRobin, kRange, kColumn, kBroadcast, kOne
 
     cdef cppclass Extent:
         int32_t partition
@@ -45,6 +49,8 @@ cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil
         Partitioning partitioning
         vector[int] key_columns
         shared_ptr[const CRangeBounds] bounds
+        CTieTurn tie_turn
+        int32_t one_partition
         int32_t num_partitions
         vector[int32_t] owner_of
         int sum_column
@@ -186,6 +192,7 @@ _PARTITIONINGS = {
     "range": <int> Partitioning.kRange,
     "column": <int> Partitioning.kColumn,
     "broadcast": <int> Partitioning.kBroadcast,
+    "one": <int> Partitioning.kOne,
 }
 
 
@@ -214,7 +221,7 @@ cdef class RangeBounds:
 
 
 def scatter(batches, key_columns, int32_t num_partitions, owner_of, int sum_column, int64_t chunk_bytes_max,
-            partitioning="hash", int64_t first_row=0, RangeBounds bounds=None):
+            partitioning="hash", int64_t first_row=0, RangeBounds bounds=None, tie_turn=(0, 0), int one_partition=0):
     """Chunks of `batches` by owner and partition: (owner, batch, [(partition, rows, content sum), ...]) each."""
     cdef:
         vector[shared_ptr[CRecordBatch]] inputs
@@ -229,6 +236,8 @@ def scatter(batches, key_columns, int32_t num_partitions, owner_of, int sum_colu
     options.key_columns = _column_numbers(batches[0].schema, key_columns)
     if bounds is not None:
         options.bounds = bounds.bounds
+    options.tie_turn.index, options.tie_turn.count = tie_turn
+    options.one_partition = one_partition
     options.num_partitions = num_partitions
     options.owner_of = owner_of
     options.sum_column = sum_column

@@ -43,6 +43,15 @@ cdef class NativePartition:
             if batches or pieces.empty():
                 return batches
 
+    def read_all(self, double timeout_s):
+        """All batches that are left, audited, in the order of the tasks that sent them and as each of them did."""
+        cdef CSlotUse slot_use = _slot_use(self.slots, timeout_s)
+        cdef CResult[vector[CPiece]] read
+        with nogil:
+            read = self.reader.get().ReadAll(slot_use)
+        check(read.status())
+        return [pyarrow_wrap_batch(deref(read)[i].rows) for i in range(deref(read).size())]
+
     @property
     def schema(self):
         """The rows' schema; None where no sender had rows or a schema."""

@@ -13,6 +13,7 @@ cdef class NativeSender:
     def __init__(self, NativeClient client, NativeServer server, *, str shuffle_id, uint64_t incarnation, int task,
                  int attempt, owners, int my_owner, int num_partitions, owner_of=None, unsigned int epoch=0,
                  schema=None, keys=(), str partitioning="round_robin", RangeBounds bounds=None,
+                 tie_turn=(0, 0), int one_partition=0,
                  int64_t chunk_bytes_max=4 << 20, bint audit=True, bint digest_placement=False):
         cdef CSenderOptions options
         options.shuffle_id = _bytes(shuffle_id)
@@ -39,6 +40,8 @@ cdef class NativeSender:
         self.scatter.partitioning = _partitioning_of(partitioning)
         if bounds is not None:
             self.scatter.bounds = bounds.bounds
+        self.scatter.tie_turn.index, self.scatter.tie_turn.count = tie_turn
+        self.scatter.one_partition = one_partition
         self.scatter.num_partitions = num_partitions
         for partition in range(num_partitions):
             self.scatter.owner_of.push_back(partition % len(owners) if owner_of is None else owner_of[partition])

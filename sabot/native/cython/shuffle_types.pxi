@@ -256,6 +256,7 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
     cdef cppclass CPartitionReader "sabot::shuffle::PartitionReader":
         CPartitionReader(CContents contents, CReaderOptions options) except +
         CResult[vector[CPiece]] Next(const CSlotUse& slots) except +
+        CResult[vector[CPiece]] ReadAll(const CSlotUse& slots) except +
         const shared_ptr[CSchema]& schema()
         const CPartitionCount& released()
         int64_t network_rows()

@@ -35,6 +35,7 @@ enum class Partitioning : uint8_t {
   kRange = 2,      // by the sort keys, between boundaries
   kColumn = 3,     // as an int32 column of the rows says
   kBroadcast = 4,  // every row to every partition: copies, counted as such
+  kOne = 5,        // every row to one partition
 };
 
 struct ScatterOptions {
@@ -43,6 +44,8 @@ struct ScatterOptions {
   /// keys; kColumn: the one that names partitions.
   std::vector<int> key_columns;
   std::shared_ptr<const RangeBounds> bounds;  // kRange
+  TieTurn tie_turn;                           // kRange
+  int32_t one_partition = 0;                  // kOne
   int32_t num_partitions = 1;
   std::vector<int32_t> owner_of;  // partition -> owner index
   int sum_column = 0;             // the column bound to the keys by the content sum; ignored if there are no columns

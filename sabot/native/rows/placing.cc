@@ -2,6 +2,7 @@
 
 #include <arrow/array/data.h>
 
+#include <algorithm>
 #include <string>
 
 #include "sabot/native/rows/hash_values.h"
@@ -19,6 +20,12 @@ arrow::Status Placing::Check(const ScatterOptions& options, const arrow::Schema&
                                           " partitions takes at most one boundary less than that.");
     }
     return options.bounds->CheckSchema(schema, options.key_columns);
+  }
+  if (options.partitioning == Partitioning::kOne &&
+      (options.one_partition < 0 || options.one_partition >= options.num_partitions)) {
+    return MakeStatus(Code::kUsage, "All rows are to go to partition " + std::to_string(options.one_partition) +
+                                        ", where there are " + std::to_string(options.num_partitions) +
+                                        ", numbered from 0.");
   }
   if (options.partitioning == Partitioning::kColumn) {
     if (options.key_columns.size() != 1) {
@@ -46,10 +53,13 @@ arrow::Status Placing::Place(const arrow::RecordBatch& batch, int64_t first, int
       }
       break;
     case Partitioning::kRange:
-      options_.bounds->Place(batch, options_.key_columns, first, rows, out);
+      options_.bounds->Place(batch, options_.key_columns, first, rows, options_.tie_turn, out);
       break;
     case Partitioning::kColumn:
       return PlaceByColumn(batch, first, rows, out);
+    case Partitioning::kOne:
+      std::fill_n(out, rows, options_.one_partition);
+      break;
     case Partitioning::kBroadcast:
       return MakeStatus(Code::kInternal, "Rows of a broadcast are not placed one by one.");
   }

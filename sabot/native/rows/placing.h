@@ -1,4 +1,5 @@
-// Which partition each row goes to: by hash, in turn, by ranges of sort keys, or as a column of the rows says.
+// Which partition each row goes to: by hash, in turn, by ranges of sort keys, as a column of the rows says, or all to
+// one.
 #pragma once
 
 #include <arrow/record_batch.h>

@@ -15,12 +15,29 @@ arrow::ArraySpan SpanOf(const arrow::RecordBatch& batch, int column, int64_t fir
   return span;
 }
 
-/// The range of a key is the number of boundaries that do not lie behind it.
+/// The range of a key is the number of boundaries that do not lie behind it; where several ranges begin with it, the
+/// one whose turn it is.
 template <typename Key>
-void FindRanges(const std::vector<Key>& bounds, const std::vector<Key>& keys, int32_t* out) {
+void FindRanges(const std::vector<Key>& bounds, const std::vector<int32_t>& first_equal, const std::vector<Key>& keys,
+                TieTurn turn, int32_t* out) {
   for (size_t i = 0; i < keys.size(); ++i) {
-    out[i] = static_cast<int32_t>(std::upper_bound(bounds.begin(), bounds.end(), keys[i]) - bounds.begin());
+    const auto range = static_cast<int32_t>(std::upper_bound(bounds.begin(), bounds.end(), keys[i]) - bounds.begin());
+    out[i] = range;
+    if (turn.count == 0 || range == 0) continue;
+    const auto last = static_cast<size_t>(range - 1);
+    const int64_t ties = range - first_equal[last];
+    if (ties == 1 || bounds[last] != keys[i]) continue;
+    out[i] = static_cast<int32_t>(first_equal[last] + 1 + turn.index * ties / turn.count);
   }
+}
+
+template <typename Key>
+std::vector<int32_t> FirstEqual(const std::vector<Key>& bounds) {
+  std::vector<int32_t> first(bounds.size());
+  for (size_t i = 1; i < bounds.size(); ++i) {
+    first[i] = bounds[i] == bounds[i - 1] ? first[i - 1] : static_cast<int32_t>(i);
+  }
+  return first;
 }
 
 }  // namespace
@@ -46,6 +63,7 @@ arrow::Result<std::shared_ptr<const RangeBounds>> RangeBounds::Make(const arrow:
   } else {
     bounds->texts_ = bounds->TextsOf(boundaries, columns, 0, rows);
   }
+  bounds->first_equal_ = bounds->by_number() ? FirstEqual(bounds->numbers_) : FirstEqual(bounds->texts_);
   if (std::ranges::is_sorted(bounds->numbers_) && std::ranges::is_sorted(bounds->texts_)) return bounds;
   return MakeStatus(Code::kUsage, "The boundaries of ranges are not in the order of the sort keys: sort them.");
 }
@@ -70,9 +88,11 @@ arrow::Status RangeBounds::CheckSchema(const arrow::Schema& schema, const std::v
 }
 
 void RangeBounds::Place(const arrow::RecordBatch& batch, const std::vector<int>& key_columns, int64_t first,
-                        int64_t rows, int32_t* out) const {
-  if (by_number()) return FindRanges(numbers_, NumbersOf(SpanOf(batch, key_columns[0], first, rows)), out);
-  FindRanges(texts_, TextsOf(batch, key_columns, first, rows), out);
+                        int64_t rows, TieTurn turn, int32_t* out) const {
+  if (by_number()) {
+    return FindRanges(numbers_, first_equal_, NumbersOf(SpanOf(batch, key_columns[0], first, rows)), turn, out);
+  }
+  FindRanges(texts_, first_equal_, TextsOf(batch, key_columns, first, rows), turn, out);
 }
 
 std::vector<NumberKey> RangeBounds::NumbersOf(const arrow::ArraySpan& values) const {

@@ -13,10 +13,18 @@
 
 namespace sabot::rows {
 
+/// Which of the ranges that begin with the same key get the rows of that key: all that have turn `index` of `count` go
+/// to one of them, and later turns to later ones. No turns: the last range gets them.
+struct TieTurn {
+  int64_t index = 0;
+  int64_t count = 0;
+};
+
 class RangeBounds {
  public:
   /// `boundaries` has the key columns alone, in key order, and one row for each range but the first: that range's first
-  /// key. kUsage where they are not in order, or a type has none. Equal ones make an empty range.
+  /// key. kUsage where they are not in order, or a type has none. Equal ones make several ranges of one key: see
+  /// TieTurn.
   static arrow::Result<std::shared_ptr<const RangeBounds>> Make(const arrow::RecordBatch& boundaries,
                                                                 std::vector<SortOrder> orders);
 
@@ -25,7 +33,7 @@ class RangeBounds {
   arrow::Status CheckSchema(const arrow::Schema& schema, const std::vector<int>& key_columns) const;
   /// Writes the range of each of `rows` rows from `first` on, in [0, range_count()).
   void Place(const arrow::RecordBatch& batch, const std::vector<int>& key_columns, int64_t first, int64_t rows,
-             int32_t* out) const;
+             TieTurn turn, int32_t* out) const;
 
  private:
   explicit RangeBounds(std::vector<SortOrder> orders) : orders_(std::move(orders)) {}
@@ -37,8 +45,9 @@ class RangeBounds {
 
   const std::vector<SortOrder> orders_;
   std::vector<std::shared_ptr<arrow::DataType>> types_;
-  std::vector<NumberKey> numbers_;  // the boundaries of a single key that is a number
-  std::vector<std::string> texts_;  // of all others
+  std::vector<NumberKey> numbers_;    // the boundaries of a single key that is a number
+  std::vector<std::string> texts_;    // of all others
+  std::vector<int32_t> first_equal_;  // of each boundary, the first one that is equal to it
 };
 
 }  // namespace sabot::rows

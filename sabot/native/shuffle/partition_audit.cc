@@ -148,6 +148,17 @@ arrow::Result<std::vector<Piece>> PartitionReader::Next(const SlotUse& slots) {
   return pieces;
 }
 
+arrow::Result<std::vector<Piece>> PartitionReader::ReadAll(const SlotUse& slots) {
+  std::vector<Piece> all;
+  while (true) {
+    ARROW_ASSIGN_OR_RAISE(auto pieces, Next(slots));
+    if (pieces.empty()) break;
+    std::ranges::move(pieces, std::back_inserter(all));
+  }
+  std::ranges::stable_sort(all, {}, [](const Piece& piece) { return std::pair(piece.attempt, piece.sequence); });
+  return all;
+}
+
 arrow::Result<std::vector<Piece>> PartitionReader::LoadNext(const SlotUse& slots) {
   std::vector<Piece> pieces;
   while (pieces.empty()) {

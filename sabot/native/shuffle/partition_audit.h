@@ -37,6 +37,8 @@ class PartitionReader {
   /// belongs to the partition; the last ones come only when the partition's sums are those that the manifests promise.
   /// kIntegrity names the culprit. Blocks the caller, never a slot. A failure is the reader's last word.
   arrow::Result<std::vector<Piece>> Next(const SlotUse& slots);
+  /// All pieces that are left, in the order of task and sequence: rows as their tasks gave them, wherever they lay.
+  arrow::Result<std::vector<Piece>> ReadAll(const SlotUse& slots);
 
   const std::shared_ptr<arrow::Schema>& schema() const { return contents_.schema; }
   /// What has been released so far, and how many of the rows came from other agents.

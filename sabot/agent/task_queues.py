@@ -1,0 +1,33 @@
+"""Which task of a stage an agent takes next, of those that may run now. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class TaskQueues:
+    """Tasks that one agent must run, tasks that one had better run, and tasks for anyone."""
+
+    def __init__(self) -> None:
+        self._pinned: dict[int, deque[int]] = {}
+        self._preferred: dict[int, deque[int]] = {}
+        self._anywhere: deque[int] = deque()
+
+    def add(self, task: int, *, agent: int | None, preferred: int | None) -> None:
+        """Line the task up: `agent` must run it, `preferred` had better; None: whoever."""
+        if agent is not None:
+            self._pinned.setdefault(agent, deque()).append(task)
+        elif preferred is not None:
+            self._preferred.setdefault(preferred, deque()).append(task)
+        else:
+            self._anywhere.append(task)
+
+    def take(self, agent: int) -> int | None:
+        """The next task for `agent`: one that only it may run first, one that another had better run last."""
+        queue = self._pinned.get(agent) or self._preferred.get(agent) or self._anywhere
+        queue = queue or max(self._preferred.values(), key=len, default=queue)
+        return queue.popleft() if queue else None
+
+    def busiest(self) -> deque[int] | None:
+        """The tasks of the agent that most must be run by; None where none must."""
+        return max(self._pinned.values(), key=len, default=None)
