@@ -24,6 +24,7 @@ from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.task_output import Gather, WireForm, conform
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import wire_schema
+from sabot.dataflow.joining import taken
 from sabot.dataflow.stage import WriteOutput
 from sabot.errors import LimitReached, SabotError, UsageError
 from sabot.wire.agent_pb2 import RunTaskReply, WrittenFile
@@ -207,7 +208,9 @@ class _Partitions:
         groups = numbered.group_by(keys.schema.names, use_threads=False).aggregate([("row", "list")])
         for index in range(groups.num_rows):
             values = [groups.column(f"key {position}")[index] for position in range(len(self._names))]
-            yield self._folder(values), table.take(groups.column("row_list")[index].values)
+            rows = groups.column("row_list")[index].values
+            columns = [taken(column, rows) for column in table.columns]
+            yield self._folder(values), pa.Table.from_arrays(columns, schema=table.schema)
 
     def _folder(self, values: Sequence[pa.Scalar]) -> str:
         fields = [pc.field(name) for name in self._names]

@@ -318,13 +318,12 @@ class Dataset:
         max_rows_per_file: int | None = None,
         max_rows_per_group: int | None = None,
         existing_data_behavior: str = "error",
+        timeout_s: float | None = None,
     ) -> ResultProtocol:
         """Writes files on the agents, one for each partition that has rows; all appear when the job has succeeded.
 
-        `format`: "parquet", "csv" or "ipc" (also "arrow", "feather"). `partitioning`: columns that become folders,
-        named `key=value`, or by values alone with `partitioning_flavor=None`. `existing_data_behavior`: "error",
-        "overwrite_or_ignore" or "delete_matching", as in pyarrow. `file_options`: a dict of what pyarrow's writer of
-        the format takes. The result has no rows; it has the receipt.
+        Takes what pyarrow.dataset.write_dataset takes, but that columns of `partitioning` become folders `key=value`
+        unless the flavor is None, and that `file_options` is a dict. The result has no rows; it has the receipt.
         """
         output = write_output(
             base_dir,
@@ -340,7 +339,7 @@ class Dataset:
             max_rows_per_group=max_rows_per_group,
             existing_data_behavior=existing_data_behavior,
         )
-        return self._session.run(self._node, output=output)
+        return self._session.run(self._node, output=output, timeout_s=timeout_s)
 
     def persist(self, *, timeout_s: float | None = None) -> PersistedDataset:
         """Computes the rows now and leaves them with the agents, on disk if need be; jobs that use the Dataset that is

@@ -142,14 +142,14 @@ class _Pairs:
         for column in columns:
             values = []
             if column.left is not None:
-                values.append(_taken(self._left.column(column.left), rows[0]))
+                values.append(taken(self._left.column(column.left), rows[0]))
             if column.right is not None:
-                values.append(_taken(self._right.column(column.right), rows[1]))
+                values.append(taken(self._right.column(column.right), rows[1]))
             answer.append(values[0] if len(values) == 1 else pc.coalesce(*values))
         return pa.Table.from_arrays(answer, names=[column.name for column in columns])
 
 
-def _taken(column: pa.ChunkedArray, rows: pa.Array) -> pa.ChunkedArray:
+def taken(column: pa.ChunkedArray, rows: pa.Array) -> pa.ChunkedArray:
     """The values of these rows. Arrow takes no views: they are taken as what they are views of."""
     kind = column.type
     if pa.types.is_string_view(kind):

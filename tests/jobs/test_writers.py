@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,34 @@ def test_partitioning_of_pyarrow_is_taken(session: Session, tmp_path: Path) -> N
     by_place = ds.partitioning(pa.schema([("year", pa.int32())]))
     session.from_table(TABLE).write_dataset(tmp_path / "b", partitioning=by_place)
     assert folders_in(tmp_path / "b") == {"2020", "2021", "2022"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pa.array([True, None]),
+        pa.array([1.5, float("nan")]),
+        pa.array([datetime(2020, 1, 2, 3, 4, 5, tzinfo=UTC), None], pa.timestamp("us", "UTC")),
+        pa.array([date(2020, 1, 2), date(1999, 12, 31)]),
+        pa.array([Decimal("1.50"), Decimal("2.25")]),
+        pa.array([b"x", b"y/"]),
+        pa.array(["", "a"], pa.large_string()),
+        pa.array(["a", "b"]).dictionary_encode(),
+        pa.array(["a", "b"], pa.string_view()),
+    ],
+    ids=lambda key: str(key.type),
+)
+def test_values_of_any_type_name_folders_as_pyarrow_names_them(tmp_path: Path, key: pa.Array) -> None:
+    table = pa.table({"v": [1, 2], "key": key, "nested": [[1], []], "view": pa.array(["a", None], pa.string_view())})
+    with InProcessCluster(1) as cluster:
+        cluster.connect().from_table(table).write_dataset(tmp_path / "ours", partitioning=["key"])
+    plain = table.drop_columns(["view"])  # which pyarrow does not part
+    ds.write_dataset(plain, tmp_path / "theirs", format="parquet", partitioning=["key"], partitioning_flavor="hive")
+    assert folders_in(tmp_path / "ours") == folders_in(tmp_path / "theirs")
+    ours, theirs = (ds.dataset(tmp_path / name, partitioning="hive").to_table() for name in ("ours", "theirs"))
+    columns = ["v", "nested", "key"]
+    assert ours.select(columns).sort_by("v").equals(theirs.select(columns).sort_by("v"))
+    assert dict(zip(ours["v"].to_pylist(), ours["view"].to_pylist(), strict=True)) == {1: "a", 2: None}
 
 
 def test_files_are_named_cut_and_made_as_asked(session: Session, tmp_path: Path) -> None:
