@@ -76,7 +76,7 @@ class Coordinator:
     ) -> None:
         if not agents:
             raise PeerLost("no agent takes work now: all are draining or gone; see sabot-agent agents")
-        self._plan = plan
+        self.plan = plan
         self._agents = list(agents)
         slots = sum(max(1, agent.slots) for agent in agents)
         self._split_bytes = split_bytes
@@ -162,7 +162,7 @@ class Coordinator:
             case ev.Cancelled() if self._phase is _Phase.PUBLISHING:
                 commands = []  # too late: the files are being moved into place, and are whole a moment later
             case ev.Cancelled(reason=reason):
-                error = JobCancelled(f"job {self._plan.job_id} was cancelled: {reason}", job=self._plan.job_id)
+                error = JobCancelled(f"job {self.plan.job_id} was cancelled: {reason}", job=self.plan.job_id)
                 commands = self._fail(to_failure(error))
             case _:
                 commands = self._on_answer(event)
@@ -216,7 +216,7 @@ class Coordinator:
         commands: list[ev.Command] = [ev.Prepare(agent=agent, table=self._stages.table) for agent in self._asked]
         if isinstance(self._output, WriteOutput):
             self._folder_awaited = True
-            commands.append(ev.OpenFolder(output=self._output, schema=self._plan.stages[-1].schema))
+            commands.append(ev.OpenFolder(output=self._output, schema=self.plan.stages[-1].schema))
         return commands
 
     def _on_agent_joined(self, newcomer: Member) -> list[ev.Command]:

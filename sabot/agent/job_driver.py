@@ -173,7 +173,8 @@ class JobDriver:
     async def prepare(self, request: PrepareJobRequest) -> PrepareJobReply:
         """Takes part in a job: opens its shuffles, and watches its coordinator as long as it runs."""
         self._check_takes_part()
-        plan = await self._state.load_plan(request.plan)
+        run = self._runs.get(request.job_id)  # its plan is loaded already
+        plan = await self._state.load_plan(request.plan) if run is None else run.job_plan
         held = await self._state.prepare(plan, request)
         self._coordinators.start(held, from_agent(request.coordinator))
         return PrepareJobReply()

@@ -24,6 +24,7 @@ from sabot.agent.run_task_request import run_task_request
 from sabot.agent.stage_times import StageTimes
 from sabot.agent.surroundings import Surroundings
 from sabot.agent.takeover import to_wire_table
+from sabot.dataflow.stage import JobPlan
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
 from sabot.wire import agent_pb2
 from sabot.wire.agent_pb2 import (
@@ -82,6 +83,10 @@ class JobRun:
         self._forsaken = False
         self._client_gone: asyncio.TimerHandle | None = None
         self._recorder = JobRecorder(coordinator, send=self._record, post=self.post, spawn=self._spawn)
+
+    @property
+    def job_plan(self) -> JobPlan:
+        return self._coordinator.plan
 
     @property
     def ended(self) -> bool:

@@ -7,8 +7,8 @@ sabot.errors with the address. Nothing here knows about jobs.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pyarrow as pa
 import pyarrow.flight as fl
@@ -28,10 +28,18 @@ _SUM_MASK = 2**64 - 1
 _MESSAGE_BYTES_MAX = 4 << 20
 
 
+Connect = Callable[[str], AbstractContextManager[fl.FlightClient]]
+
+
+def open_flight_client(address: str) -> fl.FlightClient:
+    """A client for one address, to be closed; no HTTP proxy stands between."""
+    return fl.FlightClient(f"grpc://{address}", generic_options=[("grpc.enable_http_proxy", 0)])
+
+
 @contextmanager
 def flight_client(address: str) -> Iterator[fl.FlightClient]:
-    """A client for one address, closed at the end; no HTTP proxy stands between."""
-    client = fl.FlightClient(f"grpc://{address}", generic_options=[("grpc.enable_http_proxy", 0)])
+    """A client for one address, closed at the end."""
+    client = open_flight_client(address)
     try:
         yield client
     finally:
@@ -122,7 +130,15 @@ def fetch_partition(
 
 
 def read_partition(
-    address: str, ticket: str, *, rows: int, content_sum: int, schema: pa.Schema, what: str, timeout_s: float
+    address: str,
+    ticket: str,
+    *,
+    rows: int,
+    content_sum: int,
+    schema: pa.Schema,
+    what: str,
+    timeout_s: float,
+    connect: Connect = flight_client,
 ) -> Iterator[pa.RecordBatch]:
     """The batches of one published partition as they come, each held against its sender's account up to there, and
     the whole against what the task reported; the error for a fault of the whole comes in the place of the end.
@@ -132,7 +148,7 @@ def read_partition(
     """
     audit = _Audit(what, address)
     options = fl.FlightCallOptions(timeout=timeout_s)
-    with errors_named(address, what, timeout_s), flight_client(address) as client:
+    with errors_named(address, what, timeout_s), connect(address) as client:
         reader = client.do_get(fl.Ticket(ticket.encode()), options)
         if not reader.schema.equals(schema):
             raise audit.wrong(f"has the schema\n{reader.schema}\nand not the planned\n{schema}\n")

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from sabot.client.flight import read_partition
+from sabot.client.flight import Connect, flight_client, read_partition
 from sabot.client.partition_stream import stream_partition
 from sabot.client.quarantine import Quarantine
 from sabot.client.receipt import Receipt, Stats
@@ -52,6 +52,7 @@ class Result:
         stats: Stats,
         quarantines: Sequence[Quarantine] = (),
         fetch_timeout_s: float = _FETCH_TIMEOUT_S,
+        connect: Connect = flight_client,
     ) -> None:
         self.schema: pa.Schema = plain_schema(schema)
         self.receipt = receipt
@@ -59,6 +60,7 @@ class Result:
         self.quarantines = tuple(quarantines)
         self._parts = tuple(sorted(parts, key=lambda part: part.partition))
         self._fetch_timeout_s = fetch_timeout_s
+        self._connect = connect
         self._closed_because: str | None = None
         self._release: Callable[[], object] | None = None
 
@@ -141,6 +143,7 @@ class Result:
             schema=on_wire,
             what=_name_of(part),
             timeout_s=self._fetch_timeout_s,
+            connect=self._connect,
         )
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:

@@ -21,6 +21,7 @@ from sabot.client.analysis import Explanation
 from sabot.client.control import ControlClient
 from sabot.client.coordinators import Coordinators, answers
 from sabot.client.file_source import local_path
+from sabot.client.flight_connections import FlightConnections
 from sabot.client.job import Job, Seen
 from sabot.client.job_run import Deadline, Inbox, Told, run_job
 from sabot.client.progress import ProgressView
@@ -71,6 +72,7 @@ class Session(Readers):
         self._schemas = SchemaLearning(self._coordinators, py_modules)
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
+        self._connections = FlightConnections()
         self._releaser = Releaser(self._coordinators.release)
         self._closed = False
 
@@ -196,6 +198,7 @@ class Session(Readers):
             receipt=receipt_from(plan.job_id, finished),
             stats=stats_from(finished),
             quarantines=quarantines_from(plan, finished),
+            connect=self._connections.lend,
         )
         result.on_close(self._releaser.watch(result, plan.job_id))
         self._results.add(result)
@@ -231,6 +234,7 @@ class Session(Readers):
         for result in list(self._results):
             result.close(because="its session was closed")
         self._releaser.close()
+        self._connections.close()
         self._coordinators.close()
 
     def _check_open(self) -> None:
