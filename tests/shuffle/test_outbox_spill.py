@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sabot.native._native import Ledger
 from sabot.shuffle import ShuffleTransport
+from tests.shuffle.faulty_proxy import FaultyProxy
 from tests.shuffle.spilling import IDLE_S, MiB, files_in, small_transport
 
 ROWS = (4 * MiB) // 8
@@ -20,21 +20,16 @@ SLOW, QUICK = 1, 2
 
 
 class Three:
-    """A sender with little memory, a peer whose memory is full, and one that has room."""
+    """A sender with little memory, a peer behind a wire that may stall, and one that takes all at once."""
 
-    def __init__(self, sender: ShuffleTransport, slow: ShuffleTransport, quick: ShuffleTransport) -> None:
-        self.sender, self.slow, self.quick = sender, slow, quick
-        self._taken = 0
+    def __init__(
+        self, sender: ShuffleTransport, slow: ShuffleTransport, quick: ShuffleTransport, wire: FaultyProxy
+    ) -> None:
+        self.sender, self.slow, self.quick, self.wire = sender, slow, quick, wire
         self._numbers = pa.array(range(ROWS))
         for transport in (sender, slow, quick):
-            transport.start_shuffle("s", 3, [sender.address, slow.address, quick.address])
-
-    def stop_slow(self) -> None:
-        while self.slow.ledger.try_reserve_task(64 * 1024):
-            self._taken += 64 * 1024
-
-    def free_slow(self) -> None:
-        self.slow.ledger.unreserve_task(self._taken)
+            slow_address = wire.address if transport is sender else slow.address
+            transport.start_shuffle("s", 3, [sender.address, slow_address, quick.address])
 
     def send(self, number: int) -> None:
         """4 MiB for the slow one, out of the sender's memory, and each third time as much for the quick one."""
@@ -55,10 +50,11 @@ class Three:
 def three(tmp_path: Path) -> Iterator[Three]:
     with (
         small_transport([tmp_path / "spilled"], memory=MEMORY) as sender,
-        ShuffleTransport(ledger=Ledger(32 * MiB), spill_dirs=[str(tmp_path / "slow")]) as slow,
+        ShuffleTransport() as slow,
         ShuffleTransport() as quick,
+        FaultyProxy(slow.address) as wire,
     ):
-        yield Three(sender, slow, quick)
+        yield Three(sender, slow, quick, wire)
 
 
 def numbers_of(transport: ShuffleTransport, partition: int) -> list[tuple[int, int]]:
@@ -72,7 +68,7 @@ def numbers_of(transport: ShuffleTransport, partition: int) -> list[tuple[int, i
 
 
 def test_chunks_for_a_stopped_peer_go_to_disk_and_the_others_get_theirs(three: Three, tmp_path: Path) -> None:
-    three.stop_slow()
+    three.wire.stall()
     for number in range(BATCHES):
         three.send(number)
         assert three.sender.server.native.wait_spilled(IDLE_S)
@@ -82,7 +78,7 @@ def test_chunks_for_a_stopped_peer_go_to_disk_and_the_others_get_theirs(three: T
     assert told["spilled_bytes_total"] > 0
     assert three.sender.ledger.snapshot()["peak"] <= MEMORY
     assert three.sender.ledger.snapshot()["outbox"] < BATCHES * 4 * MiB
-    three.free_slow()
+    three.wire.flow()
     assert numbers_of(three.slow, SLOW) == [(n * ROWS, ROWS) for n in range(BATCHES)]
     three.end()
     assert three.sender.ledger.snapshot()["outbox"] == 0
@@ -90,7 +86,7 @@ def test_chunks_for_a_stopped_peer_go_to_disk_and_the_others_get_theirs(three: T
 
 
 def test_shuffle_that_ends_with_chunks_on_disk_leaves_no_file(three: Three, tmp_path: Path) -> None:
-    three.stop_slow()
+    three.wire.stall()
     for number in range(BATCHES):
         three.send(number)
         assert three.sender.server.native.wait_spilled(IDLE_S)
