@@ -25,6 +25,7 @@ from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_progress import progress_of
 from sabot.agent.stage_run import StageRun
 from sabot.agent.takeover import Inheritance, go_on
+from sabot.agent.task_choice import TaskChoice
 from sabot.agent.task_dealer import TaskDealer
 from sabot.agent.task_failures import (
     as_lost,
@@ -94,14 +95,13 @@ class Coordinator:
             num_partitions=self.num_partitions,
             hot=hot or HotRule(),
             ranges=ranges or RangeRule(),
-            slow=slow or SlowRule(),
         )
         self._journal = WrittenJournal(self._stages, epoch)
         self._inherited = inherited
         self._newcomers = Newcomers(self._stages)
         self._output = plan.stages[-1].output
         self._attempts_max = attempts_max
-        self._dealer = TaskDealer(self._stages, agents)
+        self._dealer = TaskDealer(TaskChoice(self._stages, slow or SlowRule()), agents)
         self._phase = _Phase.NEW
         self._awaited: set[int] = set()  # agents that have not confirmed Prepare, or the table of the epoch
         self._folder_awaited = False
@@ -147,8 +147,8 @@ class Coordinator:
                 commands = self._on_task_failed(event)
             case ev.AgentLost(agent=agent, failure=failure):
                 commands = self._on_agent_lost(agent, failure)
-            case ev.AgentJoined(member=member):
-                commands = self._on_agent_joined(member)
+            case ev.AgentJoined() | ev.AgentDraining():
+                commands = self._on_agent_came_or_leaves(event)
             case ev.Prepared(agent=agent) | ev.PrepareFailed(agent=agent) if agent in self._newcomers:
                 prepared = isinstance(event, ev.Prepared)
                 commands = self._on_newcomer_prepared(agent) if prepared else self._turn_away(agent)
@@ -156,7 +156,8 @@ class Coordinator:
                 commands = self._on_agents_checked()
             case ev.TimePassed(elapsed_s=elapsed_s):
                 self._stages.now_s = max(self._stages.now_s, elapsed_s)
-                commands = self._give_second_attempts() if self._phase is _Phase.RUNNING else []
+                idle = self._phase is _Phase.RUNNING and not self._awaited
+                commands = self._dealer.deal_second_attempts(self.living) if idle else []
             case ev.FolderFailed() | ev.DriverFailed():
                 commands = self._fail(event.failure)
             case ev.Cancelled() if self._phase is _Phase.PUBLISHING:
@@ -219,7 +220,11 @@ class Coordinator:
             commands.append(ev.OpenFolder(output=self._output, schema=self.plan.stages[-1].schema))
         return commands
 
-    def _on_agent_joined(self, newcomer: Member) -> list[ev.Command]:
+    def _on_agent_came_or_leaves(self, event: ev.AgentJoined | ev.AgentDraining) -> list[ev.Command]:
+        if isinstance(event, ev.AgentDraining):
+            self._stages.leaving |= {event.agent}
+            return self._advance()
+        newcomer = event.member
         self._agents.append(newcomer)
         self._dealer.add(newcomer)
         prepare = self._newcomers.prepare(newcomer)
@@ -237,11 +242,9 @@ class Coordinator:
         return [reown]
 
     def _turn_away(self, agent: int) -> list[ev.Command]:
-        farewell = self._newcomers.turn_away(agent)
-        if agent not in self._asked:
-            return []
-        self._asked.remove(agent)
-        return [farewell]
+        farewell, asked = self._newcomers.turn_away(agent), agent in self._asked
+        self._asked = [other for other in self._asked if other != agent]
+        return [farewell] if asked else []
 
     def _start_when_prepared(self) -> list[ev.Command]:
         if self._phase is not _Phase.PREPARING or self._awaited or self._folder_awaited:
@@ -366,9 +369,6 @@ class Coordinator:
     def _hand_out(self) -> list[ev.Command]:
         self._journal.open_gates(self.living)
         return [] if self._awaited else self._dealer.deal(self.living)
-
-    def _give_second_attempts(self) -> list[ev.Command]:
-        return [] if self._awaited else self._dealer.deal_second_attempts(self.living)
 
     def _finish(self) -> list[ev.Command]:
         self._phase = _Phase.ENDED

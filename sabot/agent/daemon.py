@@ -1,7 +1,8 @@
 """The daemon: opens an agent's ports in order, joins, serves until it is told to stop, drains, and closes everything.
 
-SIGTERM and SIGINT drain, as Stop does: no new tasks, running ones finish within agent.drain_s, the members are told,
-exit 0. A second signal ends the process at once, by the system's own default, so that even a held GIL cannot delay it.
+SIGTERM and SIGINT drain, as Stop does: no new tasks, what it holds for jobs is read by their other agents, all within
+agent.drain_s, the members are told, exit 0. A second signal ends the process at once, by the system's own default, so
+that even a held GIL cannot delay it.
 """
 
 from __future__ import annotations
@@ -198,9 +199,13 @@ class Daemon:
         await self._set_serving(control, False)
         telling = peers.carry_out(membership.on_drain(), deadline_s=GOODBYE_DEADLINE_S)
         await asyncio.gather(jobs.drain(self.config.agent.drain_s), telling)
-        left_behind = jobs.tasks_running()
+        left_behind = jobs.tasks_running() + jobs.jobs_running()
         if left_behind:
-            log.warning("drain deadline reached tasks_running=%d key=agent.drain_s", left_behind)
+            log.warning(
+                "drain deadline reached tasks_running=%d jobs_running=%d key=agent.drain_s",
+                jobs.tasks_running(),
+                jobs.jobs_running(),
+            )
         await peers.leave()
         return EXIT_NOT_DRAINED if left_behind else 0
 

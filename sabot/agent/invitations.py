@@ -1,4 +1,4 @@
-"""Finds the agents that have joined the cluster since a job began, and asks each once whether it answers.
+"""Finds the agents that have joined the cluster since a job began, and those of the job that leave it.
 
 Used on the loop's thread.
 """
@@ -18,6 +18,7 @@ class Invitations:
         self._members = members
         self._watch = watch
         self.sent: set[tuple[str, int]] = set()
+        self._leaving: set[tuple[str, int]] = set()
 
     def due(self, agents: Sequence[Member]) -> list[Member]:
         """Who is to be asked now, of those that are none of the job's `agents`. An agent started anew at the address of
@@ -28,6 +29,12 @@ class Invitations:
         new = [member for member in members if member.identity not in self.sent]
         self.sent.update(member.identity for member in new)
         return new
+
+    def leavers(self, agents: Sequence[Member]) -> list[int]:
+        """The job's agents, by index, that have begun to drain since this was last asked."""
+        draining = {member.identity for member in self._members() if member.draining} - self._leaving
+        self._leaving |= draining
+        return [index for index, agent in enumerate(agents) if agent.identity in draining]
 
     async def is_accepted(self, member: Member, agents: Sequence[Member]) -> bool:
         """Whether it answers, and nobody has come from its address meanwhile. One that does not answer now is left out

@@ -72,6 +72,7 @@ from sabot.wire.versions import check_versions
 
 log = logging.getLogger("sabot.jobs")
 
+_DRAIN_LOOK_S = 0.05
 _CLOSE_WAIT_S = 2.0
 _CONFIRM_WAIT_S = 1.0
 
@@ -172,7 +173,7 @@ class JobDriver:
 
     async def prepare(self, request: PrepareJobRequest) -> PrepareJobReply:
         """Takes part in a job: opens its shuffles, and watches its coordinator as long as it runs."""
-        self._check_takes_part()
+        self._check_takes_part(request.job_id)
         run = self._runs.get(request.job_id)  # its plan is loaded already
         plan = await self._state.load_plan(request.plan) if run is None else run.job_plan
         held = await self._state.prepare(plan, request)
@@ -191,7 +192,7 @@ class JobDriver:
 
     def take_over(self, request: TakeOverJobRequest) -> TakeOverJobReply:
         """Takes another agent for the coordinator of a job, and says what is known of the job here."""
-        self._check_takes_part()
+        self._check_takes_part(request.job_id)
         if from_agent(request.agent).identity != self._membership.me.identity:
             raise PeerRefused(f"agent {request.agent.agent_id} was restarted, and has nothing of job {request.job_id}")
         held = self._state.take_over(request.job_id, request.epoch)
@@ -239,7 +240,7 @@ class JobDriver:
 
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
         """Runs one attempt; what goes wrong in it is in the reply."""
-        self._check_takes_part()
+        self._check_takes_part(request.job_id)
         return await self._state.run_task(request)
 
     async def end_job(self, request: EndJobRequest) -> EndJobReply:
@@ -287,10 +288,14 @@ class JobDriver:
         return await self._learner.learn(request)
 
     async def drain(self, deadline_s: float) -> None:
-        """Takes no new job and no new task, and waits for the running ones, at most `deadline_s`."""
+        """Takes no new job, and waits at most `deadline_s` until those that it has a part in have ended, whose other
+        agents read meanwhile what it holds, and until its results have been let go of.
+        """
         self._draining = True
         self._refuse_queued()
-        await self._state.drain(deadline_s)
+        end_s = asyncio.get_running_loop().time() + deadline_s
+        while (self._runs or self._state.holds_anything) and asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(_DRAIN_LOOK_S)
 
     async def close(self) -> None:
         """Cancels what still runs, here and on the other agents, and frees it."""
@@ -360,9 +365,9 @@ class JobDriver:
         except Exception as error:  # its lease frees it
             log.info("result not released job=%s agent=%s error=%s", run.job_id, member.agent_id, error)
 
-    def _check_takes_part(self) -> None:
-        """To a job that runs already an agent that drains is one that is lost: the others do its part."""
-        if self._draining:
+    def _check_takes_part(self, job_id: str) -> None:
+        """An agent that drains still has its part in what it was prepared for."""
+        if self._draining and self._state.get(job_id) is None:
             me = self._membership.me
             raise PeerLost(
                 f"agent {me.agent_id} is draining and takes no more part in jobs; run the job again on the others",

@@ -124,6 +124,13 @@ class AgentJoined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentDraining:
+    """The agent ends when the job has, or at a deadline of its own; it is to get nothing more to do."""
+
+    agent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentsChecked:
     """Every agent of the job has been looked at since CheckAgents; an AgentLost for each that is lost came before."""
 
@@ -166,6 +173,7 @@ Event = (
     | TaskFailed
     | AgentLost
     | AgentJoined
+    | AgentDraining
     | AgentsChecked
     | TimePassed
     | DriverFailed

@@ -343,6 +343,8 @@ class JobRun:
             self.post(ev.TimePassed(elapsed_s=loop.time() - self._started_s))
             for member in self._invitations.due(self.agents):
                 self._spawn(self._invite(member))
+            for agent in self._invitations.leavers(self.agents):
+                self.post(ev.AgentDraining(agent=agent))
 
     async def _invite(self, member: Member) -> None:
         if await self._invitations.is_accepted(member, self.agents):

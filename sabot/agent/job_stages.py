@@ -18,12 +18,19 @@ from sabot.agent.owner_table import OwnerTable
 from sabot.agent.range_choice import RangeRule, Ranges, choose_ranges
 from sabot.agent.receipts import Receipts, TaskIdentity
 from sabot.agent.running import Running
-from sabot.agent.slow_tasks import SlowRule, read_elsewhere
 from sabot.agent.stage_run import StageRun
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.repeatable import repeatable_stages
 from sabot.dataflow.splits import home_partition, splits_of
-from sabot.dataflow.stage import BroadcastShuffle, JobPlan, PartitionSplit, ShuffleInput, Split, TableSplit, shuffle_id
+from sabot.dataflow.stage import (
+    BroadcastShuffle,
+    JobPlan,
+    PartitionSplit,
+    ShuffleInput,
+    Split,
+    TableSplit,
+    shuffle_id,
+)
 from sabot.errors import PeerLost
 from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.member import Member
@@ -31,7 +38,7 @@ from sabot.wire.member import Member
 Ended = list[tuple[StageRun, Running]]
 """Attempts under way that count no more."""
 
-MADE_ANEW = {"_plan", "_agents", "_hot", "_slow", "_range_rule", "_runs", "last", "now_s"}
+MADE_ANEW = {"_plan", "_agents", "leaving", "_hot", "_range_rule", "_runs", "last", "now_s"}
 """What another coordinator is not told of JobStages: it comes from the plan, or begins anew."""
 
 
@@ -45,15 +52,14 @@ class JobStages:
         *,
         num_partitions: dict[int, int],
         hot: HotRule,
-        slow: SlowRule,
         ranges: RangeRule,
     ) -> None:
         self._plan = plan
         self._agents = list(agents)
-        self._founders = len(agents)
+        self.founders = len(agents)
+        self.leaving: frozenset[int] = frozenset()  # agents that drain
         self._num_partitions = dict(num_partitions)  # of a range shuffle as many as may be, until it is cut
         self._hot = hot
-        self._slow = slow
         self.now_s = 0.0  # since the job began, as far as it has been told
         self._range_rule = ranges
         self.receipts = Receipts(plan, num_partitions)
@@ -124,64 +130,11 @@ class JobStages:
                 self.queue(run)
         return before < sum(run.started for run in self)
 
-    def take(self, agent: int) -> ev.StartTask | None:
-        """The next task for `agent`, of the earliest stage that has one. An agent that came later and owns nothing
-        takes tasks from owners that have many, and pulls their partitions.
-        """
-        for run in self:
-            running = run.take(agent, now_s=self.now_s) if run.started and run.gate is None else None
-            if running is not None:
-                return self._start(run, running)
-        if agent < self._founders or self.table.owned_by(agent):
-            return None
-        for run in self:
-            elsewhere = partial(self._read_elsewhere, run)
-            may_take = run.started and run.gate is None
-            running = run.take_from_others(agent, now_s=self.now_s, elsewhere=elsewhere) if may_take else None
-            if running is not None:
-                return self._start(run, running)
-        return None
-
     def admit(self, newcomer: Member) -> int:
         """One more agent, which takes no part before the table says that it is admitted."""
         self._agents.append(newcomer)
         self.table = self.table.with_newcomer()
         return len(self._agents) - 1
-
-    def take_slow(self, agent: int) -> ev.StartTask | None:
-        """A second attempt for `agent` of a task that is slow elsewhere."""
-        for run in self:
-            if run.gate is not None:
-                continue
-            elsewhere = partial(self._read_elsewhere, run)
-            running = run.take_slow(agent, now_s=self.now_s, rule=self._slow, elsewhere=elsewhere)
-            if running is not None:
-                return self._start(run, running)
-        return None
-
-    def _start(self, run: StageRun, running: Running) -> ev.StartTask:
-        partition = running.split.partition if isinstance(running.split, PartitionSplit) else 0
-        return ev.StartTask(
-            agent=running.agent,
-            stage_id=run.stage.stage_id,
-            task=running.task,
-            attempt=running.attempt,
-            epoch=self.table.epoch,
-            split=running.split,
-            inputs=tuple((stage_id, self[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
-            partitions=running.partitions,
-            copies=self._copies_for(running.agent, run),
-            read_tasks=next((self[stage_id].senders_to(partition) for stage_id in inputs_of(run)), None),
-            tasks=len(run.splits),
-            ranges=run.ranges,
-        )
-
-    def _read_elsewhere(self, run: StageRun, split: Split) -> Split | None:
-        if any(self[stage_id].stopped_early or self[stage_id].keeps_order for stage_id in inputs_of(run)):
-            return None  # a ticket for a share names an attempt of every task, and gives rows in any order
-        partition = split.partition if isinstance(split, PartitionSplit) else 0
-        rows = tuple(self.receipts.rows_sent(stage_id)[partition] for stage_id in inputs_of(run))
-        return read_elsewhere(split, rows)
 
     def commit(self, run: StageRun, running: Running, reply: RunTaskReply) -> Ended:
         """The attempt has succeeded: its account is added, it is visible, and its readers may start.
@@ -332,7 +285,7 @@ class JobStages:
         splits = (reader.splits[task] for reader in readers for task in reader.todo)
         return frozenset(split.partition for split in splits if isinstance(split, PartitionSplit))
 
-    def _copies_for(self, agent: int, run: StageRun) -> tuple[ev.CopyToRead, ...]:
+    def copies_for(self, agent: int, run: StageRun) -> tuple[ev.CopyToRead, ...]:
         found = []
         for stage_id in run.stage.copied:
             partition = self._copy_of(agent, stage_id)

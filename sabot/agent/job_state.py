@@ -102,6 +102,12 @@ class JobState:
         """Jobs prepared here that have not ended."""
         return set(self._jobs)
 
+    @property
+    def holds_anything(self) -> bool:
+        """Whether there are jobs, tasks or rows of results here."""
+        results = (name.partition("/")[0] for name in self._transport.published_names())
+        return bool(self._jobs or self._running) or any(job_id in self._kept for job_id in results)
+
     async def load_plan(self, packed: bytes) -> JobPlan:
         """The plan in `packed`; UsageError where this agent lacks a module that the user's functions need."""
         return await self.in_thread(lambda: load_plan(packed, self._agent_id))
@@ -245,11 +251,6 @@ class JobState:
             self._kept.start(job_id, self._result_lease_s)
         else:
             self._queued.start(job_id, self._upload_lease_s)
-
-    async def drain(self, deadline_s: float) -> None:
-        """Waits for the running tasks, at most `deadline_s`."""
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=deadline_s)
 
     async def close(self) -> None:
         """Ends every job; threads end with what their slots are doing."""

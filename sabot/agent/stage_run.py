@@ -7,7 +7,7 @@ slow gets a second one beside it; whichever commits first is the task's, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,9 +136,9 @@ class StageRun:
                 )
         return None
 
-    def take_from_others(self, agent: int, *, now_s: float, elsewhere: Elsewhere) -> Running | None:
-        """For `agent`, which nothing waits for, the last of the tasks that wait for the busiest other one."""
-        queue = self._queues.busiest()
+    def take_from(self, owners: Collection[int], agent: int, *, now_s: float, elsewhere: Elsewhere) -> Running | None:
+        """For `agent`, which nothing waits for, the last of the tasks that wait for the busiest of `owners`."""
+        queue = self._queues.busiest(owners)
         split = elsewhere(self.splits[queue[-1]]) if queue else None
         if not queue or split is None:
             return None

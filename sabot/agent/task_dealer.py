@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sabot.agent import job_events as ev
-from sabot.agent.job_stages import Ended, JobStages
+from sabot.agent.job_stages import Ended
+from sabot.agent.task_choice import TaskChoice
 from sabot.wire.member import Member
 
 TASKS_AHEAD = 1
@@ -15,8 +16,8 @@ TASKS_AHEAD = 1
 class TaskDealer:
     """Knows what runs where; whoever ends an attempt says so."""
 
-    def __init__(self, stages: JobStages, agents: Sequence[Member]) -> None:
-        self._stages = stages
+    def __init__(self, choice: TaskChoice, agents: Sequence[Member]) -> None:
+        self._choice = choice
         self._slots: list[int] = []
         self._running: list[int] = []
         for agent in agents:
@@ -45,11 +46,11 @@ class TaskDealer:
 
     def deal(self, agents: Sequence[int]) -> list[ev.Command]:
         """Tasks in turn to agents with room, so that none gets a second one before all have had a first."""
-        return self._deal(agents, self._stages.take, TASKS_AHEAD)
+        return self._deal(agents, self._choice.take, TASKS_AHEAD)
 
     def deal_second_attempts(self, agents: Sequence[int]) -> list[ev.Command]:
         """Those of slow tasks to slots that have nothing of the job to do."""
-        return self._deal(agents, self._stages.take_slow, 0)
+        return self._deal(agents, self._choice.take_slow, 0)
 
     def _deal(self, agents: Sequence[int], take: Callable[[int], ev.StartTask | None], ahead: int) -> list[ev.Command]:
         commands: list[ev.Command] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 
 class TaskQueues:
@@ -28,6 +29,6 @@ class TaskQueues:
         queue = queue or max(self._preferred.values(), key=len, default=queue)
         return queue.popleft() if queue else None
 
-    def busiest(self) -> deque[int] | None:
-        """The tasks of the agent that most must be run by; None where none must."""
-        return max(self._pinned.values(), key=len, default=None)
+    def busiest(self, agents: Collection[int]) -> deque[int] | None:
+        """The tasks of that one of `agents` by which most must be run; None where none must."""
+        return max((queue for agent, queue in self._pinned.items() if agent in agents), key=len, default=None)

@@ -273,6 +273,8 @@ class Walk:
             if self.rng.random() < 0.1:
                 self.seconds += self.rng.choice((0.0, 1.0, 100.0))
                 self._tell(ev.TimePassed(elapsed_s=self.seconds))
+            elif self.rng.random() < 0.01:
+                self._tell(ev.AgentDraining(agent=self.rng.randrange(num_agents)))
             elif self.joins and self.rng.random() < 0.05:
                 self.joins -= 1
                 self._tell(ev.AgentJoined(member=member(num_agents)))

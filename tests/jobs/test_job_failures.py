@@ -181,24 +181,30 @@ def test_release_of_a_running_job_cancels_it(cluster: InProcessCluster, tmp_path
     GO_ON.set()
 
 
-def test_draining_agent_finishes_its_task_and_takes_no_more(cluster: InProcessCluster, tmp_path: Path) -> None:
+def test_draining_agent_has_its_part_in_the_job_until_its_result_is_let_go_of(
+    cluster: InProcessCluster, tmp_path: Path
+) -> None:
     data = files(cluster, tmp_path)
     job = submit(cluster, data.map_batches(held_up, schema=data.schema, processes=False))
     assert STARTED.wait(20)
     other = cluster.agents[1].driver
     cluster.wait_until(lambda: other.tasks_running() == 2)  # all that it will be given
 
-    async def drain() -> None:
-        draining = asyncio.create_task(other.drain(20))
-        await asyncio.sleep(0)
-        assert not draining.done()
-        GO_ON.set()
-        await draining
-        assert other.tasks_running() == 0
+    async def drain() -> asyncio.Task[None]:
+        return asyncio.create_task(other.drain(60))
 
-    cluster.on_loop(drain())
-    assert job.last_event().WhichOneof("event") == "finished"
+    async def ended(draining: asyncio.Task[None]) -> bool:
+        await asyncio.wait([draining], timeout=0.2)
+        return draining.done()
+
+    draining = cluster.on_loop(drain())
+    assert not cluster.on_loop(ended(draining))
+    GO_ON.set()
+    finished = job.last_event().finished
+    assert not finished.agents_lost and all(stage.tasks_redone == 0 for stage in finished.stages)
+    assert not cluster.on_loop(ended(draining)), "it has a part of the result"
     cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=job.job_id)))
+    cluster.wait_until(draining.done)
     another = submit(cluster, data)
     assert list(another.last_event().finished.agents_lost) == ["agent-1"], "the other does its part"
     cluster.on_loop(cluster.agents[0].driver.release(ReleaseJobRequest(job_id=another.job_id)))
