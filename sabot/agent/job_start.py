@@ -18,6 +18,7 @@ from sabot.agent.succession import succeed
 from sabot.agent.surroundings import Surroundings
 from sabot.agent.takeover import Inheritance
 from sabot.config import JobsSection
+from sabot.dataflow.ranges import HomeShuffle
 from sabot.dataflow.stage import JobPlan
 from sabot.wire.agent_pb2 import SubmitJobRequest
 from sabot.wire.convert import from_agent
@@ -48,6 +49,11 @@ class JobStarter:
         self._hot = hot
         self.ranges = ranges
 
+    def _split_bytes(self, plan: JobPlan) -> int:
+        """Where rows are to be sorted, what a task keeps is read again whole: no more than memory has room for."""
+        sorts = any(isinstance(stage.output, HomeShuffle) for stage in plan.stages)
+        return min(self._config.split_bytes, 2 * self.ranges.bytes_max) if sorts else self._config.split_bytes
+
     async def make(self, request: SubmitJobRequest, plan: JobPlan) -> JobRun:
         """A run, yet to be started; it goes on where an earlier coordinator was, if agents hold anything of the job."""
         inherited: Inheritance | None = None
@@ -59,7 +65,7 @@ class JobStarter:
             plan=plan,
             agents=agents,
             partitions_per_slot=self._config.partitions_per_slot,
-            split_bytes=self._config.split_bytes,
+            split_bytes=self._split_bytes(plan),
             attempts_max=self._config.attempts_max,
             hot=self._hot,
             ranges=self.ranges,

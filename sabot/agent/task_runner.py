@@ -63,6 +63,8 @@ from sabot.wire.agent_pb2 import RunTaskReply
 from sabot.wire.failure import CarriedFailure, to_failure
 from sabot.wire.py_modules import PyModules
 
+_KEPT_BYTES = 8 << 20  # rows that all go to one partition need not be gathered for it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -241,14 +243,15 @@ class TaskRunner:
             epoch=task.epoch,
             digest_placement=task.digest_placement,
         )
-        sample = None
+        sample, gathered_bytes = None, self._limits.scatter_bytes_max
         if isinstance(output, HomeShuffle):
             sample = SampleTaker(calls, schema, output.sample_keys, seed=task.task)
+            gathered_bytes = min(gathered_bytes, _KEPT_BYTES)
         return ShuffleOutput(
             writer,
             calls,
             schema,
-            scatter_bytes_max=self._limits.scatter_bytes_max,
+            scatter_bytes_max=gathered_bytes,
             timeout_s=self._limits.wait_s_max,
             sample=sample,
         )
