@@ -5,6 +5,7 @@ What is measured is its seconds from call to answer, and the CPU time of it and 
 
 from __future__ import annotations
 
+import select
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,13 @@ class Run:
     cpu_s: float
     answer: pa.Table | None
     folder: Path
+
+
+ANSWER_S_MAX = 180.0
+
+
+class PeerSilent(Exception):
+    """A peer has not answered within ANSWER_S_MAX."""
 
 
 class PeerProcess:
@@ -60,6 +68,8 @@ class PeerProcess:
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], ANSWER_S_MAX)[0]:
+            raise PeerSilent
         line = self._process.stdout.readline()
         if not line:
             self._process.wait(60)

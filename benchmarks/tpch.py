@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from job_overhead import measure_overhead
 from measuring import print_machine
-from peer_process import PeerProcess, Run
+from peer_process import ANSWER_S_MAX, PeerProcess, PeerSilent, Run
 from plain_tables import plain_files
 from tpch_kills import measure_kills
 
@@ -122,6 +122,7 @@ def _ordered(table: pa.Table) -> pa.Table:
 
 def measure_work(work: str, peers: Sequence[PeerProcess], answers: Answers, rounds: int, rng: random.Random) -> None:
     able = [peer for peer in peers if work in peer.works]
+    silent: list[str] = []
 
     def turn(peer: PeerProcess) -> tuple[float, float]:
         run = peer.run(work)
@@ -129,7 +130,14 @@ def measure_work(work: str, peers: Sequence[PeerProcess], answers: Answers, roun
         shutil.rmtree(run.folder)
         return run.seconds, run.cpu_s
 
-    first = {peer.name: turn(peer) for peer in able}
+    first = {}
+    for peer in able:
+        try:
+            first[peer.name] = turn(peer)
+        except PeerSilent:
+            silent.append(peer.name)
+            peer.works = []  # nor is it asked for another work
+    able = [peer for peer in able if peer.name in first]
     taken: dict[str, list[tuple[float, float]]] = {peer.name: [] for peer in able}
     for _ in range(rounds):
         for peer in rng.sample(able, len(able)):
@@ -144,7 +152,7 @@ def measure_work(work: str, peers: Sequence[PeerProcess], answers: Answers, roun
         )
     for peer in peers:
         if peer not in able:
-            print(f"  {peer.name:8} cannot")
+            print(f"  {peer.name:8} {f'no answer in {ANSWER_S_MAX:.0f} s' if peer.name in silent else 'cannot'}")
     for name, their_s in seconds.items():
         if (work, name) in WANTED:
             print(f"  {their_s / seconds['sabot']:.2f} x as fast as {name}; wanted: {WANTED[work, name]:.2f}")
