@@ -92,10 +92,11 @@ def complete(folder: Path, *, step: Step = lambda _: None) -> None:
         hidden = _hidden_now(folder, manifest)
         try:
             _carry_out(folder, hidden, manifest, step)
-        except FileNotFoundError as error:  # another was faster, or another coordinator has renamed the hidden folder
-            if _read(folder / MANIFEST) == manifest and hidden is not None and hidden.exists():
-                raise InternalError(f"a file of a dataset being published in {folder} is missing: {error}") from error
         except OSError as error:
+            if _read(folder / MANIFEST) != manifest or (hidden is not None and not hidden.exists()):
+                continue  # another was faster, or another coordinator has renamed the hidden folder
+            if isinstance(error, FileNotFoundError):
+                raise InternalError(f"a file of a dataset being published in {folder} is missing: {error}") from error
             raise UsageError(
                 f"a dataset is published in {folder}, and that cannot go on: {error}; make the folder writable and "
                 "what is named free, then read or write it again",
