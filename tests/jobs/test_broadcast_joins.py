@@ -18,10 +18,12 @@ from sabot.agent.task_input import InputAttempts, TaskInput
 from sabot.errors import ShuffleIntegrityError
 from sabot.shuffle.receipts import PartitionRead
 from sabot.wire.agent_pb2 import ReleasedSum
+from tests.agent.processes import Agents
 
 from .in_process import InProcessCluster
 from .rows import in_order, write_files
 from .test_end_to_end_failures import until, waits_for
+from .test_newcomers import noting
 
 ROWS = 20_000
 LARGE = pa.table(
@@ -173,6 +175,28 @@ def test_agents_without_a_copy_of_their_own_pull_one(
     result = session.read_parquet(large).join(session.from_table(SMALL), "k", join_type="left semi").run()
     assert in_order(result.to_table()) == in_order(LARGE.join(SMALL.select(["k"]), "k", join_type="left semi"))
     assert result.receipt.exact
+
+
+def test_agent_that_joins_while_rows_are_joined_pulls_a_copy(tmp_path: Path) -> None:
+    large = write_files(tmp_path / "large", LARGE, files=100, row_group_rows=ROWS)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    agents = Agents(tmp_path / "agents")
+    try:
+        first = agents.start("first", environment={"SABOT_JOBS_SPLIT_BYTES": "1024"})
+        with sabot.connect(first.control, progress=False) as session:
+            rows = session.read_parquet(large)
+            held = rows.map_batches(noting(notes), schema=rows.schema, processes=False)
+            job = held.join(session.from_table(SMALL.select(["k"])), "k", join_type="left semi").submit(timeout_s=60)
+            until(lambda: any(notes.iterdir()))
+            agents.start("late", "--join", first.control)
+            with job.result() as result:
+                expected = LARGE.join(SMALL.select(["k"]), "k", join_type="left semi")
+                assert in_order(result.to_table()) == in_order(expected)
+                assert result.receipt.exact and result.stats.agents_joined == ("late",)
+                assert len(list(notes.iterdir())) == 2 and result.receipt.shuffles[0].num_partitions == 1
+    finally:
+        agents.close()
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])

@@ -14,6 +14,7 @@ from sabot.wire.failure import to_failure
 
 from .job_world import JOB_ID, SCHEMA, broadcast_plan, make_coordinator, member, pieces
 from .test_coordinator_recovery import Job, answer_of
+from .test_newcomers import join
 
 
 def copies_read(job: Job, stage_id: int) -> dict[int, set[int]]:
@@ -88,6 +89,18 @@ def test_agents_that_came_after_the_copies_read_those_of_others() -> None:
     assert [stages._copy_of(agent, 0) for agent in (0, 2, 3, 7)] == [0, 2, 0, 0]
     job.kill(0)
     assert [stages._copy_of(agent, 0) for agent in (1, 2, 3, 7)] == [1, 2, 1, 1]
+
+
+def test_newcomer_joins_rows_with_the_copy_of_another_agent_and_goes_on_when_that_is_lost() -> None:
+    job = Job(broadcast_plan(*[5] * 12), 2)
+    job.go_on(ev.StartTask, stage_id=2)
+    join(job, 2)
+    job.go_on(ev.StartTask, stage_id=2, count=9)
+    assert copies_read(job, 2)[2] == {0}
+    job.kill(0)
+    job.check()
+    assert copies_read(job, 2)[2] <= {0, 1}
+    assert job.agents.sent_again[0] == 0
 
 
 @pytest.mark.parametrize("wrong", ["fewer", "other", "more"])
