@@ -27,6 +27,7 @@ from measuring import in_turns, print_machine
 import sabot
 from sabot.client.receipt import Receipt
 from sabot.client.session import Session
+from sabot.dataflow import broadcasts
 from sabot.dataflow.dataset import Dataset
 
 HOT_KEY = 7
@@ -131,6 +132,7 @@ def hot_keys(options: argparse.Namespace, folder: Path, rng: random.Random) -> b
 
 def copies(options: argparse.Namespace, folder: Path, rng: random.Random) -> None:
     """From what size on a copy costs more than the shuffle of the other side."""
+    broadcasts.TIMES_SMALLER = 0  # the planner copies whatever it may
     print("the side that is copied, beside the same join shuffled:")
     with sabot.LocalCluster(agents=options.agents, slots=1) as cluster:
         sessions = {

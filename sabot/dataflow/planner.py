@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from sabot.dataflow.aggregation import split_aggregation
+from sabot.dataflow.broadcasts import side_to_copy
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.distinct_counts import as_count_of_groups
-from sabot.dataflow.estimates import bytes_at_most
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
 from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
-from sabot.dataflow.join_types import SIDES_TO_CUT
 from sabot.dataflow.persisted import PersistedNode
 from sabot.dataflow.plan import (
     AggregateNode,
@@ -195,16 +194,9 @@ class _Planner:
         return replace(parts[0], beside=tuple(parts[1:]))
 
     def _join(self, node: JoinNode) -> _OpenStage:
-        sides = (node.left, node.right)
-        known = {side: bytes_at_most(sides[side]) for side in (0, 1)}
-        # A side may be copied where the other one may be cut: no row of a copy is given for itself.
-        small = [
-            (size, 1 - kept)
-            for kept in SIDES_TO_CUT[node.step.join_type]
-            if (size := known[1 - kept]) is not None and size <= self._broadcast_bytes_max
-        ]
-        if small and self._broadcast_bytes_max > 0:
-            return self._broadcast_join(node, *min(small))
+        copied = side_to_copy(node, self._broadcast_bytes_max)
+        if copied is not None:
+            return self._broadcast_join(node, *copied)
         left = self.close(self.stage_of(node.left), HashShuffle(keys=node.step.keys))
         right = self.close(self.stage_of(node.right), HashShuffle(keys=node.step.right_keys))
         return _OpenStage(
@@ -214,7 +206,7 @@ class _Planner:
             label=f"join on {', '.join(node.step.keys)}",
         )
 
-    def _broadcast_join(self, node: JoinNode, size: int, side: int) -> _OpenStage:
+    def _broadcast_join(self, node: JoinNode, side: int, size: int) -> _OpenStage:
         """The stage of the other side goes on, with a copy of this one."""
         step = node.step
         keys = (step.keys, step.right_keys)[side]

@@ -81,6 +81,15 @@ def test_what_is_just_within_the_limit_is_copied_and_what_is_above_is_not() -> N
     assert copied(joined, size) == [1] and copied(joined, size - 1) == []
 
 
+def test_side_that_is_not_much_smaller_than_the_other_is_not_copied() -> None:
+    side = SESSION.from_table(pa.table({"k": pa.array(range(20_000))}))
+    for times, expected in ((30, []), (34, [1])):
+        other = SESSION.from_table(pa.table({"k": pa.array(range(times * 20_000))}))
+        assert copied(other.join(side, "k", join_type="left semi"), 1 << 20) == expected
+        unknown = other.map_batches(lambda batch: batch, schema=other.schema)
+        assert copied(unknown.join(side, "k", join_type="left semi"), 1 << 20) == [1]
+
+
 def test_nothing_is_copied_without_a_limit() -> None:
     assert copied(large().join(small(), "k", join_type="inner"), 0) == []
     nothing = SESSION.from_table(SMALL.slice(0, 0))
