@@ -174,6 +174,7 @@ class Coordinator:
         match event:
             case ev.JobStarted():
                 if self.epoch:
+                    self._asked = list(self.living)  # by an earlier coordinator
                     go_on(self._stages, self._journal, self.epoch, self._inherited)
                 commands = self._prepare()
             case ev.Prepared(agent=agent) if self._phase is _Phase.PREPARING:

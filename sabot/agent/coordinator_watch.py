@@ -13,6 +13,7 @@ from sabot.agent.job_state import HeldJob, JobState
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.config import JobsSection
+from sabot.errors import JobTakenOver
 from sabot.wire.agent_pb2 import CheckJobRequest
 from sabot.wire.convert import to_agent
 from sabot.wire.member import Member
@@ -45,9 +46,13 @@ class CoordinatorWatch:
         lost = asyncio.ensure_future(self._watch.lost(coordinator))
         try:
             while not (await asyncio.wait([lost], timeout=self._config.peer_deadline_s))[0]:
-                request = CheckJobRequest(job_id=job_id, agent=to_agent(self._me))
+                request = CheckJobRequest(
+                    job_id=job_id, agent=to_agent(self._me), coordinator=to_agent(coordinator), epoch=held.table.epoch
+                )
                 try:
                     reply = await self._calls.check_job(coordinator, request, timeout_s=self._config.peer_deadline_s)
+                except JobTakenOver:  # by one that has not called here yet, or never will
+                    break
                 except Exception as error:  # whether it is lost is found by pings
                     log.debug("coordinator not asked job=%s error=%s", job_id, error)
                     continue
@@ -55,7 +60,7 @@ class CoordinatorWatch:
                     log.warning("job ended here, its coordinator goes on without this agent job=%s", job_id)
                     await self._end(held, keep_result=reply.keep_result)
                     return
-            log.warning("job without its coordinator job=%s error=%s", job_id, lost.exception() or lost.result())
+            log.warning("job without its coordinator job=%s lost=%s", job_id, lost.result() if lost.done() else None)
         finally:
             lost.cancel()
         await self._end_late(held)

@@ -22,6 +22,7 @@ from sabot.agent.job_start import JobStarter
 from sabot.agent.job_state import JobState
 from sabot.agent.leases import Leases
 from sabot.agent.membership import Membership
+from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR
 from sabot.agent.peer_calls import PeerCalls
 from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.range_choice import RangeRule
@@ -156,8 +157,8 @@ class JobDriver:
             run = await self._start_run(request, plan, place)
         except BaseException as error:
             place.leave()
-            if isinstance(error, UsageError) or not isinstance(error, Exception):
-                raise
+            if isinstance(error, UsageError) or request.epoch or not isinstance(error, Exception):
+                raise  # of a job that runs already: its client asks another agent
             log.warning("job not started job=%s", request.job_id, exc_info=error)
             yield JobEvent(failed=to_failure(error))
             return
@@ -200,7 +201,7 @@ class JobDriver:
         if run is not None and run.epoch < request.epoch:
             run.drop()
         if held is None:
-            return TakeOverJobReply(ended=self._state.has_ended(request.job_id))
+            return TakeOverJobReply(ended=request.job_id in self._state.ended)
         self._coordinators.start(held, from_agent(request.coordinator))
         return TakeOverJobReply(
             held=True,
@@ -229,9 +230,15 @@ class JobDriver:
         return run
 
     def check_job(self, request: CheckJobRequest) -> CheckJobReply:
-        """Whether the agent that asks still has a part in a job that this one coordinates."""
+        """Whether the agent that asks still has a part in a job that this one coordinates; JobTakenOver where another
+        one does, of which that agent is to hear yet.
+        """
         asking = from_agent(request.agent)
         run = self._runs.get(request.job_id)
+        if from_agent(request.coordinator).identity != self._membership.me.identity:
+            raise PeerRefused(f"agent {request.coordinator.agent_id} was restarted, and has nothing of any job")
+        if run is None:
+            self._state.fence.admit(request.job_id, request.epoch)
         keeping = self._finished.get(request.job_id)
         return CheckJobReply(
             takes_part=run is not None and asking.identity in run.identities,
@@ -354,9 +361,11 @@ class JobDriver:
         if self._runs.get(run.job_id) is run:
             del self._runs[run.job_id]
         place.leave()
-        held = self._state.get(run.job_id)
-        if run.dropped and held is not None and not self._state.fence.knows_later(run.job_id, run.epoch):
-            self._coordinators.orphan(held)
+        if run.dropped and not self._state.fence.knows_later(run.job_id, run.epoch):
+            held = self._state.get(run.job_id)  # there is a later coordinator, which has not called here
+            self._state.fence.admit(run.job_id, run.epoch + EPOCHS_OF_A_COORDINATOR)
+            if held is not None:
+                self._coordinators.orphan(held)
 
     async def _end_on(self, member: Member, run: JobRun) -> None:
         request = EndJobRequest(job_id=run.job_id, keep_result=False, epoch=run.epoch)

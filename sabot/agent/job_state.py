@@ -60,6 +60,11 @@ class HeldJob:
     keep_result: bool = False  # should the coordinator be lost: all is done, and the client may know
     repeatable: frozenset[int] = frozenset()  # stages whose replays need no proof
 
+    def check_names(self, agents: Sequence[Agent]) -> None:
+        """PeerRefused where a coordinator means other agents by their numbers than an earlier one did."""
+        if any(ours.incarnation != other.incarnation for ours, other in zip(self.request.agents, agents, strict=False)):
+            raise PeerRefused(f"job {self.plan.job_id} is held here with other agents than its coordinator names")
+
     def learn(self, agents: Sequence[Agent]) -> None:
         """The job's agents, of whom there may be more than when it was prepared."""
         self.request.agents.extend(agents[len(self.request.agents) :])
@@ -84,7 +89,7 @@ class JobState:
         self._upload_lease_s = upload_lease_s
         self.fence = JobFence(agent_id)
         self._jobs: dict[str, HeldJob] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self.ended: OrderedDict[str, None] = OrderedDict()
         self._kept = Leases(self._on_lease_ended)
         self._queued = Leases(lambda _: None)  # jobs that wait elsewhere for their turn, with tables uploaded here
         self._room = TaskRoom(transport.ledger)
@@ -121,6 +126,7 @@ class JobState:
         self.fence.admit(plan.job_id, request.table.epoch)
         held = self._jobs.get(plan.job_id)
         if held is not None:
+            held.check_names(request.agents)
             held.learn(request.agents)
             return held
         self._check_not_ended(plan.job_id)
@@ -191,10 +197,6 @@ class JobState:
 
     def get(self, job_id: str) -> HeldJob | None:
         return self._jobs.get(job_id)
-
-    def has_ended(self, job_id: str) -> bool:
-        """Whether the job was here, and nothing is left of it."""
-        return job_id in self._ended
 
     async def run_task(self, request: RunTaskRequest) -> RunTaskReply:
         """Runs one attempt; cancelling the call, ending the job, or another coordinator cancels it."""
@@ -316,13 +318,13 @@ class JobState:
             self._drop_soon(job_id)  # what the last task published after the job had ended
 
     def _check_not_ended(self, job_id: str) -> None:
-        if job_id in self._ended:
+        if job_id in self.ended:
             raise JobCancelled(f"job {job_id} has ended on agent {self._agent_id}", job=job_id, agent=self._agent_id)
 
     def _remember_ended(self, job_id: str) -> None:
-        self._ended[job_id] = None
-        while len(self._ended) > _ENDED_MAX:
-            self._ended.popitem(last=False)
+        self.ended[job_id] = None
+        while len(self.ended) > _ENDED_MAX:
+            self.ended.popitem(last=False)
 
     async def _drop(self, job_id: str) -> None:
         await self.in_thread(lambda: self._transport.drop(job_id))

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from sabot.agent.peer_calls import PeerCalls
-from sabot.agent.takeover import Identity, Inheritance, agents_named, inherit
+from sabot.agent.takeover import Identity, Inheritance, agents_named, inherit, may_coordinate
 from sabot.errors import JobTakenOver, PeerRefused
 from sabot.wire.agent_pb2 import Failure, TakeOverJobReply, TakeOverJobRequest
 from sabot.wire.convert import to_agent
@@ -43,14 +43,12 @@ async def succeed(
         known += new
         await asyncio.gather(*(ask(member) for member in new))
     inherited = inherit(replies, failures)
-    if inherited is not None:
-        part = {agent.identity for index, agent in enumerate(inherited.agents) if index not in inherited.table.lost}
-        if me.identity not in part or replies[me.identity].ended:
-            raise PeerRefused(
-                f"agent {me.agent_id} has no part in job {job_id} any more, and cannot take it over; ask another",
-                agent=me.agent_id,
-                address=me.control_address,
-            )
+    if not may_coordinate(me, replies, inherited):
+        raise PeerRefused(
+            f"agent {me.agent_id} has no part in job {job_id} any more, and cannot take it over; ask another",
+            agent=me.agent_id,
+            address=me.control_address,
+        )
     return inherited, [member for member in known if member.identity in replies and not replies[member.identity].ended]
 
 

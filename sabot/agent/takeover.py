@@ -41,10 +41,10 @@ def inherit(replies: Mapping[Identity, TakeOverJobReply], failures: Mapping[Iden
     What is held under the newest owner table and in the longest journal says all: no reader has started before all
     agents had both, and of those that were given up since nothing is taken.
     """
-    held = {identity: reply for identity, reply in replies.items() if reply.held}
+    agents = agents_named(list(replies.values()))
+    held = {identity: reply for identity, reply in replies.items() if reply.held and _names(reply, agents)}
     if not held:
         return None
-    agents = agents_named(list(held.values()))
     table = from_wire_table(max((reply.table for reply in held.values()), key=lambda known: known.epoch), len(agents))
     given_up = {agents[agent].identity for agent in table.lost}
     known = {identity: reply for identity, reply in held.items() if identity not in given_up} or held
@@ -52,7 +52,7 @@ def inherit(replies: Mapping[Identity, TakeOverJobReply], failures: Mapping[Iden
     absent = {}
     for index, agent in enumerate(agents):
         reply = replies.get(agent.identity)
-        if index not in table.lost and (reply is None or reply.ended):
+        if index not in table.lost and (reply is None or reply.ended or (reply.held and agent.identity not in held)):
             absent[index] = failures.get(agent.identity) or _has_ended(agent)
     return Inheritance(
         agents=tuple(agents),
@@ -60,6 +60,19 @@ def inherit(replies: Mapping[Identity, TakeOverJobReply], failures: Mapping[Iden
         table=table,
         journal=max((reply.journal for reply in known.values()), key=journal_mark),
         absent=absent,
+    )
+
+
+def may_coordinate(agent: Member, replies: Mapping[Identity, TakeOverJobReply], inherited: Inheritance | None) -> bool:
+    """Whether the agent has a part in the job, or may have one where it begins anew."""
+    reply = replies.get(agent.identity)
+    if reply is None or reply.ended:
+        return False
+    if inherited is None:
+        return True
+    return any(
+        index not in inherited.table.lost and other.identity == agent.identity
+        for index, other in enumerate(inherited.agents)
     )
 
 
@@ -85,6 +98,14 @@ def to_wire_table(table: OwnerTable) -> agent_pb2.OwnerTable:
 
 def from_wire_table(table: agent_pb2.OwnerTable, agents: int) -> OwnerTable:
     return OwnerTable(epoch=table.epoch, agents=agents, owners=tuple(table.owners), lost=frozenset(table.lost))
+
+
+def _names(reply: TakeOverJobReply, agents: Sequence[Member]) -> bool:
+    """Whether the reply means the same agents by their numbers. Of two that joined just before a coordinator was lost
+    each may have been told of itself only.
+    """
+    theirs = [(agent.agent_id, agent.incarnation) for agent in reply.agents]
+    return theirs == [agent.identity for agent in agents[: len(theirs)]]
 
 
 def _has_ended(agent: Member) -> Failure:

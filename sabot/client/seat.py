@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from sabot.client.control import ControlClient, JobStream
 from sabot.client.coordinators import Coordinators, answers
 from sabot.client.flight import ping_agent
-from sabot.errors import PeerError, SabotError
+from sabot.errors import PeerError, PeerRefused, SabotError
 from sabot.wire.agent_pb2 import JobAccepted
 from sabot.wire.convert import from_agent, to_agent
 from sabot.wire.member import Member
@@ -75,8 +75,9 @@ class Seat:
         """
         lost = self.member
         self._lost = self._lost or error
-        self._turns[lost.identity] += 1
-        for member in self._candidates(lost):
+        self._turns[lost.identity] += _TURNS_MAX if isinstance(error, PeerRefused) else 1
+        candidates = self._candidates(lost)
+        for member in [*candidates, *candidates]:  # a connection that breaks once is no death
             if not answers(member):
                 continue
             log.warning("coordinator lost job=%s agent=%s error=%s", self.job_id, lost.agent_id, error.message)

@@ -769,12 +769,16 @@ class EndJobReply(_message.Message):
     def __init__(self) -> None: ...
 
 class CheckJobRequest(_message.Message):
-    __slots__ = ("job_id", "agent")
+    __slots__ = ("job_id", "agent", "coordinator", "epoch")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     agent: Agent
-    def __init__(self, job_id: _Optional[str] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ...) -> None: ...
+    coordinator: Agent
+    epoch: int
+    def __init__(self, job_id: _Optional[str] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., coordinator: _Optional[_Union[Agent, _Mapping]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class CheckJobReply(_message.Message):
     __slots__ = ("takes_part", "keep_result")

@@ -9,23 +9,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
-from sabot.agent.owner_table import OwnerTable
-from sabot.dataflow.stage import JobPlan, Shuffle, shuffle_id
-from sabot.errors import JobCancelled, LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
+from sabot.agent.takeover import Identity
+from sabot.dataflow.stage import Shuffle, shuffle_id
+from sabot.errors import LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
 from sabot.native._native import BookkeepingMachine, HeaderFields, decode_header, encode_ack
 from sabot.wire.member import Member
 
 from .clock import Process, Timer
+from .driver import Driver
+from .held_jobs import HeldJob, HeldJobs
 from .jobs import Attempts, Placing, Rows, content
 from .memory import Memory, bytes_of
 from .network import OPENING, REQUEST, Stream
 from .outbox import Outbox
 from .task import SUM_MASK, Task, checksum_of
-from .watch import PEER_DEADLINE_S, Watch
 
 if TYPE_CHECKING:
     from .cluster import Cluster
-    from .driver import Driver
 
 OPEN_WAIT_S = 10.0
 
@@ -48,26 +48,6 @@ class HeldShuffle:
         self.failure: LimitReached | None = None
 
 
-class HeldJob:
-    """A prepared job, and the newest owner table that is known here."""
-
-    def __init__(
-        self,
-        plan: JobPlan,
-        num_partitions: dict[int, int],
-        agents: list[Member],
-        coordinator: Member,
-        table: OwnerTable,
-    ) -> None:
-        self.plan = plan
-        self.num_partitions = num_partitions
-        self.agents = agents
-        self.coordinator = coordinator
-        self.table = table
-        self.tasks: set[Task] = set()
-        self.watch: Watch | None = None
-
-
 class Agent:
     """Lives in `place` until it crashes; its successor there has the same agent_id and address."""
 
@@ -78,11 +58,11 @@ class Agent:
         self.address = member.flight_address
         self.memory = Memory(self, *world.bytes_max)
         self.process = Process(f"{member.agent_id}:{member.incarnation}")
-        self.jobs: dict[str, HeldJob] = {}
-        self.ended: set[str] = set()
+        self.held = HeldJobs(self)
+        self.jobs, self.ended = self.held.jobs, self.held.ended
         self.shuffles: dict[str, HeldShuffle] = {}
         self.outboxes: dict[tuple[str, str], Outbox] = {}
-        self.results: dict[tuple[str, int], Rows] = {}
+        self.results: dict[tuple[str, int, int], Rows] = {}  # by job, partition and attempt
         self.drivers: dict[str, Driver] = {}  # of the jobs that it coordinates, until all have been told of the end
         self.keepers: dict[str, set[tuple[str, int]]] = {}  # of their results
         self._waiting: dict[str, list[tuple[Stream, Timer]]] = {}  # streams whose shuffle is not open yet
@@ -97,20 +77,30 @@ class Agent:
         match method:
             case "ping":
                 answer(self.member.incarnation)
-            case "prepare":
-                self._prepare(HeldJob(*argument), answer)
+            case "prepare" | "reown" | "record":
+                self.held.on_call(method, argument, answer)
             case "run_task":
                 return self._run_task(*argument, answer=answer)
-            case "reown":
-                self._reown(*argument, answer=answer)
-            case "check_job":
-                job_id, identity = argument
-                driver = self.drivers.get(job_id)
-                takes_part = driver is not None and identity in driver.identities
-                answer((takes_part, identity in self.keepers.get(job_id, set())))
-            case "end_job":
-                self.end_job(*argument)
+            case "take_over":
+                try:
+                    answer(self.held.take_over(*argument))
+                except SabotError as error:
+                    answer(error)
+            case "submit" | "confirm" | "stream ended" | "cancel job":
+                self._on_client(method, argument)
                 answer(None)
+            case "check_job":
+                try:
+                    answer(self._check_job(*argument))
+                except SabotError as error:
+                    answer(error)
+            case "end_job":
+                job_id, keep_result, epoch = argument
+                try:
+                    self.held.fence.admit(job_id, epoch)
+                    answer(self.end_job(job_id, keep_result))
+                except SabotError as error:
+                    answer(error)
             case "share":
                 self._share(*argument, answer=answer)
             case "fetch":
@@ -118,63 +108,38 @@ class Agent:
                 answer(PeerRefused(f"{self.address} has nothing published as {argument}") if rows is None else rows)
         return None
 
-    def _prepare(self, held: HeldJob, answer: Callable[[Any], None]) -> None:
-        job_id = held.plan.job_id
-        if job_id in self.ended:
-            answer(self._not_held(job_id))
+    def _check_job(self, job_id: str, identity: Identity, meant: Member, epoch: int) -> tuple[bool, bool]:
+        """Whether the agent that asks has a part in a job that this one coordinates, and else is to keep its result."""
+        if meant.identity != self.member.identity:
+            raise PeerRefused(f"agent {meant.agent_id} was restarted, and has nothing of any job")
+        driver = self.drivers.get(job_id)
+        if driver is None:
+            self.held.fence.admit(job_id, epoch)
+        takes_part = driver is not None and identity in driver.identities
+        return takes_part, identity in self.keepers.get(job_id, set())
+
+    def _on_client(self, method: str, argument: Any) -> None:
+        """A client submits a job, or says something to its coordinator of an epoch."""
+        if method == "submit":
+            plan, client, epoch, members = argument
+            driver = self.drivers.get(plan.job_id)
+            if driver is not None and driver.epoch < epoch:
+                driver.drop()
+            if driver is None or driver.epoch < epoch:
+                self.drivers[plan.job_id] = Driver(self, plan, client, epoch=epoch, members=members)
             return
-        if job_id not in self.jobs:
-            self.jobs[job_id] = held
-            self._open_shuffles(held)
-            if held.coordinator.identity != self.member.identity:
-                held.watch = Watch(self, held.coordinator, lambda _: self._end_without(job_id))
-                self.later(PEER_DEADLINE_S, lambda: self._check(held))
-        self.world.happen("prepared", self.place, "job %s", job_id)
-        answer(None)
+        job_id, epoch = argument
+        driver = self.drivers.get(job_id)
+        if driver is not None and driver.epoch == epoch:
+            match method:
+                case "confirm":
+                    driver.confirm()
+                case "stream ended":
+                    driver.outlive_client()
+                case "cancel job":
+                    driver.cancel()
 
-    def _not_held(self, job_id: str) -> SabotError:
-        if job_id in self.ended:
-            return JobCancelled(f"job {job_id} has ended on agent {self.member.agent_id}")
-        return PeerRefused(f"agent {self.member.agent_id} knows no job {job_id}: it was not prepared here")
-
-    def _reown(self, job_id: str, agents: list[Member], table: OwnerTable, answer: Callable[[Any], None]) -> None:
-        held = self.jobs.get(job_id)
-        if held is None:
-            answer(self._not_held(job_id))
-            return
-        held.agents = max(held.agents, agents, key=len)
-        given_up = [held.agents[agent].incarnation for agent in table.lost]
-        try:
-            for name, shuffle in self.shuffles.items():
-                if name.startswith(f"{job_id}/"):
-                    shuffle.book.reown(table.epoch, table.owners, given_up)
-        except SabotError as error:
-            answer(error)
-            return
-        held.table = max(held.table, table, key=lambda known: known.epoch)  # one that was overtaken changes nothing
-        self.world.happen("reowned", self.place, "job %s epoch %s", job_id, table.epoch)
-        answer(None)
-
-    def _check(self, held: HeldJob) -> None:
-        """Asks the coordinator now and then whether this agent still takes part."""
-        job_id = held.plan.job_id
-        if self.jobs.get(job_id) is not held:
-            return
-
-        def answered(answer: Any) -> None:
-            if self.jobs.get(job_id) is not held:
-                return
-            if isinstance(answer, SabotError) or answer[0]:
-                self.later(0.0 if isinstance(answer, SabotError) else PEER_DEADLINE_S, lambda: self._check(held))
-                return
-            self.world.say("task", "agent-%s takes no part in job %s any more", self.place, job_id)
-            self.end_job(job_id, keep_result=answer[1])
-
-        argument = (job_id, self.member.identity)
-        address = held.coordinator.flight_address
-        self.world.network.call(self, address, "check_job", argument, answer=answered, timeout_s=PEER_DEADLINE_S)
-
-    def _open_shuffles(self, held: HeldJob) -> None:
+    def open_shuffles(self, held: HeldJob) -> None:
         me = next(i for i, agent in enumerate(held.agents) if agent.flight_address == self.address)
         for stage in held.plan.stages:
             if isinstance(stage.output, Shuffle):
@@ -196,29 +161,28 @@ class Agent:
                     self._go_on(stream)
 
     def _run_task(self, job_id: str, command: ev.StartTask, answer: Callable[[Any], None]) -> Callable[[], None] | None:
-        held = self.jobs.get(job_id)
-        if held is None:
-            answer(self._not_held(job_id))
+        def ended(reply: Any) -> None:
+            try:
+                self.held.fence.admit(job_id, command.epoch)
+            except SabotError as error:
+                reply = error
+            answer(reply)
+
+        try:
+            self.held.fence.admit(job_id, command.epoch)
+            return Task(self, self.held.get(job_id), command, ended).cancel
+        except SabotError as error:
+            answer(error)
             return None
-        return Task(self, held, command, answer).cancel
 
     def _share(
         self, job_id: str, stage_id: int, partition: int, attempts: tuple[int, ...], answer: Callable[[Any], None]
     ) -> None:
         """Another agent reads a partition that this one owns."""
-        held = self.jobs.get(job_id)
         try:
-            answer(
-                self._not_held(job_id)
-                if held is None
-                else self.take(held, stage_id, partition, list(enumerate(attempts)))
-            )
+            answer(self.take(self.held.get(job_id), stage_id, partition, list(enumerate(attempts))))
         except SabotError as error:
             answer(error)
-
-    def _end_without(self, job_id: str) -> None:
-        self.world.say("task", "agent-%s takes the coordinator of job %s for lost", self.place, job_id)
-        self.end_job(job_id, keep_result=False)
 
     def end_job(self, job_id: str, keep_result: bool) -> None:
         held = self.jobs.pop(job_id, None)
@@ -250,8 +214,8 @@ class Agent:
             outbox = self.outboxes[shuffle, address] = Outbox(self, address, self.world.streams_per_peer)
         return outbox
 
-    def publish(self, held: HeldJob, partition: int, rows: Rows) -> None:
-        self.results[held.plan.job_id, partition] = rows
+    def publish(self, held: HeldJob, partition: int, attempt: int, rows: Rows) -> None:
+        self.results[held.plan.job_id, partition, attempt] = rows
 
     def store(self, header: bytes, rows: Rows) -> bool:
         """Whether it was there already; raises what it is refused with. The rows' bytes are the store's already."""

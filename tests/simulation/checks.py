@@ -152,7 +152,7 @@ class Checks:
     def outcome(self, client: Client) -> None:
         """An exact answer, or a failure that the faults explain."""
         error = client.error
-        if error is None and client.got_answer:
+        if error is None:
             wanted = self._expected[client.plan.job_id].rows(client.plan.stages[-1].stage_id)
             if client.rows != wanted:
                 raise Violation(f"the answer is {client.rows}, and should be {wanted}")
@@ -166,8 +166,6 @@ class Checks:
     def _explained(self, client: Client) -> bool:
         fired = self._world.fired
         match client.error:
-            case None:
-                explained = client.coordinator_lost
             case JobCancelled():
                 explained = "cancel" in fired
             case LimitReached():
@@ -177,14 +175,23 @@ class Checks:
             case PeerLost() | PeerRefused() if client.got_answer:  # who kept a part of it is lost
                 explained = not LOSING.isdisjoint(fired)
             case PeerLost() | PeerRefused():
-                explained = sum(fired[name] for name in TRYING) >= ATTEMPTS_MAX or self._upload_lost(client)
+                explained = sum(fired[name] for name in TRYING) >= ATTEMPTS_MAX or (
+                    self._upload_lost(client) or self._all_struck(client)
+                )
             case _:
                 explained = False
         return explained
 
+    def _all_struck(self, client: Client) -> bool:
+        """Each agent of the job has died, frozen or been cut off for a while, or was given up for a call that got lost,
+        so that no one could go on.
+        """
+        others = {member.identity for member in client.members} - self._world.struck
+        return len(others) <= self._world.fired["lost call"]
+
     def _upload_lost(self, client: Client) -> bool:
         """An agent that alone held rows of the job has been given up."""
-        living = {member.flight_address for member in client.driver.living}
+        living = {member.flight_address for member in client.driver.living} if client.driver is not None else set()
         return any(piece.flight_address not in living for pieces in client.plan.uploads.values() for piece in pieces)
 
     def nothing_left(self, job_ids: list[str]) -> None:

@@ -21,8 +21,8 @@ from .faults import Fault, Kind, Odds, draw_bytes_max, draw_faults, draw_odds
 from .jobs import make_plan
 from .network import Network
 
-LIVENESS_S = 45.0
-"""How long after the last fault a job may take to end: the deadline of a stream, and a ping's."""
+LIVENESS_S = 60.0
+"""How long after the last fault a job may take to end: the deadline of a stream, and of pings to a few coordinators."""
 SHORT_S = 8.0
 """An agent that is away for so long is not taken for lost: pings have 10 s."""
 SLOW = SlowRule(factor=3.0, median_s_min=0.05)
@@ -75,6 +75,7 @@ class Cluster:
         self._faults_end_s = 0.0
         self._over = False
         self._happened: Counter[str] = Counter()
+        self.struck: set[tuple[str, int]] = set()  # agents that were away, or thought that others were
         self.network = Network(self.clock, self.rng, self.odds, self.fault)
         self.checks = Checks(self)
         self.agents: list[Agent] = []
@@ -93,8 +94,6 @@ class Cluster:
                 self._job("j2", self.rng.choice(living))
         self._calm()
         self.checks.nothing_left([client.plan.job_id for client in self.clients])
-        if first.coordinator_lost:
-            return "coordinator lost"
         return "answer" if first.error is None else type(first.error).__name__
 
     def watch(self, trace: Callable[[str], None]) -> None:
@@ -169,12 +168,17 @@ class Cluster:
             return
         place = where if fault.place is None else fault.place % len(self.agents)
         agent = self.agents[place]
-        if fault.spares_coordinator and agent is self.clients[-1].driver.agent:
+        coordinator = self.clients[-1].driver
+        if fault.coordinator is False and coordinator is not None and agent is coordinator.agent:
             agent = self.agents[place - 1]
-            place = agent.place
+        elif fault.coordinator and coordinator is not None:
+            agent = coordinator.agent
+        place = agent.place
         if agent.process.dead:
             return
         end_s = self.clock.now_s + fault.lasts_s
+        if fault.kind not in {Kind.CANCEL, Kind.BREAK}:
+            self.struck.add(agent.member.identity)
         length = "long " if fault.lasts_s > SHORT_S or not {"freeze", "cut"}.isdisjoint(self.fired) else ""
         match fault.kind:
             case Kind.CRASH:
@@ -186,6 +190,7 @@ class Cluster:
                 self.clock.after(fault.lasts_s, None, partial(self._thaw, agent))
             case Kind.CUT:
                 other = self.agents[fault.other % len(self.agents)]
+                self.struck.add(other.member.identity)
                 self.fault(length + "cut", "agent-%s from agent-%s for %.3f s", place, other.place, fault.lasts_s)
                 self.network.cut(agent.address, other.address, end_s)
             case Kind.JUMP:
@@ -199,16 +204,19 @@ class Cluster:
                 return
             case Kind.CANCEL:
                 self.fault("cancel", "by the client")
-                self.clients[-1].driver.cancel()
+                self.clients[-1].cancel()
                 return
+            case Kind.BREAK:
+                self.fault("broken events", "from the coordinator to the client")
+                self.clients[-1].break_stream()
         self._faults_end_s = max(self._faults_end_s, end_s)
 
     def _crash(self, agent: Agent, fault: Fault) -> None:
         agent.process.dead = True
         self.network.process_died(agent.address, agent.process, silent=fault.silent)
         for client in self.clients:
-            if client.driver.agent is agent:
-                client.coordinator_died()
+            if not fault.silent:
+                client.agent_died(agent)
         if fault.lasts_s:
             self.clock.after(fault.lasts_s, None, partial(self._restart, agent.place))
 

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
-from sabot.agent.owner_table import OwnerTable
+from sabot.agent.job_journal import end_of
+from sabot.agent.job_recorder import GATHER_S
+from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR, OwnerTable
 from sabot.agent.range_choice import RangeRule
+from sabot.agent.takeover import Inheritance
 from sabot.dataflow.stage import JobPlan
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
-from sabot.wire.agent_pb2 import JobFinished, RunTaskReply
+from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
+from sabot.wire.agent_pb2 import JobFinished, JobJournal, RunTaskReply
 from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 
+from .clock import Timer
+from .gathering import Gathering, Roll
+from .held_jobs import TAKEOVER_S
 from .network import Call
 from .watch import PEER_DEADLINE_S, Ping, Watch
 
@@ -23,32 +29,31 @@ if TYPE_CHECKING:
     from .client import Client
 
 PREPARE_DEADLINE_S = 60.0
-FIRST_PING_S = 1.0
 TELL_TIME_EVERY_S = 0.5
 
 
 class Driver:
     """One job from its submission to its end."""
 
-    def __init__(self, agent: Agent, plan: JobPlan, client: Client) -> None:
-        self.agent, self.plan, self._client = agent, plan, client
+    def __init__(self, agent: Agent, plan: JobPlan, client: Client, *, members: list[Member], epoch: int = 0) -> None:
+        self.agent, self.plan, self._client, self.epoch = agent, plan, client, epoch
         self.world = agent.world
         self.agents: list[Member] = []
-        self.founders = 0
         self.coordinator: Coordinator | None = None
         self._calls: list[Call | Ping] = []
         self._watches: list[Watch] = []
-        self._pings: dict[int, Any] = {}
         self._attempts: dict[tuple[int, int, int], Call] = {}
         self._began_s = 0.0
         self._untold = 0  # of the job's end, or of their own
-        agent.drivers[plan.job_id] = self
-        candidates = client.members
-        for place, member in enumerate(candidates):
-            if member.identity == agent.member.identity:
-                self._pinged(place, member.incarnation)
-            else:
-                self._call(member, "ping", None, partial(self._pinged, place), FIRST_PING_S)
+        self._last_words: list[ev.EndJob] = []  # to be said when the client has its answer
+        self._recording: set[int] = set()
+        self._ends_late: Timer | None = None
+        self.dropped = False
+        agent.drivers[plan.job_id] = client.driver = self
+        if epoch:
+            Gathering(self, members)
+        else:
+            Roll(self, members)
 
     @property
     def living(self) -> list[Member]:
@@ -60,6 +65,7 @@ class Driver:
         return {member.identity for member in self.living}
 
     def cancel(self) -> None:
+        """By the word of the client."""
         self.post(ev.Cancelled(reason="its client went away or cancelled it"))
 
     def post(self, event: ev.Event) -> None:
@@ -88,32 +94,81 @@ class Driver:
                 self.post(ev.AgentJoined(member=agent.member))
                 return
 
-    def _pinged(self, place: int, answer: Any) -> None:
-        self._pings[place] = answer
-        if len(self._pings) < len(self._client.members) or self.coordinator is not None:
+    def begin(self, agents: list[Member], inherited: Inheritance | None = None) -> None:
+        """It is known who takes part, and where the job stands."""
+        if self.dropped:
             return
-        members = self._client.members
-        self.agents = [member for place, member in enumerate(members) if self._pings[place] == member.incarnation]
-        self.founders = len(self.agents)
+        self.agents = list(agents)
         holders = {piece.flight_address for pieces in self.plan.uploads.values() for piece in pieces}
         missing = holders - {member.flight_address for member in self.agents}
-        if missing:
-            self._client.failed(to_failure(PeerLost(f"{missing} with rows of the job did not answer")))
+        if missing and inherited is None:
+            self.refuse(PeerLost(f"{missing} with rows of the job did not answer"))
             return
-        self.coordinator = Coordinator(
-            plan=self.plan,
-            agents=self.agents,
-            partitions_per_slot=2,
-            split_bytes=1,
-            slow=self.world.slow,
-            ranges=RangeRule(rows_min=1),
-        )
-        for number, member in enumerate(self.agents):
-            if member.identity != self.agent.member.identity:
-                self._watches.append(Watch(self.agent, member, partial(self._lost, number)))
+        try:
+            self.coordinator = Coordinator(
+                plan=self.plan,
+                agents=self.agents,
+                partitions_per_slot=2,
+                split_bytes=1,
+                slow=self.world.slow,
+                ranges=RangeRule(rows_min=1),
+                epoch=self.epoch,
+                inherited=inherited,
+            )
+        except PeerLost as error:
+            self.refuse(error)
+            return
+        self._client.hear(self, partial(self._client.accepted, list(agents)))
+        for number in self.coordinator.living:
+            if self.agents[number].identity != self.agent.member.identity:
+                self._watches.append(Watch(self.agent, self.agents[number], partial(self._lost, number)))
         self._began_s = self.world.clock.now_s
-        self._tell_time()
         self.post(ev.JobStarted())
+        self._tell_time()
+
+    def refuse(self, error: SabotError) -> None:
+        """The job does not start here."""
+        self.agent.drivers.pop(self.plan.job_id, None)
+        self._client.hear(self, partial(self._client.failed, to_failure(error)))
+
+    def drop(self) -> None:
+        """Another agent coordinates the job."""
+        self.post(ev.TakenOver())
+        self._let_go()
+
+    def confirm(self) -> None:
+        self._say_goodbye(keep_result=True)
+
+    def outlive_client(self) -> None:
+        """Its stream has ended; unless the client has another agent take the job over, it has died."""
+        if self._ends_late is None:
+            self._ends_late = self.agent.later(TAKEOVER_S, self._end_without_client)
+
+    def _end_without_client(self) -> None:
+        self.cancel()
+        self._say_goodbye(keep_result=False)
+        if self.coordinator is None:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self.dropped:
+            return
+        self.dropped = True
+        self._last_words.clear()
+        self._end()
+        if self.agent.drivers.get(self.plan.job_id) is self:
+            del self.agent.drivers[self.plan.job_id]
+        fence = self.agent.held.fence
+        if not fence.knows_later(self.plan.job_id, self.epoch):
+            self.agent.held.orphan(self.plan.job_id)
+            fence.admit(self.plan.job_id, self.epoch + EPOCHS_OF_A_COORDINATOR)
+
+    def _say_goodbye(self, *, keep_result: bool) -> None:
+        words, self._last_words = self._last_words, []
+        for word in words:
+            self._untold += 1
+            argument = (self.plan.job_id, word.keep_result and keep_result, self.epoch)
+            self._send(self.agents[word.agent], "end_job", argument, self._told, PEER_DEADLINE_S)
 
     def _tell_time(self) -> None:
         assert self.coordinator is not None
@@ -130,13 +185,13 @@ class Driver:
             case ev.Prepare(agent=place, table=table):
                 agents = list(self.agents)
                 argument = (self.plan, self.coordinator.num_partitions, agents, self.agent.member, table)
-                self._call(self.agents[place], "prepare", argument, partial(self._prepared, place), PREPARE_DEADLINE_S)
+                self.call(self.agents[place], "prepare", argument, partial(self._prepared, place), PREPARE_DEADLINE_S)
             case ev.Reown(agent=place, table=table):
                 answer = partial(self._reowned, place, table.epoch)
-                argument = (self.plan.job_id, list(self.agents), table)
-                self._call(self.agents[place], "reown", argument, answer, PEER_DEADLINE_S)
-            case ev.CheckAgents(table=table):
-                self._check_agents(table)
+                argument = (self.plan.job_id, list(self.agents), table, False)
+                self.call(self.agents[place], "reown", argument, answer, PEER_DEADLINE_S)
+            case ev.CheckAgents(table=table, last=last):
+                self._check_agents(table, last)
             case ev.CancelTask(stage_id=stage_id, task=task, attempt=attempt):
                 self.world.checks.task_cancelled(self.plan.job_id, command)
                 call = self._attempts.pop((stage_id, task, attempt), None)
@@ -145,20 +200,67 @@ class Driver:
             case ev.StartTask(agent=place):
                 self.world.checks.task_started(self.plan.job_id, command)
                 answer = partial(self._task_ended, command)
-                call = self._call(self.agents[place], "run_task", (self.plan.job_id, command), answer)
+                call = self.call(self.agents[place], "run_task", (self.plan.job_id, command), answer)
                 if call is not None:
                     self._attempts[command.stage_id, command.task, command.attempt] = call
-            case ev.EndJob(agent=place, keep_result=keep_result):
-                self._untold += 1
-                argument = (self.plan.job_id, keep_result)
-                self._send(self.agents[place], "end_job", argument, self._told, PEER_DEADLINE_S)
+            case _:
+                self._see_to(command)
+
+    def _see_to(self, command: ev.Command) -> None:
+        """The journal, and the job's end."""
+        assert self.coordinator is not None
+        match command:
+            case ev.Record(urgent=urgent):
+                self.agent.later(0.0 if urgent else GATHER_S, self._record)
+            case ev.EndJob() if self.coordinator.ended:
+                self._last_words.append(command)
+            case ev.EndJob(agent=place):
+                argument = (self.plan.job_id, command.keep_result, self.epoch)
+                self._send(self.agents[place], "end_job", argument, lambda _: None, PEER_DEADLINE_S)
+            case ev.Drop():
+                self._let_go()
             case ev.Finish(finished=finished):
                 self.agent.keepers[self.plan.job_id] = self.identities
                 self._end()
-                self._client.finished(finished)
+                self._client.hear(self, partial(self._client.finished, finished))
             case ev.Fail(failure=failure):
                 self._end()
-                self._client.failed(failure)
+                self._say_goodbye(keep_result=False)
+                self._client.hear(self, partial(self._client.failed, failure))
+
+    def _record(self) -> None:
+        """Every living agent is sent what it lacks, one call at a time."""
+        assert self.coordinator is not None
+        for place in [] if self.coordinator.ended else self.coordinator.living:
+            update = None if place in self._recording else self.coordinator.journal_update(place)
+            if update is not None:
+                self._recording.add(place)
+                self._send_record(place, update)
+
+    def _send_record(self, place: int, update: JobJournal) -> None:
+        def answered(answer: Any) -> None:
+            if place not in self._recording:
+                return
+            if isinstance(answer, PeerLost):  # it is asked again as long as it lives
+                self._calls.append(Ping(self.agent, self.agents[place], alive))
+                return
+            self._recording.discard(place)
+            if isinstance(answer, SabotError):
+                self.post(ev.RecordFailed(agent=place, failure=to_failure(answer)))
+            else:
+                self.post(ev.Recorded(agent=place, mark=end_of(update)))
+                self._record()
+
+        def alive(error: PeerLost | None) -> None:
+            if error is None:
+                self._send_record(place, update)
+            else:
+                self._recording.discard(place)
+                self.post(ev.RecordFailed(agent=place, failure=to_failure(error)))
+
+        self.call(
+            self.agents[place], "record", (self.plan.job_id, update, list(self.agents)), answered, PEER_DEADLINE_S
+        )
 
     def _prepared(self, place: int, answer: Any) -> None:
         if isinstance(answer, SabotError):
@@ -183,7 +285,7 @@ class Driver:
         else:
             self.post(ev.Reowned(agent=place, epoch=epoch))
 
-    def _check_agents(self, table: OwnerTable) -> None:
+    def _check_agents(self, table: OwnerTable, last: bool) -> None:
         """Pings them, and tells them again who owns what: one that refuses has the job no longer."""
         assert self.coordinator is not None
         asked = [p for p in self.coordinator.living if self.agents[p].identity != self.agent.member.identity]
@@ -197,21 +299,21 @@ class Driver:
                 self.post(ev.AgentsChecked())
 
         def holds(place: int, answer: Any) -> None:
-            if isinstance(answer, (PeerRefused, JobCancelled)):
+            if isinstance(answer, (PeerRefused, JobCancelled, JobTakenOver)):
                 heard(place, answer)
             else:  # whether it lives is for the ping to say
                 self._calls.append(Ping(self.agent, self.agents[place], partial(heard, place)))
 
         for place in asked:
-            argument = (self.plan.job_id, list(self.agents), table)
-            self._call(self.agents[place], "reown", argument, partial(holds, place), PEER_DEADLINE_S)
+            argument = (self.plan.job_id, list(self.agents), table, last)
+            self.call(self.agents[place], "reown", argument, partial(holds, place), PEER_DEADLINE_S)
         if not asked:
             self.post(ev.AgentsChecked())
 
     def _told(self, answer: Any) -> None:
         self._untold -= 1
-        if not self._untold and self.coordinator is not None and self.coordinator.ended:
-            self.agent.drivers.pop(self.plan.job_id, None)
+        if not self._untold and self.agent.drivers.get(self.plan.job_id) is self:
+            del self.agent.drivers[self.plan.job_id]
 
     def _end(self) -> None:
         for call in self._calls:
@@ -219,7 +321,7 @@ class Driver:
         for watch in self._watches:
             watch.stop()
 
-    def _call(
+    def call(
         self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None = None
     ) -> Call | None:
         """A call that the job's end cancels."""
@@ -237,9 +339,9 @@ class Driver:
         )
 
 
-def answer_of(finished: JobFinished) -> list[tuple[int, str]]:
-    """Where the parts of the answer are: (partition, address)."""
-    return [(part.partition, part.flight_address) for part in finished.partitions]
+def answer_of(finished: JobFinished) -> list[tuple[int, int, str]]:
+    """Where the parts of the answer are: (partition, attempt, address)."""
+    return [(part.partition, int(part.ticket), part.flight_address) for part in finished.partitions]
 
 
 def _sketch(command: ev.Command) -> str:

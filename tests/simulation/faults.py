@@ -19,6 +19,8 @@ HAPPENINGS = (
     "reowned",
     "task done",
     "committed",
+    "recorded",
+    "taken over",
     "partition read",
 )
 
@@ -44,6 +46,7 @@ class Kind(Enum):
     CUT = "cut"
     JUMP = "jump"
     CANCEL = "cancel"
+    BREAK = "broken events"  # between client and coordinator, which both live
     JOIN = "join"
 
 
@@ -58,7 +61,7 @@ class Fault:
     other: int = 0  # the other end of a cut
     lasts_s: float = 0.0  # until a thaw, a restart (0: never) or the healing of a cut; how far a clock jumps
     silent: bool = False  # a crash of the machine: connections do not break, they go quiet
-    spares_coordinator: bool = False  # strikes its neighbour instead
+    coordinator: bool | None = None  # strikes the one that coordinates; False: its neighbour instead
     later_s: float = 0.0
 
 
@@ -89,13 +92,14 @@ def draw_faults(rng: random.Random, agents: int) -> list[Fault]:
 
 
 def _draw_fault(rng: random.Random, agents: int) -> Fault:
-    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1, 2))[0]
+    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1, 1, 2))[0]
     lasts_s = {
         Kind.CRASH: rng.choice((0.0, 0.0, rng.uniform(0.01, 3.0))),
         Kind.FREEZE: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),
         Kind.CUT: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),
         Kind.JUMP: rng.uniform(1.0, 120.0),
         Kind.CANCEL: 0.0,
+        Kind.BREAK: 0.0,
         Kind.JOIN: 0.0,
     }[kind]
     place = rng.randrange(agents)
@@ -107,7 +111,7 @@ def _draw_fault(rng: random.Random, agents: int) -> Fault:
         other=(place + rng.randint(1, max(1, agents - 1))) % agents,
         lasts_s=lasts_s,
         silent=rng.random() < 0.3,
-        spares_coordinator=rng.random() < 0.5,
+        coordinator=rng.choice((True, False, False, None)),
         later_s=rng.choice((0.0, 0.0, rng.uniform(0.0, 0.02))),
     )
 

@@ -72,6 +72,15 @@ class Network:
         self.clock.at(until_s, None, act)
         return True
 
+    def tell(self, sender: Node, receiver: Node, act: Callable[[], None]) -> None:
+        """A message over a connection that stands: it arrives, sooner or later, unless the receiver dies."""
+
+        def arrive() -> None:
+            if not self.wait_for_way(sender.address, receiver.address, arrive):
+                self.clock.after(0.0, receiver.process, act)
+
+        self.clock.after(self.delay_s(), None, arrive)
+
     def call(
         self,
         caller: Node,

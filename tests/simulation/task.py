@@ -199,10 +199,11 @@ class Task:
         self._owners = [_Owner(address) for address in owners]
 
     def _publish(self, rows: Rows) -> None:
-        self.agent.publish(self.held, self.command.task, rows)
+        self.agent.publish(self.held, self.command.task, self.command.attempt, rows)
         self._reply.result.CopyFrom(
             ResultPartition(
                 partition=self.command.task,
+                ticket=str(self.command.attempt),
                 flight_address=self.agent.member.flight_address,
                 rows=len(rows),
                 agent_id=self.agent.member.agent_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from sabot.agent import job_events as ev
 from sabot.agent import job_stages
 from sabot.agent.coordinator import Coordinator
+from sabot.agent.job_fence import JobFence
+from sabot.agent.job_journal import WrittenJournal
 from sabot.agent.job_stages import JobStages
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.receipts import Receipts
@@ -23,6 +26,7 @@ from . import memory, outbox
 from .checks import Violation
 from .cluster import SLOW, Cluster, Guards
 from .faults import Fault, Kind, Odds
+from .held_jobs import HeldJobs
 
 SEEDS = 2000
 SEEDS_TO_CATCH = 400  # within so many a broken machine must be seen
@@ -53,7 +57,7 @@ def test_seed_is_a_whole_run() -> None:
 
 
 def moment(kind: Kind, happening: str, count: int, **more: Any) -> Fault:
-    return Fault(kind=kind, happening=happening, count=count, spares_coordinator=True, **more)
+    return Fault(kind=kind, happening=happening, count=count, coordinator=False, **more)
 
 
 MOMENTS = {
@@ -66,12 +70,40 @@ MOMENTS = {
 }
 
 
+def at_coordinator(kind: Kind, happening: str, count: int, **more: Any) -> Fault:
+    return Fault(kind=kind, happening=happening, count=count, coordinator=True, **more)
+
+
+COORDINATOR_MOMENTS = {
+    "dies before anything is recorded": at_coordinator(Kind.CRASH, "committed", 1),
+    "dies when some have recorded a commit": at_coordinator(Kind.CRASH, "recorded", 2),
+    "dies silently when a stage begins": at_coordinator(Kind.CRASH, "recorded", 3, silent=True),
+    "dies while partitions are read": at_coordinator(Kind.CRASH, "partition read", 2),
+    "thaws when it has been replaced": at_coordinator(Kind.FREEZE, "committed", 2, lasts_s=20.0),
+    "loses its client": at_coordinator(Kind.BREAK, "committed", 2),
+    "comes back at its address": at_coordinator(Kind.CRASH, "partition read", 1, lasts_s=2.0),
+    "has just taken over when it dies": at_coordinator(Kind.CRASH, "taken over", 1),
+}
+
+
+@pytest.mark.parametrize("fault", COORDINATOR_MOMENTS.values(), ids=COORDINATOR_MOMENTS.keys())
+def test_coordinator_struck_at_any_moment_costs_its_work_and_not_the_job(fault: Fault) -> None:
+    first = at_coordinator(Kind.BREAK, "committed", 1)  # so that there is a takeover to die in
+    faults = [first, fault] if fault.happening == "taken over" else [fault]
+    for odds in (Odds(), Odds(slow_message=0.1, broken_stream=0.1, doubled_call=0.2)):
+        clusters = [Cluster(seed, faults=faults, odds=odds, bytes_max=MUCH) for seed in range(60)]
+        ends = [cluster.run() for cluster in clusters]
+        taken_over = [c for c, end in zip(clusters, ends, strict=True) if end == "answer" and c.clients[0].takeovers]
+        assert ends.count("answer") > 35, Counter(ends)
+        assert len(taken_over) > 20, "nobody has taken a job over"
+
+
 @pytest.mark.parametrize("fault", MOMENTS.values(), ids=MOMENTS.keys())
 def test_moment_that_matters_keeps_the_invariants(fault: Fault) -> None:
     for odds in (Odds(), Odds(slow_message=0.1, broken_stream=0.1, doubled_call=0.2)):
         clusters = [Cluster(seed, faults=[fault], odds=odds) for seed in range(60)]
         ends = [cluster.run() for cluster in clusters]
-        redone = [c for c, end in zip(clusters, ends, strict=True) if end == "answer" and c.clients[0].epoch]
+        redone = [c for c, end in zip(clusters, ends, strict=True) if end == "answer" and c.clients[0].agents_lost]
         assert ends.count("answer") > 30
         assert len(redone) > 10, "the fault cost nobody anything"
 
@@ -178,7 +210,7 @@ def starts_before_all_are_prepared(handle: Handle) -> Handle:
 def counts_a_task_as_running_for_ever(handle: Handle) -> Handle:
     def broken(self: Coordinator, event: ev.Event) -> list[ev.Command]:
         if isinstance(event, ev.TaskSucceeded):
-            self._running[event.agent] += 1
+            self._dealer._running[event.agent] += 1
         return handle(self, event)
 
     return broken
@@ -253,13 +285,46 @@ def test_receipt_that_nobody_folds_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
     assert "receipt" in str(caught())
 
 
+def test_earlier_coordinator_whose_commands_are_taken_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobFence, "admit", lambda self, job_id, epoch: None)
+    caught()
+
+
+def sources_done_again(seeds: int) -> int:
+    """In how many clusters the first task is done again by a coordinator that takes over after the first stage."""
+    again = 0
+    for seed in range(seeds):
+        cluster = Cluster(
+            seed, faults=[at_coordinator(Kind.BREAK, "partition read", 2)], odds=Odds(), bytes_max=MUCH, slow=SlowRule()
+        )
+        trace: list[str] = []
+        cluster.watch(trace.append)
+        cluster.run()
+        assert not cluster.clients or cluster.clients[0].error is None
+        again += any("StartTask 0.0#65536" in line for line in trace)
+    return again
+
+
+def test_what_is_committed_and_held_is_not_done_again_by_another_coordinator(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sources_done_again(60) == 0
+    monkeypatch.setattr(WrittenJournal, "is_kept_by_all", lambda self, agents, mark: True)
+    monkeypatch.setattr(WrittenJournal, "update_for", lambda self, agent: None)
+    assert sources_done_again(60) > 20, "without a journal it is"
+
+
+def test_attempts_of_two_coordinators_with_one_number_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = StageRun.resume
+    monkeypatch.setattr(StageRun, "resume", lambda run, first_attempt: right(run, 0))
+    caught(faults=[at_coordinator(Kind.CRASH, "task begun", 2)], odds=Odds())
+
+
 def test_agent_that_forgets_to_end_a_job_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_module.Agent, "end_job", lambda self, job_id, keep_result: None)
     assert "still holds job" in str(caught())
 
 
 def test_agent_that_thaws_and_never_asks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent_module.Agent, "_check", lambda self, held: None)
+    monkeypatch.setattr(HeldJobs, "_check", lambda self, held, watched: None)
     assert "still holds job" in str(caught())
 
 

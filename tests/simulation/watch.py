@@ -14,6 +14,7 @@ from .network import Call
 
 if TYPE_CHECKING:
     from .agent import Agent
+    from .client import Client
 
 PEER_DEADLINE_S = 10.0
 SECOND_PING_S = 0.05  # with less time left there is no second one
@@ -22,7 +23,7 @@ SECOND_PING_S = 0.05  # with less time left there is no second one
 class Ping:
     """Asks whether `member` lives, a second time where a connection breaks; `heard` gets how it is lost, or None."""
 
-    def __init__(self, agent: Agent, member: Member, heard: Callable[[PeerLost | None], None]) -> None:
+    def __init__(self, agent: Agent | Client, member: Member, heard: Callable[[PeerLost | None], None]) -> None:
         self._agent, self._member, self._heard = agent, member, heard
         self._end_s = agent.world.clock.now_s + PEER_DEADLINE_S
         self._tries = 0
@@ -52,7 +53,7 @@ class Ping:
 class Watch:
     """`on_lost` is called once, with the error that says how."""
 
-    def __init__(self, agent: Agent, member: Member, on_lost: Callable[[PeerLost], None]) -> None:
+    def __init__(self, agent: Agent | Client, member: Member, on_lost: Callable[[PeerLost], None]) -> None:
         self._agent, self._member, self._on_lost = agent, member, on_lost
         self._ping: Ping | None = None
         self._stopped = False
