@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 from pathlib import Path
 
@@ -66,6 +67,6 @@ def test_thirty_two_jobs_at_once_are_exact_and_keep_the_memory_limit(tmp_path: P
             done.set()
             watching.join()
         assert max(most) < 1.1 * LIMIT + SLACK, most
-        assert max(took_s) < 120
+        assert max(took_s) < 3 * statistics.median(took_s), "one has starved"
     finally:
         agents.close()
