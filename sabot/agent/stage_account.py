@@ -18,6 +18,7 @@ class StageAccount:
         self.wire_bytes = 0
         self.local_bytes = 0
         self.task_s = 0.0
+        self.spilled_bytes = 0
         self.rows_quarantined = 0
         self._quarantined_bytes = 0
         self._slots: set[tuple[int, int]] = set()  # agent and slot
@@ -40,6 +41,7 @@ class StageAccount:
         self.wire_bytes += reply.wire_bytes
         self.local_bytes += reply.local_bytes
         self.task_s += reply.task_s
+        self.spilled_bytes += reply.spilled_bytes
         self._slots.update((agent, slot) for slot in reply.slots)
 
     def fill(self, progress: StageProgress) -> None:
@@ -49,6 +51,7 @@ class StageAccount:
         progress.wire_bytes = self.wire_bytes
         progress.local_bytes = self.local_bytes
         progress.task_s = self.task_s
+        progress.spilled_bytes = self.spilled_bytes
         progress.rows_quarantined = self.rows_quarantined
         progress.slots_used = len(self._slots)
 

@@ -74,6 +74,7 @@ class TaskInput:
         self._epoch = epoch
         self._rows = 0
         self._network_rows = 0
+        self._spilled_bytes = 0
         self._released: list[ReleasedSum] = []
         self._copied: list[ReleasedSum] = []
         self._ended = False
@@ -159,6 +160,7 @@ class TaskInput:
             tasks = given.tasks or range(len(given.attempts))
             named = zip(tasks, given.attempts, strict=True)
             attempts = [(task, attempt) for task, attempt in named if attempt != NO_ATTEMPT]
+            self._spilled_bytes += transport.server.native.spilled_bytes_of(name, split.partition)
             return transport.read_partition(name, split.partition, attempts=attempts, timeout_s=self._timeout_s)
         output = self._sender(given.stage_id).output
         return read_share(
@@ -175,6 +177,7 @@ class TaskInput:
     def account(self, reply: RunTaskReply) -> None:
         """Say what was read."""
         reply.rows_in = self._rows
+        reply.spilled_bytes = self._spilled_bytes
         reply.released.extend(self._released)
         reply.copied.extend(self._copied)
         reply.partial = not self._ended

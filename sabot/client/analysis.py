@@ -49,6 +49,8 @@ def measured_text(stage: StageStats) -> str:
     ]
     if stage.wire_bytes or stage.local_bytes:
         parts.append(f"{format_bytes(stage.wire_bytes)} over the wire, {format_bytes(stage.local_bytes)} local")
+    if stage.spilled_bytes:
+        parts.append(f"{format_bytes(stage.spilled_bytes)} of it read from disk")
     if stage.rows_quarantined:
         parts.append(f"{stage.rows_quarantined:,} rows quarantined")
     if stage.skew:

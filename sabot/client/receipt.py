@@ -140,7 +140,8 @@ class StageStats:
     `elapsed_s` goes from the first task's start to the last one's end, `task_s` is the tasks' time added up, waits
     included. `slots_used` are different slots of all agents; a large join counts all slots of its agent. `skew` is how
     many times the mean of rows the largest partition has that it sent, or its largest task; 0 until it is done.
-    `rows_quarantined` are those of batches that functions failed on.
+    `rows_quarantined` are those of batches that functions failed on. `spilled_bytes` are about what of the partitions
+    that it read was on disk.
     """
 
     stage_id: int
@@ -158,6 +159,7 @@ class StageStats:
     slots_used: int = 0
     skew: float = 0.0
     rows_quarantined: int = 0
+    spilled_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

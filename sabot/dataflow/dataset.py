@@ -121,8 +121,8 @@ class Dataset:
         agents themselves, which saves a copy of each batch; it may then crash them. Without `schema` it is also called
         with a batch without rows, once, in a worker on an agent, to learn what columns it returns.
 
-        `on_error="quarantine"` leaves out the batches on which it raises, or returns what it must not, and keeps them
-        with what went wrong: `Result.quarantine`.
+        `on_error="quarantine"` leaves out the batches on which it raises, returns what it must not, takes its process
+        down or runs into `timeout_s`, and keeps them with what went wrong: `Result.quarantine`.
         """
         node = map_batches_node(
             self._node,

@@ -127,7 +127,8 @@ def pipeline_steps(steps: Sequence[MorselStep]) -> list[tuple[Any, ...]]:
                 if step.on_error == "quarantine":
                     checked = QuarantiningFunction(checked)
                 if step.processes:
-                    pipeline.append(("worker", pack_function(checked, step.name), step.timeout_s))
+                    keeps = step.on_error == "quarantine"
+                    pipeline.append(("worker", pack_function(checked, step.name), step.timeout_s, keeps))
                 else:
                     pipeline.append(("call", checked))
     return pipeline

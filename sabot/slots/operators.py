@@ -48,7 +48,8 @@ def function_name(function: Callable[..., Any]) -> str:
 
 class Pipeline:
     """Steps in order, each `("filter", expression)`, `("project", names, expressions)`, `("call", function)` or
-    `("worker", function, timeout_s)`, which calls the function in one of the processes of `workers`.
+    `("worker", function, timeout_s)`, which calls the function in a process of `workers`. With a fourth item, True,
+    rows that cost the function its process come out as they came, marked in their schema's metadata.
 
     Accepted wherever a function or an expression is. A filter drops the rows for which its expression is null.
     """
@@ -71,8 +72,8 @@ class Pipeline:
                 self._add_project(names, expressions)
             case ("call", function) if callable(function):
                 self._native_operator.add_call(function, function_name(function))
-            case ("worker", function, timeout_s) if callable(function) or isinstance(function, PackedFunction):
-                add_worker_call(self._native_operator, function, self._workers, timeout_s)
+            case ("worker", function, timeout_s, *kept) if callable(function) or isinstance(function, PackedFunction):
+                add_worker_call(self._native_operator, function, self._workers, timeout_s, keep_failed=kept == [True])
             case _:
                 raise UsageError(f"{step!r} is no step of a pipeline; give {_FORMS}")
 
@@ -104,6 +105,8 @@ def add_worker_call(
     function: MorselFunction | PackedFunction,
     workers: WorkerPool | None,
     timeout_s: float | None,
+    *,
+    keep_failed: bool = False,
 ) -> None:
     """Adds a call of `function` in a worker process, `timeout_s` at most for a morsel; None: any time."""
     if workers is None:
@@ -111,7 +114,7 @@ def add_worker_call(
     if timeout_s is not None and (isinstance(timeout_s, bool) or not 0.001 <= timeout_s <= TIMEOUT_S_MAX):
         raise UsageError(f"timeout_s is {timeout_s!r}; give seconds from 0.001 to {TIMEOUT_S_MAX:,}, or None")
     packed = pack_function(function, "" if isinstance(function, PackedFunction) else function_name(function))
-    operator.add_worker_call(workers.native, workers.function(packed), timeout_s or 0.0)
+    operator.add_worker_call(workers.native, workers.function(packed), timeout_s or 0.0, keep_failed)
 
 
 def check_no_timeout(timeout_s: float | None) -> None:

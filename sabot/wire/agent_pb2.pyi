@@ -337,7 +337,7 @@ class JobAccepted(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., peer_deadline_s: _Optional[float] = ...) -> None: ...
 
 class StageProgress(_message.Message):
-    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone", "second_attempts", "rows_in", "local_bytes", "elapsed_s", "task_s", "slots_used", "rows_quarantined", "skew")
+    __slots__ = ("stage_id", "label", "tasks_total", "tasks_done", "rows_out", "wire_bytes", "tasks_redone", "second_attempts", "rows_in", "local_bytes", "elapsed_s", "task_s", "slots_used", "spilled_bytes", "rows_quarantined", "skew")
     STAGE_ID_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     TASKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -351,6 +351,7 @@ class StageProgress(_message.Message):
     ELAPSED_S_FIELD_NUMBER: _ClassVar[int]
     TASK_S_FIELD_NUMBER: _ClassVar[int]
     SLOTS_USED_FIELD_NUMBER: _ClassVar[int]
+    SPILLED_BYTES_FIELD_NUMBER: _ClassVar[int]
     ROWS_QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     SKEW_FIELD_NUMBER: _ClassVar[int]
     stage_id: int
@@ -366,9 +367,10 @@ class StageProgress(_message.Message):
     elapsed_s: float
     task_s: float
     slots_used: int
+    spilled_bytes: int
     rows_quarantined: int
     skew: float
-    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., tasks_redone: _Optional[int] = ..., second_attempts: _Optional[int] = ..., rows_in: _Optional[int] = ..., local_bytes: _Optional[int] = ..., elapsed_s: _Optional[float] = ..., task_s: _Optional[float] = ..., slots_used: _Optional[int] = ..., rows_quarantined: _Optional[int] = ..., skew: _Optional[float] = ...) -> None: ...
+    def __init__(self, stage_id: _Optional[int] = ..., label: _Optional[str] = ..., tasks_total: _Optional[int] = ..., tasks_done: _Optional[int] = ..., rows_out: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., tasks_redone: _Optional[int] = ..., second_attempts: _Optional[int] = ..., rows_in: _Optional[int] = ..., local_bytes: _Optional[int] = ..., elapsed_s: _Optional[float] = ..., task_s: _Optional[float] = ..., slots_used: _Optional[int] = ..., spilled_bytes: _Optional[int] = ..., rows_quarantined: _Optional[int] = ..., skew: _Optional[float] = ...) -> None: ...
 
 class JobProgress(_message.Message):
     __slots__ = ("stages",)
@@ -685,7 +687,7 @@ class PartitionSum(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., rows: _Optional[int] = ..., content_sum: _Optional[int] = ..., num_bytes: _Optional[int] = ...) -> None: ...
 
 class RunTaskReply(_message.Message):
-    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied", "task_s", "slots", "quarantined", "key_sample")
+    __slots__ = ("failure", "rows_in", "rows_out", "sent", "released", "wire_bytes", "local_bytes", "result", "written", "partial", "placement_digest", "unseen_path", "unseen_filesystem", "copied", "task_s", "slots", "quarantined", "spilled_bytes", "key_sample")
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     ROWS_IN_FIELD_NUMBER: _ClassVar[int]
     ROWS_OUT_FIELD_NUMBER: _ClassVar[int]
@@ -703,6 +705,7 @@ class RunTaskReply(_message.Message):
     TASK_S_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    SPILLED_BYTES_FIELD_NUMBER: _ClassVar[int]
     KEY_SAMPLE_FIELD_NUMBER: _ClassVar[int]
     failure: Failure
     rows_in: int
@@ -721,8 +724,9 @@ class RunTaskReply(_message.Message):
     task_s: float
     slots: _containers.RepeatedScalarFieldContainer[int]
     quarantined: _containers.RepeatedCompositeFieldContainer[Quarantined]
+    spilled_bytes: int
     key_sample: bytes
-    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., task_s: _Optional[float] = ..., slots: _Optional[_Iterable[int]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ..., key_sample: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, failure: _Optional[_Union[Failure, _Mapping]] = ..., rows_in: _Optional[int] = ..., rows_out: _Optional[int] = ..., sent: _Optional[_Iterable[_Union[PartitionSum, _Mapping]]] = ..., released: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., wire_bytes: _Optional[int] = ..., local_bytes: _Optional[int] = ..., result: _Optional[_Union[ResultPartition, _Mapping]] = ..., written: _Optional[_Iterable[_Union[WrittenFile, _Mapping]]] = ..., partial: bool = ..., placement_digest: _Optional[int] = ..., unseen_path: _Optional[str] = ..., unseen_filesystem: _Optional[bytes] = ..., copied: _Optional[_Iterable[_Union[ReleasedSum, _Mapping]]] = ..., task_s: _Optional[float] = ..., slots: _Optional[_Iterable[int]] = ..., quarantined: _Optional[_Iterable[_Union[Quarantined, _Mapping]]] = ..., spilled_bytes: _Optional[int] = ..., key_sample: _Optional[bytes] = ...) -> None: ...
 
 class Quarantined(_message.Message):
     __slots__ = ("stage_id", "task", "position", "rows", "arrow_stream")

@@ -139,6 +139,25 @@ def test_limit_holds_for_all_tasks_of_a_stage_together() -> None:
         account.add(0, RunTaskReply(quarantined=[Quarantined(rows=1, arrow_stream=b"x")]), None)
 
 
+def test_batches_that_kill_their_worker_or_hang_are_kept_too(cluster: InProcessCluster) -> None:
+    def fatal(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if 17 in batch["v"].to_pylist():
+            os._exit(5)
+        while 500 in batch["v"].to_pylist():
+            pass
+        return batch
+
+    data = cluster.connect().from_table(TABLE).filter(pc.field("v") >= 0)
+    fussy = data.map_batches(fatal, batch_rows=10, schema=TABLE.schema, timeout_s=0.5, on_error="quarantine")
+    with fussy.append_column("w", pc.field("v") + 1).run() as result:
+        answer, kept = result.to_table(), result.quarantine.sort_by("v")
+    assert sorted(answer["v"].to_pylist() + kept["v"].to_pylist()) == list(range(1000))
+    assert kept.num_rows == 20 and {17, 500} <= set(kept["v"].to_pylist())
+    first, last = kept.slice(0, 1).to_pylist()[0], kept.slice(19, 1).to_pylist()[0]
+    assert first["error_type"] == "sabot.errors.TaskFailed" and "ended with exit code 5" in first["error_message"]
+    assert last["error_type"] == "sabot.errors.LimitReached" and "its limit of 500 ms" in last["error_message"]
+
+
 class OpensNowhere:
     """Fails where it is unpickled: in the worker."""
 

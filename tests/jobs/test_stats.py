@@ -57,14 +57,16 @@ def test_analysis_is_a_table_for_rich(cluster: InProcessCluster) -> None:
 
 def test_replay_counts_rows_once_and_bytes_and_time_each_time() -> None:
     account = StageAccount()
-    first = RunTaskReply(rows_in=10, rows_out=8, wire_bytes=100, local_bytes=1, task_s=0.5, slots=[0, 1])
+    first = RunTaskReply(
+        rows_in=10, rows_out=8, wire_bytes=100, local_bytes=1, task_s=0.5, slots=[0, 1], spilled_bytes=7
+    )
     account.add(0, first, None)
     account.add(1, RunTaskReply(rows_in=10, rows_out=8, wire_bytes=30, task_s=0.25, slots=[1]), first)
     progress = StageProgress()
     account.fill(progress)
     (stage,) = stages_from([progress])
     assert (stage.rows_in, stage.rows_out, stage.wire_bytes, stage.local_bytes) == (10, 8, 130, 1)
-    assert stage.task_s == 0.75 and stage.slots_used == 3
+    assert stage.task_s == 0.75 and stage.slots_used == 3 and stage.spilled_bytes == 7
 
 
 def test_skew_is_the_largest_part_by_the_mean() -> None:

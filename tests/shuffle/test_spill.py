@@ -48,6 +48,19 @@ def test_rows_of_three_times_the_limit_come_back_as_they_were(
     assert ledger.snapshot()["peak"] <= 16 * MiB
 
 
+def test_what_lies_on_disk_of_a_partition_is_told(
+    transport: ShuffleTransport, folder: Path, rng: random.Random
+) -> None:
+    native = transport.server.native
+    fill(transport, "small", 1, rng)
+    assert [native.spilled_bytes_of("small", partition) for partition in range(PARTITIONS)] == [0] * PARTITIONS
+    written = fill(transport, "s", 20, rng)
+    spilled = sum(native.spilled_bytes_of("s", partition) for partition in range(PARTITIONS))
+    stored = sum(native.stored_bytes_of("s", partition) for partition in range(PARTITIONS))
+    assert 2 * 16 * MiB < spilled < stored < 1.2 * written.nbytes
+    assert native.spilled_bytes_of("never", 0) == 0
+
+
 def test_a_shuffle_has_one_file_in_each_folder(tmp_path: Path, rng: random.Random) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     with small_transport(folders) as transport:

@@ -19,7 +19,7 @@ cdef extern from "sabot/native/operators/step.h" namespace "sabot::operators" no
 
 cdef extern from "sabot/native/operators/worker_step.h" namespace "sabot::operators" nogil:
     CStepPtr MakeWorkerCall(shared_ptr[CWorkerPool] pool, shared_ptr[const CFunction] function, CCallLimits limits,
-                            CMemoryPool* memory)
+                            CMemoryPool* memory, cbool keep_failed)
     cdef const CSealedMemory* WorkerFailureOf "sabot::operators::WorkerFailure::Of"(const CStatus& status)
 
 cdef extern from "sabot/native/operators/morsel_run.h" namespace "sabot::operators" nogil:
@@ -137,13 +137,15 @@ cdef class Operator:
         Py_INCREF(held)  # the step's, given back by _release
         self.steps.get().push_back(MakeCall(hooks, <void*>held))
 
-    def add_worker_call(self, NativeWorkerPool pool not None, WorkerFunction function not None, double timeout_s):
-        """`timeout_s` bounds one morsel; 0: nothing does."""
+    def add_worker_call(self, NativeWorkerPool pool not None, WorkerFunction function not None, double timeout_s,
+                        bint keep_failed=False):
+        """`timeout_s` bounds one morsel; 0: nothing does. `keep_failed`: rows that cost the function its worker come out
+        marked, instead of failing the run."""
         self.calls_python = True
         cdef CCallLimits limits = pool.limits
         limits.timeout = CMilliseconds(<int64_t>(timeout_s * 1000))
         self.open_failure = pool.open_failure
-        self.steps.get().push_back(MakeWorkerCall(pool.pool, function.function, limits, memory_in_use()))
+        self.steps.get().push_back(MakeWorkerCall(pool.pool, function.function, limits, memory_in_use(), keep_failed))
 
 
 cdef void _notify(void* context) noexcept with gil:

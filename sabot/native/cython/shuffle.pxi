@@ -281,6 +281,11 @@ cdef class NativeServer:
         cdef CResult[int64_t] found = self.store.get().BytesOf(_bytes(shuffle_id), partition)
         return deref(found) if found.ok() else 0
 
+    def spilled_bytes_of(self, str shuffle_id, int32_t partition):
+        """About how many of them are on disk."""
+        cdef CResult[int64_t] found = self.store.get().SpilledBytesOf(_bytes(shuffle_id), partition)
+        return deref(found) if found.ok() else 0
+
     def row_bytes_of(self, str shuffle_id):
         """The mean bytes of a row of the shuffle; 0 where none has come here, or the shuffle is not open."""
         cdef CResult[double] found = self.store.get().RowBytesOf(_bytes(shuffle_id))

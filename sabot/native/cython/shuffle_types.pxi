@@ -68,6 +68,7 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
     cdef cppclass CChunkStore "sabot::shuffle::ChunkStore":
         CStatus Open(CStoreSpec spec) except +
         CResult[int64_t] BytesOf(const string& shuffle_id, int32_t partition) except +
+        CResult[int64_t] SpilledBytesOf(const string& shuffle_id, int32_t partition) except +
         CResult[double] RowBytesOf(const string& shuffle_id) except +
         CStatus Reown(const string& shuffle_id, COwnerTable table) except +
         CResult[cbool] Holds(const string& shuffle_id, int32_t partition) except +

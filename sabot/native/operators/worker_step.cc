@@ -5,6 +5,7 @@
 #include <arrow/ipc/options.h>
 #include <arrow/ipc/reader.h>
 #include <arrow/ipc/writer.h>
+#include <arrow/util/key_value_metadata.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -80,11 +81,21 @@ std::string HowItEnded(int wait_status) {
   return "ended with exit code " + code + " (exit_code=" + code;
 }
 
+/// The rows as they are, with what went wrong in their schema's metadata.
+Rows Marked(const Rows& rows, const std::string& error, const std::string& message) {
+  return rows->ReplaceSchemaMetadata(arrow::key_value_metadata(
+      {"sabot.error_type", "sabot.error_message", "sabot.error_traceback"}, {"sabot.errors." + error, message, ""}));
+}
+
 class WorkerStep final : public Step {
  public:
   WorkerStep(std::shared_ptr<workers::WorkerPool> pool, std::shared_ptr<const workers::Function> function,
-             workers::CallLimits limits, arrow::MemoryPool* memory)
-      : pool_(std::move(pool)), function_(std::move(function)), limits_(limits), memory_(memory) {}
+             workers::CallLimits limits, arrow::MemoryPool* memory, bool keep_failed)
+      : pool_(std::move(pool)),
+        function_(std::move(function)),
+        limits_(limits),
+        memory_(memory),
+        keep_failed_(keep_failed) {}
 
   arrow::Result<Rows> Run(const Rows& rows, const Place& place) const override {
     arrow::io::MockOutputStream measured;
@@ -99,7 +110,10 @@ class WorkerStep final : public Step {
     const workers::Caller caller{place.slot_id, place.morsel, place.run, place.interrupted};
     CallResult result = pool_->Call(caller, *function_, static_cast<size_t>(size), write, limits_);
     ARROW_RETURN_NOT_OK(written);
-    return Outcome(std::move(result), place);
+    const CallEnd end = result.end;
+    auto outcome = Outcome(std::move(result), place);
+    if (!keep_failed_ || (end != CallEnd::kDied && end != CallEnd::kTimedOut)) return outcome;
+    return Marked(rows, end == CallEnd::kDied ? "TaskFailed" : "LimitReached", PlainMessage(outcome.status()));
   }
 
   void Interrupt(const void* run) const noexcept override { pool_->Interrupt(run); }
@@ -150,14 +164,15 @@ class WorkerStep final : public Step {
   const std::shared_ptr<const workers::Function> function_;
   const workers::CallLimits limits_;
   arrow::MemoryPool* const memory_;
+  const bool keep_failed_;
 };
 
 }  // namespace
 
 std::unique_ptr<Step> MakeWorkerCall(std::shared_ptr<workers::WorkerPool> pool,
                                      std::shared_ptr<const workers::Function> function, workers::CallLimits limits,
-                                     arrow::MemoryPool* memory) {
-  return std::make_unique<WorkerStep>(std::move(pool), std::move(function), limits, memory);
+                                     arrow::MemoryPool* memory, bool keep_failed) {
+  return std::make_unique<WorkerStep>(std::move(pool), std::move(function), limits, memory, keep_failed);
 }
 
 const SealedMemory* WorkerFailure::Of(const arrow::Status& status) {

@@ -246,11 +246,24 @@ arrow::Result<int64_t> ChunkStore::BytesOf(const std::string& shuffle_id, int32_
       }
     }
   }
-  for (const auto& run : shuffle->runs) {
+  rows += SpilledRows(*shuffle, partition);
+  return rows == 0 ? 0 : static_cast<int64_t>(shuffle->mean_row_bytes() * static_cast<double>(rows));
+}
+
+arrow::Result<int64_t> ChunkStore::SpilledBytesOf(const std::string& shuffle_id, int32_t partition) {
+  std::lock_guard lock(mutex_);
+  ARROW_ASSIGN_OR_RAISE(const ShufflePtr shuffle, FindLocked(shuffle_id));
+  const int64_t rows = SpilledRows(*shuffle, partition);
+  return rows == 0 ? 0 : static_cast<int64_t>(shuffle->mean_row_bytes() * static_cast<double>(rows));
+}
+
+int64_t ChunkStore::SpilledRows(const Shuffle& shuffle, int32_t partition) {
+  int64_t rows = 0;
+  for (const auto& run : shuffle.runs) {
     const auto [first, end] = run->SegmentsOf(static_cast<uint32_t>(partition));
     for (uint32_t segment = first; segment < end; ++segment) rows += run->segment_rows(segment);
   }
-  return rows == 0 ? 0 : static_cast<int64_t>(shuffle->mean_row_bytes() * static_cast<double>(rows));
+  return rows;
 }
 
 arrow::Result<double> ChunkStore::RowBytesOf(const std::string& shuffle_id) {

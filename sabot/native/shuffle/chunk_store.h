@@ -118,6 +118,9 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   /// of the shuffle's rows.
   arrow::Result<int64_t> BytesOf(const std::string& shuffle_id, int32_t partition);
 
+  /// About how many of those bytes are on disk.
+  arrow::Result<int64_t> SpilledBytesOf(const std::string& shuffle_id, int32_t partition);
+
   /// The mean bytes of a row of the shuffle, as it came here; 0 where none has come.
   arrow::Result<double> RowBytesOf(const std::string& shuffle_id);
 
@@ -175,6 +178,7 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
     std::vector<std::shared_ptr<const spill::SpilledRun>> runs;
   };
 
+  static int64_t SpilledRows(const Shuffle& shuffle, int32_t partition);
   static void AppendPieces(const StoredChunk& chunk, int32_t partition, std::vector<Piece>* pieces);
   static void AppendSpilled(const Shuffle& shuffle, int32_t partition, PartitionContents* contents);
   void Swap(const ShufflePtr& shuffle, const Chunks& chunks, std::shared_ptr<const spill::SpilledRun> run);
