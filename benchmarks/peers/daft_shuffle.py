@@ -22,7 +22,13 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(
+        num_cpus=2,
+        _node_ip_address="127.0.0.1",
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
     daft.set_runner_ray()
     frame = daft.read_parquet(options.files).collect()
     rows = frame.count_rows()
