@@ -121,14 +121,14 @@ def shown(value: str | int | float | None) -> str:
 
 def show_receipt(console: Console, receipt: Receipt) -> None:
     table = Table(title="Receipt", show_footer=True, box=box.SIMPLE)
-    totals = (receipt.rows_in, receipt.rows_out, receipt.lost, receipt.doubled)
+    totals = (receipt.rows_in, receipt.copies, receipt.rows_out, receipt.lost, receipt.doubled)
     table.add_column("stage", footer="all")
-    for name, total in zip(("rows in", "rows out", "lost", "doubled"), totals, strict=True):
+    for name, total in zip(("rows in", "copied", "rows out", "lost", "doubled"), totals, strict=True):
         table.add_column(name, justify="right", footer=f"{total:,}")
     table.add_column("over the wire", justify="right", footer=format_bytes(receipt.wire_bytes))
     table.add_column("local", justify="right", footer=format_bytes(receipt.local_bytes))
     for s in receipt.shuffles:
-        counts = [f"{count:,}" for count in (s.rows_in, s.rows_out, s.lost, s.doubled)]
+        counts = [f"{count:,}" for count in (s.rows_in, s.copies, s.rows_out, s.lost, s.doubled)]
         table.add_row(str(s.stage_id), *counts, format_bytes(s.wire_bytes), format_bytes(s.local_bytes))
     console.print(table)
 
@@ -160,7 +160,8 @@ def run_and_show(console: Console, session: Session, data: Path) -> None:
         show_receipt(console, result.receipt)
         show_slots(console, before, session.slot_stats())
         console.print(
-            f"rows in {result.receipt.rows_in:,}, rows out {result.receipt.rows_out:,}, lost {result.receipt.lost}, "
+            f"rows in {result.receipt.rows_in:,}, copied {result.receipt.copies:,}, "
+            f"rows out {result.receipt.rows_out:,}, lost {result.receipt.lost}, "
             f"doubled {result.receipt.doubled}, {result.receipt.wire_bytes:,} bytes over the wire; {elapsed_s:.2f} s",
             soft_wrap=True,
         )

@@ -91,6 +91,11 @@ class Receipt:
         return sum(shuffle.rows_out for shuffle in self.shuffles)
 
     @property
+    def copies(self) -> int:
+        """Rows that were given to several tasks on purpose, beyond the first copy; they are among the rows out."""
+        return sum(shuffle.copies for shuffle in self.shuffles)
+
+    @property
     def lost(self) -> int:
         return sum(shuffle.lost for shuffle in self.shuffles)
 

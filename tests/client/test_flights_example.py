@@ -68,7 +68,8 @@ def test_answer_is_that_of_duckdb(
             assert row[:3] == other[:3]
             assert row[3:] == pytest.approx(other[3:], rel=1e-9)
         assert result.receipt.exact
-        assert result.receipt.rows_in == result.receipt.rows_out > 100_000
+        receipt = result.receipt
+        assert receipt.rows_in + receipt.copies == receipt.rows_out > 10_000
         assert result.receipt.wire_bytes > 0
 
 
