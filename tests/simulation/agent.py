@@ -63,6 +63,7 @@ class Agent:
         self.shuffles: dict[str, HeldShuffle] = {}
         self.outboxes: dict[tuple[str, str], Outbox] = {}
         self.results: dict[tuple[str, int, int], Rows] = {}  # by job, partition and attempt
+        self.draining = False
         self.drivers: dict[str, Driver] = {}  # of the jobs that it coordinates, until all have been told of the end
         self.keepers: dict[str, set[tuple[str, int]]] = {}  # of their results
         self._waiting: dict[str, list[tuple[Stream, Timer]]] = {}  # streams whose shuffle is not open yet

@@ -41,13 +41,14 @@ class Client:
     def __init__(self, world: Cluster, agent: Agent, plan: JobPlan) -> None:
         self.world, self.plan, self.member = world, plan, agent.member
         self.process = Process("client")
-        self.members = [other.member for other in world.agents if not other.process.dead]
+        self.members = [other.member for other in world.takers]
         self.epoch = 0
         self.driver: Driver | None = None  # the latest
         self.finished_rows: dict[int, tuple[int, ...]] = {}
         self.error: BaseException | None = None
         self.got_answer = False
         self.second_attempts = 0
+        self.tasks_redone = 0
         self.joined = 0  # agents that came while it ran and took part
         self.ended_s: float | None = None
         self._listens = True  # to the stream of this epoch
@@ -127,6 +128,7 @@ class Client:
         self.got_answer = True
         self.joined = len(finished.agents_joined)
         self._watch.stop()
+        self.tasks_redone = sum(stage.tasks_redone for stage in finished.stages)
         self.second_attempts = sum(stage.second_attempts for stage in finished.stages)
         parts = answer_of(finished)
         self._parts_left = len(parts)

@@ -27,6 +27,7 @@ SHORT_S = 8.0
 """An agent that is away for so long is not taken for lost: pings have 10 s."""
 SLOW = SlowRule(factor=3.0, median_s_min=0.05)
 """Which tasks get a second attempt."""
+_DRAIN_LOOK_S = 0.1
 _SETTLE_S = 45.0  # until an agent that was told nothing knows that it takes no part, and that a stream is over
 
 
@@ -88,7 +89,7 @@ class Cluster:
         first = self._job("j1")
         if not {"crash", "freeze", "long freeze", "cut", "long cut"}.isdisjoint(self.fired):
             self._calm()
-            living = [agent for agent in self.agents if not agent.process.dead]
+            living = self.takers
             if living:
                 self.fired.clear()
                 self._job("j2", self.rng.choice(living))
@@ -121,6 +122,11 @@ class Cluster:
             self._faults_end_s = max(self._faults_end_s, self.clock.now_s)
         self.say("FAULT " + name, text, *values)
 
+    @property
+    def takers(self) -> list[Agent]:
+        """The agents that take new jobs."""
+        return [agent for agent in self.agents if not agent.process.dead and not agent.draining]
+
     def living(self, member: Member) -> Agent | None:
         """The agent that is `member`, if it has not died."""
         for agent in self.agents:
@@ -132,7 +138,7 @@ class Cluster:
 
     def _job(self, job_id: str, agent: Agent | None = None) -> Client:
         agent = agent or self.rng.choice(self.agents)
-        members = [other.member for other in self.agents if not other.process.dead]
+        members = [other.member for other in self.takers]
         plan: JobPlan = make_plan(self.rng, job_id, members)
         self.checks.expect(plan)
         self.say("client", "job %s on agent-%s: %s", job_id, agent.place, _sketch(plan))
@@ -176,6 +182,9 @@ class Cluster:
         place = agent.place
         if agent.process.dead:
             return
+        if fault.kind in {Kind.JOIN, Kind.DRAIN}:
+            self._come_or_go(fault.kind, agent)
+            return
         end_s = self.clock.now_s + fault.lasts_s
         if fault.kind not in {Kind.CANCEL, Kind.BREAK}:
             self.struck.add(agent.member.identity)
@@ -197,11 +206,6 @@ class Cluster:
                 self.fault("jump", "the clock of agent-%s by %.3f s", place, fault.lasts_s)
                 self.clock.jump(agent.process, fault.lasts_s)
                 return
-            case Kind.JOIN:
-                self._start(len(self.agents))
-                self.say("join", "agent-%s comes", len(self.agents) - 1)
-                self._happened["joined"] += 1
-                return
             case Kind.CANCEL:
                 self.fault("cancel", "by the client")
                 self.clients[-1].cancel()
@@ -210,6 +214,27 @@ class Cluster:
                 self.fault("broken events", "from the coordinator to the client")
                 self.clients[-1].break_stream()
         self._faults_end_s = max(self._faults_end_s, end_s)
+
+    def _come_or_go(self, kind: Kind, agent: Agent) -> None:
+        """Nobody may be the worse for it."""
+        if kind is Kind.JOIN:
+            self.say("join", "agent-%s comes", len(self.agents))
+            self._start(len(self.agents))
+        elif not agent.draining and len(self.takers) > 1:
+            self.say("drain", "agent-%s takes nothing new", agent.place)
+            agent.draining = True
+            self._leave_when_free(agent)
+
+    def _leave_when_free(self, agent: Agent) -> None:
+        """It ends once no job that it has a part in goes on, and no client fetches."""
+        if agent.process.dead:
+            return
+        if agent.jobs or agent.drivers or any(not client.ended for client in self.clients if agent.results):
+            self.clock.after(_DRAIN_LOOK_S, agent.process, partial(self._leave_when_free, agent))
+            return
+        self.say("left", "agent-%s", agent.place)
+        agent.process.dead = True
+        self.network.process_died(agent.address, agent.process, silent=False)
 
     def _crash(self, agent: Agent, fault: Fault) -> None:
         agent.process.dead = True

@@ -39,6 +39,7 @@ class Driver:
         self.agent, self.plan, self._client, self.epoch = agent, plan, client, epoch
         self.world = agent.world
         self.agents: list[Member] = []
+        self._leavers: list[Member] = []
         self.coordinator: Coordinator | None = None
         self._calls: list[Call | Ping] = []
         self._watches: list[Watch] = []
@@ -82,12 +83,21 @@ class Driver:
             self.world.say("command", "%s", _sketch(command))
             self._carry_out(command)
         self._look_for_newcomers()
+        self._look_for_leavers()
+
+    def _look_for_leavers(self) -> None:
+        """Who of the job's agents has begun to drain."""
+        for agent in self.world.agents:
+            if agent.draining and agent.member in self.agents and agent.member not in self._leavers:
+                self._leavers.append(agent.member)
+                self.post(ev.AgentDraining(agent=self.agents.index(agent.member)))
+                return
 
     def _look_for_newcomers(self) -> None:
         """Who lives at an address that none of the job's agents has had."""
         known = {member.flight_address for member in (*self.agents, *self._client.members)}
         for agent in self.world.agents:
-            if agent.address not in known and not agent.process.dead:
+            if agent.address not in known and not agent.process.dead and not agent.draining:
                 self.agents.append(agent.member)
                 place = len(self.agents) - 1
                 self._watches.append(Watch(self.agent, agent.member, partial(self._lost, place)))

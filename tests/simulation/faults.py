@@ -48,6 +48,7 @@ class Kind(Enum):
     CANCEL = "cancel"
     BREAK = "broken events"  # between client and coordinator, which both live
     JOIN = "join"
+    DRAIN = "drain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def draw_faults(rng: random.Random, agents: int) -> list[Fault]:
 
 
 def _draw_fault(rng: random.Random, agents: int) -> Fault:
-    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1, 1, 2))[0]
+    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1, 1, 2, 2))[0]
     lasts_s = {
         Kind.CRASH: rng.choice((0.0, 0.0, rng.uniform(0.01, 3.0))),
         Kind.FREEZE: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),
@@ -101,6 +102,7 @@ def _draw_fault(rng: random.Random, agents: int) -> Fault:
         Kind.CANCEL: 0.0,
         Kind.BREAK: 0.0,
         Kind.JOIN: 0.0,
+        Kind.DRAIN: 0.0,
     }[kind]
     place = rng.randrange(agents)
     return Fault(

@@ -128,6 +128,14 @@ def test_agents_that_join_take_part_and_change_nothing_else() -> None:
     assert sum(cluster.clients[0].joined for cluster in clusters) > 60
 
 
+def test_agents_that_drain_cost_nothing() -> None:
+    for seed in range(60):
+        drain = Fault(kind=Kind.DRAIN, happening=("task begun", "committed", "chunk stored")[seed % 3], count=2)
+        cluster = Cluster(seed, faults=[drain], odds=Odds(), bytes_max=MUCH)
+        assert cluster.run() == "answer"
+        assert cluster.clients[0].tasks_redone == 0 and cluster.clients[0].epoch == 0
+
+
 @pytest.mark.parametrize(
     "odds",
     [
