@@ -16,7 +16,8 @@ from typing import Literal, get_args
 
 import sabot
 from examples.tpch.answers import Row
-from examples.tpch.tables import make_tables, read_tables
+from examples.tpch.tables import Tables, make_tables, read_tables
+from sabot.client.session import Session
 from sabot.wire import agent_pb2
 from tests.agent.processes import FREE_PORTS, AgentProcess, Agents
 
@@ -33,6 +34,7 @@ ANSWERED_S = 60.0
 SETTLED_S = 60.0
 ENVIRONMENT = {
     "SABOT_JOBS_PEER_DEADLINE_S": "1",
+    "SABOT_JOBS_TAKEOVER_S": "4",
     "SABOT_JOBS_SPLIT_BYTES": str(256 * 1024),
     "SABOT_SHUFFLE_CHUNK_BYTES_MAX": str(64 * 1024),
     "SABOT_JOBS_BROADCAST_BYTES_MAX": str(64 * 1024),  # some joins copy a side, and others shuffle both
@@ -89,8 +91,10 @@ class Arena:
         submitted_to = rng.randrange(AGENTS)
         victim = rng.choice([index for index in range(AGENTS) if coordinator_too or index != submitted_to])
         after_s = rng.uniform(0, self._usual_s[job.name])
+        session = sabot.connect(self._members[submitted_to].control, progress=False)  # whose agent may be struck next
+        tables = read_tables(session, self._data)
         started_s = time.monotonic()
-        running = self._pool.submit(self._run, job, submitted_to)
+        running = self._pool.submit(self._run, job, session, tables)
         threading.Event().wait(after_s)
         self._strike(victim, blow)
         outcome, hung, failed = _EXACT, False, ""
@@ -117,13 +121,15 @@ class Arena:
             failed=failed,
         )
 
-    def _run(self, job: ChaosJob, submitted_to: int) -> list[Row]:
-        with sabot.connect(self._members[submitted_to].control, progress=False) as session:
-            return list(job.run(read_tables(session, self._data)))
+    def _run(self, job: ChaosJob, session: Session, tables: Tables) -> list[Row]:
+        with session:
+            return list(job.run(tables))
 
     def _usual(self, job: ChaosJob) -> float:
+        session = sabot.connect(self._members[0].control, progress=False)
+        tables = read_tables(session, self._data)
         started_s = time.monotonic()
-        rows = self._run(job, 0)
+        rows = self._run(job, session, tables)
         took_s = time.monotonic() - started_s
         if job.check(rows) != _EXACT:
             raise AssertionError(f"{job.name} is wrong without a blow: {job.check(rows)}")
