@@ -296,8 +296,7 @@ class JobDriver:
 
     async def drain(self, deadline_s: float) -> None:
         """Takes no new job, and waits at most `deadline_s` until those that it has a part in have ended, whose other
-        agents read meanwhile what it holds, and until its results have been let go of.
-        """
+        agents read meanwhile what it holds, and its results have been let go of."""
         self._draining = True
         self._refuse_queued()
         end_s = asyncio.get_running_loop().time() + deadline_s
@@ -344,7 +343,11 @@ class JobDriver:
         place.leave()
 
     async def _start_run(self, request: SubmitJobRequest, plan: JobPlan, place: Place) -> JobRun:
-        run = await self._starter.make(request, plan)
+        try:
+            run = await self._starter.make(request, plan)
+        except PeerRefused:  # asked to take over a job that has given this agent up, it watches nobody any more
+            await self._state.end(plan.job_id, keep_result=False)
+            raise
         place.check()
         self._runs[plan.job_id] = run
         run.start()

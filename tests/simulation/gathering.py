@@ -81,6 +81,7 @@ class Gathering:
         driver, replies = self._driver, self._replies
         inherited = inherit(replies, self._failures)
         if not may_coordinate(driver.agent.member, replies, inherited):
+            driver.agent.end_job(driver.plan.job_id, keep_result=False)
             driver.refuse(PeerRefused(f"agent {driver.agent.member.agent_id} has no part in the job any more"))
         elif inherited is None:
             driver.begin([m for m in self._known if m.identity in replies and not replies[m.identity].ended])
