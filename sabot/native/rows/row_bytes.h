@@ -8,9 +8,9 @@
 
 namespace sabot::rows {
 
-/// Counts bytes of rows of one batch, which is valid and outlives it: each value's own, as docs/protocol.md says, whatever
-/// the chunk, slice or buffer it lies in, so that counts add up. The time goes with the columns, not with the rows; only
-/// views are looked at one by one.
+/// Counts bytes of rows of one batch, which is valid and outlives it: each value's own, as docs/protocol.md says,
+/// whatever the chunk, slice or buffer it lies in, so that counts add up. The time goes with the columns, not with the
+/// rows; only views are looked at one by one.
 class RowBytes {
  public:
   explicit RowBytes(const arrow::RecordBatch& batch);
