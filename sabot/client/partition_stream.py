@@ -1,7 +1,8 @@
-"""Reads a partition of a result batch by batch, for readers that take their time.
+"""Reads a partition of a result whole, or batch by batch for readers that take their time.
 
-A stream whose reader is slow is cut, by its deadline or by the agent, which keeps no connection that stands still. It
-is then opened again, and what has been handed out already is read over and held against what it was.
+A connection that a session has kept may have been cut meanwhile, and a stream whose reader is slow is cut, by its
+deadline or by the agent, which keeps no connection that stands still. It is then opened again; what has been handed out
+already is read over and held against what it was.
 """
 
 from __future__ import annotations
@@ -14,19 +15,39 @@ from sabot.client.flight import sum_of
 from sabot.errors import PeerLost
 
 _SUM_MASK = 2**64 - 1
+_READS_MAX = 4
+"""Times that a stream is opened without a new row to show for it, where it breaks and does not time out."""
+
+
+def read_whole(open_stream: Callable[[], Iterator[pa.RecordBatch]]) -> list[pa.RecordBatch]:
+    """All batches of one stream."""
+    reads = 0
+    while True:
+        try:
+            return list(open_stream())
+        except PeerLost as error:
+            reads += 1
+            if not _may_read_again(error, reads):
+                raise
 
 
 def stream_partition(open_stream: Callable[[], Iterator[pa.RecordBatch]], what: str) -> Iterator[pa.RecordBatch]:
-    """The batches that `open_stream` gives, each row once; PeerLost when one breaks off before giving a new row."""
+    """The batches that `open_stream` gives, each row once; PeerLost when it breaks off and gives no new row."""
     handed = _HandedOut(what)
+    reads = 0
     while True:
         before = handed.rows
         try:
             yield from handed.new_rows(open_stream())
             return
-        except PeerLost:
-            if handed.rows == before:
+        except PeerLost as error:
+            reads = 1 if handed.rows > before else reads + 1
+            if handed.rows == before and not _may_read_again(error, reads):
                 raise
+
+
+def _may_read_again(error: PeerLost, reads: int) -> bool:
+    return reads < _READS_MAX and not error.facts.keys() & {"deadline_s", "reordered"}
 
 
 class _HandedOut:
@@ -48,7 +69,8 @@ class _HandedOut:
                 if left == 0 and left_sum != 0:
                     raise PeerLost(
                         f"{self._what} was read again after its stream had broken, and its rows came in another order; "
-                        "run the job again, or take it whole with to_table()"
+                        "run the job again, or take it whole with to_table()",
+                        reordered=True,
                     )
             if old < batch.num_rows:
                 new = batch.slice(old)

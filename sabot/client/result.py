@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from sabot.client.flight import Connect, flight_client, read_partition
-from sabot.client.partition_stream import stream_partition
+from sabot.client.partition_stream import read_whole, stream_partition
 from sabot.client.quarantine import Quarantine
 from sabot.client.receipt import Receipt, Stats
 from sabot.dataflow.columns import plain_schema
@@ -107,7 +107,7 @@ class Result:
         tables = [self.schema.empty_table()]
         for part in self._parts:
             self._check_open()
-            batches = list(self._read(part, on_wire))
+            batches = read_whole(partial(self._read, part, on_wire))
             tables.append(from_wire(pa.Table.from_batches(batches, schema=on_wire), self.schema))
         return pa.concat_tables(tables)
 

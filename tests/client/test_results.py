@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from sabot.client.partition_stream import stream_partition
+from sabot.client.partition_stream import read_whole, stream_partition
 from sabot.client.receipt import Receipt, Stats
 from sabot.client.result import Result, ResultPart
 from sabot.client.session import Session
@@ -73,9 +74,25 @@ def test_stream_that_is_cut_is_opened_again_and_gives_each_row_once() -> None:
 
 
 def test_stream_that_gives_nothing_new_is_given_up() -> None:
-    lengths = iter([10, 10])
+    lengths = chain([10, 20], repeat(20, 3))
     with pytest.raises(PeerLost, match="the stream was cut"):
         list(stream_partition(lambda: broken_after(next(lengths), TABLE), "it"))
+    assert next(lengths, None) is None, "it was given up too early"
+
+
+def test_whole_partition_is_read_again_where_its_connection_breaks_and_not_where_it_times_out() -> None:
+    lengths = iter([10, 25, 1000])
+    assert pa.Table.from_batches(read_whole(lambda: broken_after(next(lengths), TABLE))).equals(TABLE)
+    tries: list[int] = []
+
+    def timed_out() -> Iterator[pa.RecordBatch]:
+        tries.append(1)
+        raise PeerLost("it took too long", deadline_s=30.0)
+        yield
+
+    with pytest.raises(PeerLost, match="too long"):
+        read_whole(timed_out)
+    assert len(tries) == 1
 
 
 def test_rows_in_another_order_after_a_cut_are_not_taken_for_the_same() -> None:

@@ -11,6 +11,7 @@ from examples.tpch.answers import Row, duckdb_answers, same_rows
 from examples.tpch.queries import QUERIES
 from examples.tpch.tables import Tables, make_tables, read_tables
 from sabot import LocalCluster
+from tests.client.connections import open_connections
 
 SCALE = 0.01
 
@@ -31,6 +32,7 @@ def tables(request: pytest.FixtureRequest, folder: Path) -> Iterator[Tables]:
         environment.setenv("SABOT_SHUFFLE_CHUNK_BYTES_MAX", str(64 * 1024))
         environment.setenv("SABOT_JOBS_SPLIT_BYTES", str(64 * 1024))
         with LocalCluster(agents=request.param, slots=1) as cluster, cluster.connect(progress=False) as session:
+            open_connections(session)
             yield read_tables(session, folder)
 
 

@@ -55,7 +55,7 @@ def test_jobs_of_weight_one_and_three_get_a_quarter_and_three_quarters(agent: Lo
 
     def run(weight: float) -> list[float]:
         with agent.connect(progress=False, weight=weight) as session:
-            job = session.from_table(numbers).map_batches(spent, schema, processes=False)
+            job = session.from_table(numbers).map_batches(spent, schema=schema, processes=False)
             together.wait(30)
             table = job.to_table()
         assert sum(table["rows"].to_pylist()) == numbers.num_rows

@@ -19,6 +19,7 @@ if __name__ == "__main__":
         facts = {
             "answer": answer,
             "rows_in": receipt.rows_in,
+            "copies": receipt.copies,
             "rows_out": receipt.rows_out,
             "lost": receipt.lost,
             "doubled": receipt.doubled,

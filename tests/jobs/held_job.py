@@ -22,6 +22,7 @@ from sabot.client.result import Result
 from sabot.dataflow.dataset import Dataset
 from sabot.wire import agent_pb2
 from tests.agent.processes import FREE_PORTS, AgentProcess, Agents
+from tests.client.connections import open_connections
 
 Moment = Literal["send", "transfer", "barrier", "take", "end"]
 Blow = Literal["killed", "frozen", "restarted", "cut"]
@@ -49,6 +50,8 @@ class Trio:
         self.coordinator = self._start("coordinator")
         self.third = self._start("third", "--join", self.coordinator.control)
         self.session = sabot.connect(self.coordinator.control, progress=False)
+        until(lambda: len(self.third.members()) == len(self.coordinator.members()) == 2)
+        open_connections(self.session)
 
     def start_victim(self, ports: Sequence[str] = FREE_PORTS) -> None:
         self.victim = self._start(VICTIM, "--join", self.coordinator.control, ports=ports)

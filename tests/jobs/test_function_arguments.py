@@ -49,8 +49,8 @@ def test_schema_is_learnt_in_a_worker_once_per_function(cluster: InProcessCluste
 
     session = cluster.connect()
     asked: list[int] = []
-    ask = session._schemas._control.learn_schema
-    session._schemas._control.learn_schema = lambda *given, **named: asked.append(1) or ask(*given, **named)  # type: ignore[method-assign, func-returns-value]
+    ask = session._schemas._ask
+    session._schemas._ask = lambda *given: asked.append(1) or ask(*given)  # type: ignore[method-assign, func-returns-value]
     data = session.from_table(TABLE)
     assert not data.map_batches(with_pid).__repr__().count("in_") and not asked, "lazy"
     for _ in range(3):
