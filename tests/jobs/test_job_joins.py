@@ -17,7 +17,6 @@ from sabot.slots import TaskSlotManager
 
 from .in_process import WAIT_S, InProcessCluster
 from .rows import make_table, write_files
-from .test_job_failures import submit
 
 # All rows have one key, so that one agent joins them all, where hot partitions are
 # not shared: 2,000,000 rows by 400, of which each batch is a task.
@@ -85,9 +84,9 @@ def slots_are_free(cluster: InProcessCluster) -> bool:
 
 
 def test_cancel_in_mid_join_frees_the_slots(cluster: InProcessCluster, long_join: Dataset, plans: Plans) -> None:
-    job = submit(cluster, long_join)
+    job = long_join.submit()
     wait_until_it_is_in_the_slots(cluster, plans)
-    job.close()
+    job.cancel()
     closed_s = time.monotonic()
     cluster.wait_until(lambda: bool(plans.ends) and slots_are_free(cluster))
     assert time.monotonic() - closed_s < FREE_S_MAX
@@ -98,10 +97,10 @@ def test_small_job_gets_its_share_beside_a_long_join(
     cluster: InProcessCluster, long_join: Dataset, plans: Plans, tmp_path: Path
 ) -> None:
     small = cluster.connect().read_parquet(write_files(tmp_path / "small", make_table(4000))).repartition("k")
-    job = submit(cluster, long_join)
+    job = long_join.submit()
     try:
         wait_until_it_is_in_the_slots(cluster, plans)
         assert small.count_rows() == 4000
         assert plans.ends == []  # the join is still at it
     finally:
-        job.close()
+        job.cancel()
