@@ -21,16 +21,14 @@ from sabot.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MapBatchesNode(OneInput):
-    """What the user's function makes of each batch. `learn` is asked for the schema where none is `declared`."""
+class _FunctionNode(OneInput):
+    """A call of the user's function. `learn` is asked for the schema where none is `declared`."""
 
-    function: BatchFunction
+    function: Callable[..., Any]
     learn: LearnSchema
     declared: pa.Schema | None = None
-    batch_rows: int | None = None
     processes: bool = True
     timeout_s: float | None = None
-    on_error: OnError = "raise"
 
     @property
     def name(self) -> str:
@@ -41,6 +39,15 @@ class MapBatchesNode(OneInput):
     def schema_is_known(self) -> bool:
         """Whether asking for the schema calls no function of the user's."""
         return self.declared is not None or "schema" in self.__dict__
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MapBatchesNode(_FunctionNode):
+    """What the user's function makes of each batch."""
+
+    function: BatchFunction
+    batch_rows: int | None = None
+    on_error: OnError = "raise"
 
     def _learn_schema(self) -> pa.Schema:
         if self.declared is not None:
@@ -50,24 +57,10 @@ class MapBatchesNode(OneInput):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MapPartitionsNode(OneInput):
-    """What the user's function makes of each partition. `learn` is asked for the schema where none is `declared`."""
+class MapPartitionsNode(_FunctionNode):
+    """What the user's function makes of each partition."""
 
     function: PartitionCallable
-    learn: LearnSchema
-    declared: pa.Schema | None = None
-    processes: bool = True
-    timeout_s: float | None = None
-
-    @property
-    def name(self) -> str:
-        """The function's name, for messages."""
-        return shown_name(self.function)
-
-    @property
-    def schema_is_known(self) -> bool:
-        """Whether asking for the schema calls no function of the user's."""
-        return self.declared is not None or "schema" in self.__dict__
 
     def _learn_schema(self) -> pa.Schema:
         if self.declared is not None:
