@@ -5,9 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sabot.dataflow.aggregate_options import NullRules, count_mode, null_rules
+from sabot.dataflow.aggregate_options import NullRules, count_mode, null_rules, spread_rules
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.grouping import aggregate_name, target_columns
+from sabot.dataflow.moments import MOMENTS_OF, moments_of_one, spread
 from sabot.dataflow.stage import Aggregate, Aggregation
 
 # What each aggregate's partial results are put together by.
@@ -21,9 +22,13 @@ _FINAL_FUNCTION = {
     "all": "all",
     "product": "product",
     "one": "one",
+    "first": "first",
+    "last": "last",
+    **{moments: moments for moments in MOMENTS_OF.values()},
 }
 # The answer for no values, where min_count allows that.
 _OF_NOTHING = {"sum": 0, "product": 1, "any": False, "all": True}
+_BY_ORDER = ("first", "last", "first_last")
 _DISTINCT = ("count_distinct", "distinct")
 _EXACT_SUM_DIGITS_MAX = 28  # of 10^10 such decimals the sum has 38 digits, which is what pyarrow keeps
 
@@ -54,11 +59,15 @@ class PartialAggregates:
             return self._value(column, function) if self._grouped and options is None else None
         if function in _DISTINCT:
             return self._distinct_values(column, aggregation)
+        if function in MOMENTS_OF:
+            return self._spread(column, function, options)
         rules = null_rules(options)
         if rules is None:
             return None
         if function == "mean":
             return self._mean(column, rules)
+        if function in _BY_ORDER:
+            return self._by_order(column, function, rules)
         if function == "min_max":
             ends = [self._ruled(column, end, rules) for end in ("min", "max")]
             return pc.make_struct(*ends, field_names=["min", "max"])
@@ -76,11 +85,26 @@ class PartialAggregates:
     def _value(self, column: str, function: str) -> pc.Expression:
         return self._put_together((column,), function)
 
-    def _put_together(self, target: tuple[str, ...], function: str) -> pc.Expression:
-        partial = "_".join([*target, function])
-        self._add(self.partials, partial, (target[0] if target else (), function))
-        final = _FINAL_FUNCTION[function]
-        self._add(self.finals, f"{partial}_{final}", (partial, final))
+    def _by_order(self, column: str, function: str, rules: NullRules) -> pc.Expression | None:
+        """The first of each task's first values: rows are in order within a task, and so are its partial groups."""
+        if not self._grouped:
+            if not rules.skip_nulls:  # a task without rows has a null that is nobody's first value
+                return None
+            ends = [self._or_null(column, end, self._value(column, end), rules) for end in ("first", "last")]
+        else:  # pyarrow's grouped ones take no notice of min_count
+            options = None if rules.skip_nulls else pc.ScalarAggregateOptions(skip_nulls=False, min_count=1)
+            ends = [self._put_together((column,), end, options) for end in ("first", "last")]
+        if function == "first_last":
+            return pc.make_struct(*ends, field_names=["first", "last"])
+        return ends[_BY_ORDER.index(function)]
+
+    def _put_together(
+        self, target: tuple[str, ...], function: str, options: pc.FunctionOptions | None = None
+    ) -> pc.Expression:
+        partial, final = "_".join([*target, function]), _FINAL_FUNCTION[function]
+        more = () if options is None else (options,)
+        self._add(self.partials, partial, (target[0] if target else (), function, *more))
+        self._add(self.finals, f"{partial}_{final}", (partial, final, *more))
         return pc.field(f"{partial}_{final}")
 
     def _add(self, known: dict[str, Aggregation], name: str, aggregation: Aggregation) -> None:
@@ -131,18 +155,34 @@ class PartialAggregates:
         kind = self._schema.field(column).type
         if pa.types.is_decimal(kind):
             return self._decimal_mean(column, kind, rules)
-        summed = column
-        if not pa.types.is_floating(kind):
-            # pyarrow's mean of integers adds them up as float64, where their sum would overflow.
-            summed = f"{column} as double"
-            if summed in self._schema.names:
-                return None
-            self.casts[summed] = pc.field(column).cast(pa.float64(), safe=False)
+        # pyarrow's mean of integers adds them up as float64, where their sum would overflow.
+        summed = column if pa.types.is_floating(kind) else self._as_double(column)
+        if summed is None:
+            return None
         count = self._valid(column).cast(pa.float64())
         total = self._value(summed, "sum")
         if rules.min_count == 0:
             total = pc.coalesce(total, pc.scalar(0.0))
         return self._or_null(column, "mean", pc.divide(total, count), rules)
+
+    def _as_double(self, column: str) -> str | None:
+        """The column's name as float64, which it has before the partial half; None where another column has that."""
+        if pa.types.is_float64(self._schema.field(column).type):
+            return column
+        name = f"{column} as double"
+        if name in self._schema.names:
+            return None
+        self.casts[name] = pc.field(column).cast(pa.float64(), safe=False)
+        return name
+
+    def _spread(self, column: str, function: str, options: pc.FunctionOptions | None) -> pc.Expression | None:
+        """Variance and the like, out of moments that are put together."""
+        rules, numbers = spread_rules(function, options), self._as_double(column)
+        if rules is None or numbers is None:
+            return None
+        value = spread(function, self._value(numbers, MOMENTS_OF[function]), rules)
+        known = pc.scalar(True) if rules.skip_nulls else self._rows() == self._valid(column)
+        return pc.if_else(known, value, pc.scalar(None))
 
     def _decimal_mean(self, column: str, kind: pa.DataType, rules: NullRules) -> pc.Expression | None:
         """The quotient with more digits than are left, and then rounded away from zero as pyarrow rounds it."""
@@ -176,6 +216,8 @@ def _of_one_row(target: tuple[str, ...], function: str, kind: pa.DataType) -> pc
             return pc.is_valid(pc.field(target[0])).cast(kind)
         case "sum" | "product":
             return pc.field(target[0]).cast(kind, safe=False)
+    if function in MOMENTS_OF.values():
+        return moments_of_one(pc.field(target[0]), kind)
     return pc.field(target[0])
 
 

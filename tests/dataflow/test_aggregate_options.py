@@ -84,10 +84,6 @@ def test_every_mode_of_count_distinct_is_split(mode: str) -> None:
 @pytest.mark.parametrize(
     ("function", "options"),
     [
-        ("variance", pc.VarianceOptions(ddof=1)),
-        ("stddev", pc.VarianceOptions(ddof=1, min_count=2)),
-        ("skew", pc.SkewOptions(biased=False)),
-        ("kurtosis", pc.SkewOptions(min_count=3)),
         ("tdigest", pc.TDigestOptions([0.25, 0.75])),
         ("approximate_median", pc.ScalarAggregateOptions(min_count=2)),
     ],
@@ -98,11 +94,6 @@ def test_options_of_aggregates_that_are_computed_whole_are_honoured(
     function: str, options: pc.FunctionOptions, keys: list[str]
 ) -> None:
     check(TABLE, keys, ("i", function, options))
-
-
-def test_nulls_that_are_not_skipped_make_a_groups_stddev_null() -> None:
-    # Without keys pyarrow itself forgets a null that only some of a table's chunks have.
-    check(TABLE, ["k"], ("i", "stddev", pc.VarianceOptions(ddof=1, skip_nulls=False)))
 
 
 @pytest.mark.parametrize("function", ["first", "last", "first_last"])

@@ -13,6 +13,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from tests.dataflow.comparing import assert_same_rows
+
 from .in_process import InProcessCluster
 from .rows import in_order, make_table, write_files
 
@@ -37,6 +39,18 @@ def test_filter_group_sort(cluster: InProcessCluster, tmp_path: Path) -> None:
     assert (result.receipt.wire_bytes > 0) == (len(cluster.agents) > 1)
     assert all(stage.tasks_done == stage.tasks_total > 0 for stage in result.stats.stages)
     result.close()
+
+
+def test_variances_send_a_row_for_each_group_of_a_task(cluster: InProcessCluster, tmp_path: Path) -> None:
+    table = make_table(20_000)
+    functions = [("v", "variance"), ("v", "stddev"), ("v", "skew"), ("v", "kurtosis"), ("v", "count")]
+    data = cluster.connect().read_parquet(write_files(tmp_path / "t", table))
+    with data.group_by("k").aggregate(functions).run() as result:
+        assert_same_rows(result.to_table(), table.group_by("k").aggregate(functions))
+        (shuffle,) = result.receipt.shuffles
+        stage = result.stats.stages[0]
+        assert shuffle.rows_in == stage.rows_out <= stage.tasks_total * len(table["k"].unique())
+        assert result.receipt.exact
 
 
 def test_join_of_files_with_an_uploaded_table(cluster: InProcessCluster, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-# Grouping by one key, without Acero.
+# Grouping by one key, without Acero, and what Acero lacks to compute variances in two halves.
 
 from pyarrow.lib cimport pyarrow_unwrap_table
 
@@ -10,6 +10,11 @@ cdef extern from "sabot/native/operators/group_rows.h" namespace "sabot::operato
     CResult[shared_ptr[CTable]] GroupRows(
         const shared_ptr[CTable]& table, int key, const vector[CGroupAggregate]& aggregates,
         CMemoryPool* pool) except +
+
+cdef extern from "sabot/native/operators/moment_kernels.h" namespace "sabot::operators" nogil:
+    CStatus RegisterMoments() except +
+
+check(RegisterMoments())
 
 
 def group_rows(table, str key not None, aggregates):
