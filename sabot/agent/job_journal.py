@@ -32,6 +32,12 @@ class Committed:
     reply: RunTaskReply
     now_s: float
 
+    def packed(self) -> bytes:
+        """Bare values, since every task has one; what the task reads is in the state."""
+        one = self.running
+        running = (one.task, one.agent, one.attempt, one.partitions, one.since_s, one.second)
+        return pickle.dumps((self.stage_id, running, self.reply.SerializeToString(), self.now_s))
+
 
 class WrittenJournal:
     """The coordinator's side, over the stages whose changes it is told of. What nobody asks for is never packed."""
@@ -56,7 +62,7 @@ class WrittenJournal:
         """The stages have taken the attempt."""
         if self._stale:
             return  # the state will have it
-        packed = pickle.dumps(record)
+        packed = record.packed()
         self._records.append(packed)
         self._record_bytes += len(packed)
         # As much as the state at most, so that a job's journal stays as small as its state.
@@ -154,8 +160,17 @@ def restore(stages: JobStages, journal: JobJournal) -> None:
     if journal.state:
         _unpack(stages, journal.state)
     for packed in journal.records:
-        record: Committed = pickle.loads(packed)
-        stages.repeat_commit(record.stage_id, record.running, record.reply, record.now_s)
+        stage_id, (task, agent, attempt, partitions, since_s, second), reply, now_s = pickle.loads(packed)
+        running = Running(
+            task=task,
+            agent=agent,
+            attempt=attempt,
+            partitions=partitions,
+            split=stages[stage_id].splits[task],
+            since_s=since_s,
+            second=second,
+        )
+        stages.repeat_commit(stage_id, running, RunTaskReply.FromString(reply), now_s)
 
 
 def _packed(stages: JobStages) -> bytes:

@@ -98,8 +98,7 @@ class JobStages:
         self.now_s = 0.0
         self.table = replace(self.table, epoch=epoch, agents=len(self._agents), joining=frozenset())
         for run in self:
-            run.resume(first_attempt)
-            run.splits = [self._placed(split) for split in run.splits]
+            run.resume(first_attempt, [self._placed(split) for split in run.splits])
 
     def readers_of(self, run: StageRun) -> list[StageRun]:
         """The stages that read the shuffle of `run`, or copies of it."""
@@ -114,7 +113,7 @@ class JobStages:
         """Make the tasks of every stage whose inputs are done, and which knows where to send rows; whether there was
         one.
         """
-        before = sum(run.started for run in self)
+        one_started = False
         for run in self:
             if not run.started and all(self[stage_id].done for stage_id in run.stage.waits_for):
                 num_partitions = self._partitions_read(run.stage.input)
@@ -128,7 +127,8 @@ class JobStages:
                 shared = share_hot(run.stage, splits, inputs, slots=slots, rule=self._hot)
                 run.start(shared, self._ranges_of(run, ranges_wanted))
                 self.queue(run)
-        return before < sum(run.started for run in self)
+                one_started = True
+        return one_started
 
     def admit(self, newcomer: Member) -> int:
         """One more agent, which takes no part before the table says that it is admitted."""

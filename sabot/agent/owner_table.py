@@ -5,7 +5,7 @@ It is the same for all shuffles of the job, so that both sides of a join meet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 EPOCHS_OF_A_COORDINATOR = 1 << 16
 """Epochs are ordered over all coordinators of a job: the first of them begins with 0, the next with this, and so on.
@@ -28,15 +28,16 @@ class OwnerTable:
     owners: tuple[int, ...]
     lost: frozenset[int] = frozenset()
     joining: frozenset[int] = frozenset()
+    living: tuple[int, ...] = field(init=False, repr=False, compare=False)  # asked for at every event of a job
+
+    def __post_init__(self) -> None:
+        absent = self.lost | self.joining
+        object.__setattr__(self, "living", tuple(agent for agent in range(self.agents) if agent not in absent))
 
     @classmethod
     def first(cls, *, agents: int, partitions: int) -> OwnerTable:
         """Epoch 0: partitions dealt out in turn."""
         return cls(epoch=0, agents=agents, owners=tuple(partition % agents for partition in range(partitions)))
-
-    @property
-    def living(self) -> tuple[int, ...]:
-        return tuple(agent for agent in range(self.agents) if agent not in self.lost and agent not in self.joining)
 
     def owned_by(self, agent: int) -> frozenset[int]:
         return frozenset(partition for partition, owner in enumerate(self.owners) if owner == agent)

@@ -7,7 +7,7 @@ that can neither add nor drop rows against that. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sabot.dataflow.stage import (
@@ -55,12 +55,24 @@ class _Count:
         return f"{self.rows:,} rows of {self.num_bytes:,} bytes with content sum {self.content_sum:#018x}"
 
 
+class _Counts(list[_Count]):
+    """By partition. Packed as bare numbers: there may be thousands in the state of a job, which is packed often."""
+
+    @classmethod
+    def of(cls, partitions: int) -> _Counts:
+        return cls(_Count() for _ in range(partitions))
+
+    def __reduce__(self) -> tuple[Callable[..., _Counts], tuple[list[int], list[int], list[int]]]:
+        rows = [count.rows for count in self]
+        return _counts, (rows, [count.content_sum for count in self], [count.num_bytes for count in self])
+
+
 @dataclass(slots=True)
 class _Sent:
     """What one stage put into its shuffle."""
 
     shuffle_id: str
-    partitions: list[_Count]
+    partitions: _Counts
     wire_bytes: int = 0
     local_bytes: int = 0
 
@@ -70,7 +82,7 @@ class _Reading:
     """What one input of a stage took out of a shuffle, by partition; `partial`: a task stopped early on purpose."""
 
     sent_by: int
-    released: list[_Count]
+    released: _Counts
     partial: bool = False
     shares: dict[int, dict[int, _Count]] = field(default_factory=dict)  # by partition and index
     resent: set[int] = field(default_factory=set)  # partitions that were sent again when some of their shares were in
@@ -135,11 +147,11 @@ class Receipts:
     def __init__(self, plan: JobPlan, num_partitions: dict[int, int]) -> None:
         self._num_partitions = dict(num_partitions)
         self._sent = {
-            stage_id: _Sent(shuffle_id(plan.job_id, stage_id), [_Count() for _ in range(count)])
+            stage_id: _Sent(shuffle_id(plan.job_id, stage_id), _Counts.of(count))
             for stage_id, count in num_partitions.items()
         }
         self._readings: dict[tuple[int, int], _Reading] = {
-            (stage.stage_id, position): _Reading(sent_by, [_Count() for _ in range(num_partitions[sent_by])])
+            (stage.stage_id, position): _Reading(sent_by, _Counts.of(num_partitions[sent_by]))
             for stage in plan.stages
             if isinstance(stage.input, ShuffleInput)
             for position, sent_by in enumerate(stage.input.stage_ids)
@@ -168,7 +180,7 @@ class Receipts:
             self.lose(stage_id, range(self._num_partitions[stage_id]))
         for (reader, _), reading in self._readings.items():
             if reader == stage_id:
-                reading.released = [_Count() for _ in reading.released]
+                reading.released = _Counts.of(len(reading.released))
                 reading.partial = False
                 reading.shares.clear()
                 reading.copied.clear()
@@ -340,6 +352,10 @@ def _sums(counts: Iterable[_Count]) -> Iterator[PartitionSum]:
         yield PartitionSum(
             partition=partition, rows=count.rows, content_sum=count.content_sum, num_bytes=count.num_bytes
         )
+
+
+def _counts(rows: list[int], sums: list[int], num_bytes: list[int]) -> _Counts:
+    return _Counts(map(_Count, rows, sums, num_bytes))
 
 
 def _total(counts: Iterable[_Count]) -> _Count:

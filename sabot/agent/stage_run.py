@@ -7,8 +7,9 @@ slow gets a second one beside it; whichever commits first is the task's, and the
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sabot.agent.range_choice import Ranges, TaskSample
@@ -16,6 +17,7 @@ from sabot.agent.running import Partitions, Running
 from sabot.agent.slow_tasks import Durations, Elsewhere, SlowRule
 from sabot.agent.stage_account import StageAccount, identity_of, part_kept, skew_of
 from sabot.agent.task_queues import TaskQueues
+from sabot.agent.task_state import TaskState
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.splits import home_tasks
@@ -23,22 +25,7 @@ from sabot.dataflow.stage import Aggregate, ResultOutput, Shuffle, Split, Stage
 from sabot.wire.agent_pb2 import Failure, Quarantined, ResultPartition, RunTaskReply, StageProgress
 
 _NONE: frozenset[int] = frozenset()
-_MADE_ANEW = {"stage", "gate", "_under_way", "_queues"}
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    """What is known of one task. `lacks` are partitions whose owner no longer holds what the task sent."""
-
-    attempts: int = 0  # started so far, by all coordinators
-    commits: tuple[tuple[int, Partitions], ...] = ()
-    lacks: frozenset[int] = _NONE
-    done_by: int | None = None  # the agent of the latest attempt that succeeded
-    reply: RunTaskReply | None = None
-    held: bool = False
-    doubled: bool = False  # its attempt under way has been given a second one
-    failures: tuple[Failure, ...] = ()
-    integrity_failures: int = 0
+_MADE_ANEW = {"stage", "gate", "splits", "_packed_splits", "_tasks", "_under_way", "_queues"}
 
 
 class StageRun:
@@ -49,6 +36,7 @@ class StageRun:
         self.repeatable = repeatable
         self._num_partitions = num_partitions  # of the shuffle, where it has one
         self.splits: Sequence[Split] = ()
+        self._packed_splits: bytes | None = None  # they are packed once
         self.ranges: Ranges | None = None  # chosen once: what is sent again is sent by the same
         self.started = False
         self.todo: dict[int, Partitions] = {}
@@ -58,7 +46,7 @@ class StageRun:
         self.gate: tuple[int, int] | None = None  # no task starts before all agents have the journal up to here
         self._tasks_expected = tasks_expected
         self._first_attempt = 0
-        self._tasks: list[_Task] = []
+        self._tasks: list[TaskState] = []
         self._under_way: dict[int, tuple[Running, ...]] = {}  # by task; two at most
         self._durations = Durations()
         self._queues = TaskQueues()
@@ -85,12 +73,17 @@ class StageRun:
     def done(self) -> bool:
         return self.started and not self.todo
 
+    @property
+    def has_waiting_tasks(self) -> bool:
+        """Whether tasks wait for an agent, and may be started."""
+        return self.gate is None and bool(self._queues)
+
     def start(self, splits: Sequence[Split], ranges: Ranges | None = None) -> None:
         """Make a task of each split; `ranges` are those that a RangeShuffle sends to."""
         self.started = True
         self.ranges = ranges
-        self.splits = splits
-        self._tasks = [_Task() for _ in splits]
+        self.splits, self._packed_splits = splits, None
+        self._tasks = [TaskState() for _ in splits]
         self.todo = dict.fromkeys(range(len(splits)))
 
     def queue(
@@ -138,11 +131,11 @@ class StageRun:
 
     def take_from(self, owners: Collection[int], agent: int, *, now_s: float, elsewhere: Elsewhere) -> Running | None:
         """For `agent`, which nothing waits for, the last of the tasks that wait for the busiest of `owners`."""
-        queue = self._queues.busiest(owners)
-        split = elsewhere(self.splits[queue[-1]]) if queue else None
-        if not queue or split is None:
+        task = self._queues.last_of_busiest(owners)
+        split = elsewhere(self.splits[task]) if task is not None else None
+        if split is None:
             return None
-        return self._begin_task(queue.pop(), agent, split, now_s)
+        return self._begin_task(self._queues.take_last_of_busiest(owners), agent, split, now_s)
 
     def _begin_task(self, task: int, agent: int, split: Split, now_s: float) -> Running:
         state = self._tasks[task]
@@ -292,16 +285,22 @@ class StageRun:
 
     def parts(self) -> dict[str, Any]:
         """All that there is to know beyond the stage itself, to be packed for another coordinator."""
-        return {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+        if self._packed_splits is None:
+            self._packed_splits = pickle.dumps(self.splits)
+        own = {name: value for name, value in vars(self).items() if name not in _MADE_ANEW}
+        return {"own": own, "splits": self._packed_splits, "tasks": [task.packed() for task in self._tasks]}
 
     def restore(self, parts: dict[str, Any]) -> None:
-        vars(self).update(parts)
+        vars(self).update(parts["own"])
+        self.splits = pickle.loads(parts["splits"])
+        self._tasks = [TaskState.unpacked(packed) for packed in parts["tasks"]]
 
-    def resume(self, first_attempt: int) -> None:
-        """Under another coordinator: what was under way counts no more, and attempts have other numbers from now on."""
+    def resume(self, first_attempt: int, splits: Sequence[Split]) -> None:
+        """Under another coordinator: what was under way counts no more, attempts have other numbers from now on, and
+        the tasks read `splits`.
+        """
         self._first_attempt = first_attempt
-        for state in self._tasks:
-            state.held, state.doubled, state.failures = False, False, ()
+        self.splits, self._packed_splits = splits, None
 
     def recall(self, running: Running) -> None:
         """The attempt was under way when what follows of it was written down."""

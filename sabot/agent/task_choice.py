@@ -27,19 +27,20 @@ class TaskChoice:
         """The next task for `agent`, of the earliest stage that has one. Of an agent that leaves others take what they
         can, and an agent that came later and owns nothing takes from all owners; they pull the partitions.
         """
+        waiting = [run for run in self._stages if run.has_waiting_tasks]
+        if not waiting:
+            return None
         leavers = self._leavers()
-        for run in self._stages:
+        for run in waiting:
             may_take = agent not in leavers or self._is_bound_to_owners(run)
-            running = run.take(agent, now_s=self._stages.now_s) if _is_open(run) and may_take else None
+            running = run.take(agent, now_s=self._stages.now_s) if may_take else None
             if running is not None:
                 return self._start(run, running)
         came_later = agent >= self._stages.founders and not self._stages.table.owned_by(agent)
         owners = frozenset(self._stages.table.living) if came_later else leavers
-        for run in self._stages if agent not in leavers and owners else ():
+        for run in waiting if agent not in leavers and owners else ():
             elsewhere = partial(self._read_elsewhere, run)
-            running = (
-                run.take_from(owners, agent, now_s=self._stages.now_s, elsewhere=elsewhere) if _is_open(run) else None
-            )
+            running = run.take_from(owners, agent, now_s=self._stages.now_s, elsewhere=elsewhere)
             if running is not None:
                 return self._start(run, running)
         return None
@@ -53,6 +54,8 @@ class TaskChoice:
 
     def _leavers(self) -> frozenset[int]:
         """The agents that get nothing more to do but what they alone can; none where all leave."""
+        if not self._stages.leaving:
+            return frozenset()
         leavers = self._stages.leaving.intersection(self._stages.table.living)
         return leavers if len(leavers) < len(self._stages.table.living) else frozenset()
 

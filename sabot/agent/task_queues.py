@@ -13,9 +13,14 @@ class TaskQueues:
         self._pinned: dict[int, deque[int]] = {}
         self._preferred: dict[int, deque[int]] = {}
         self._anywhere: deque[int] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, task: int, *, agent: int | None, preferred: int | None) -> None:
         """Line the task up: `agent` must run it, `preferred` had better; None: whoever."""
+        self._count += 1
         if agent is not None:
             self._pinned.setdefault(agent, deque()).append(task)
         elif preferred is not None:
@@ -27,8 +32,22 @@ class TaskQueues:
         """The next task for `agent`: one that only it may run first, one that another had better run last."""
         queue = self._pinned.get(agent) or self._preferred.get(agent) or self._anywhere
         queue = queue or max(self._preferred.values(), key=len, default=queue)
-        return queue.popleft() if queue else None
+        if not queue:
+            return None
+        self._count -= 1
+        return queue.popleft()
 
-    def busiest(self, agents: Collection[int]) -> deque[int] | None:
-        """The tasks of that one of `agents` by which most must be run; None where none must."""
+    def last_of_busiest(self, agents: Collection[int]) -> int | None:
+        """The last task of that one of `agents` by which most must be run; None where none must."""
+        queue = self._busiest(agents)
+        return queue[-1] if queue else None
+
+    def take_last_of_busiest(self, agents: Collection[int]) -> int:
+        """Takes that, which there is."""
+        queue = self._busiest(agents)
+        assert queue is not None
+        self._count -= 1
+        return queue.pop()
+
+    def _busiest(self, agents: Collection[int]) -> deque[int] | None:
         return max((queue for agent, queue in self._pinned.items() if agent in agents), key=len, default=None)

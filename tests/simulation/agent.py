@@ -35,6 +35,7 @@ class StoredChunk:
 
     def __init__(self, fields: HeaderFields, rows: Rows) -> None:
         self.fields = fields
+        self.attempt = (fields.task, fields.attempt)
         self.rows = rows
         self.in_memory = True
 
@@ -231,7 +232,7 @@ class Agent:
         if fields.manifest:
             self.world.happen("manifest confirmed", self.place, what, fields.task, fields.attempt, fields.sequence)
         elif not repeated:
-            if self.world.rng.random() < self.world.odds.rotten_chunk:
+            if self.world.network.strikes(self.world.odds.rotten_chunk):
                 self.world.fault("rotten chunk", "in the memory of %s", self.member.agent_id)
                 rows = (*rows[:-1], rows[-1] ^ (1 << self.world.rng.randrange(20)))
             shuffle.chunks.append(StoredChunk(fields, rows))
@@ -249,15 +250,18 @@ class Agent:
             raise shuffle.failure
         promised = shuffle.book.promised(partition, wanted)
         rows: list[int] = []
+        attempts = set(wanted)
         for chunk in shuffle.chunks:
+            if chunk.attempt not in attempts:
+                continue
             start = 0
             for extent, count, _ in chunk.fields.extents:
-                if extent == partition and (chunk.fields.task, chunk.fields.attempt) in wanted:
+                if extent == partition:
                     rows += chunk.rows[start : start + count]
                 start += count
         found = (len(rows), sum(content(stage_id, row)[1] for row in rows) & SUM_MASK)
         placing = Placing(stage=held.plan.stages[stage_id], num_partitions=held.num_partitions[stage_id])
-        strays = any(placing.strays(row, partition) for row in rows)
+        strays = placing.strays(rows, partition)
         if (found != promised or strays) and self.world.guards.audit_readers:
             raise ShuffleIntegrityError(
                 f"partition {partition} of shuffle {name} has {found} where {promised} were sent",
@@ -324,7 +328,7 @@ class Agent:
                 raise ShuffleIntegrityError(
                     f"Chunk {fields.sequence} was changed on its way: its checksum does not fit"
                 )
-            if rows and self.world.rng.random() < self.world.odds.forgotten_chunk:
+            if rows and self.world.network.strikes(self.world.odds.forgotten_chunk):
                 self.world.fault("forgotten chunk", "by agent-%s", self.place)
             else:
                 repeated = self.store(header, rows)

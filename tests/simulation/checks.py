@@ -4,6 +4,7 @@ and which faults have struck. Whatever does not hold is a Violation.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sabot.agent import job_events as ev
@@ -96,24 +97,27 @@ class Checks:
         if not isinstance(task.stage.output, Shuffle):
             return
         name = shuffle_id(held.plan.job_id, command.stage_id)
+        stored = {address: self._stored(held, address, name, task) for address in task.owners}
         for partition, (rows, _) in task.sums.items():
-            address = task.owner_of(partition)
-            member = next(agent for agent in held.agents if agent.flight_address == address)
-            agent = self._world.living(member)
-            shuffle = agent.shuffles.get(name) if agent is not None else None
-            if shuffle is None or shuffle.failure is not None:
-                continue
-            stored = sum(
-                count
-                for chunk in shuffle.chunks
-                if (chunk.fields.task, chunk.fields.attempt) == (command.task, command.attempt)
-                for extent, count, _ in chunk.fields.extents
-                if extent == partition
-            )
-            if stored != rows:
+            there = stored[task.owner_of(partition)]
+            if there is not None and there[partition] != rows:
                 raise Violation(
-                    f"{name}: {stored} of {rows} confirmed rows of partition {partition} are with its owner"
+                    f"{name}: {there[partition]} of {rows} confirmed rows of partition {partition} are with its owner"
                 )
+
+    def _stored(self, held: HeldJob, address: str, name: str, task: Task) -> Counter[int] | None:
+        """The task's rows by partition that lie with the owner; None where it is gone, or has failed."""
+        member = next(agent for agent in held.agents if agent.flight_address == address)
+        agent = self._world.living(member)
+        shuffle = agent.shuffles.get(name) if agent is not None else None
+        if shuffle is None or shuffle.failure is not None:
+            return None
+        found: Counter[int] = Counter()
+        for chunk in shuffle.chunks:
+            if chunk.attempt == (task.command.task, task.command.attempt):
+                for partition, count, _ in chunk.fields.extents:
+                    found[partition] += count
+        return found
 
     def bytes(self, memory: Memory) -> None:
         """What is allocated keeps the limit, and what is promised is what the desk has given."""

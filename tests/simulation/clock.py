@@ -55,6 +55,13 @@ class Clock:
         self._push(timer)
         return timer
 
+    def now(self, process: Process, act: Callable[[], None]) -> None:
+        """`act` happens to `process` before anything else does; once it has thawed, where it is frozen."""
+        if process.frozen:
+            process.held.append(Timer(self.now_s, process, act, False))
+        elif not process.dead:
+            act()
+
     def step(self) -> bool:
         """Let the next thing happen; False where nothing is left."""
         while self._queue:

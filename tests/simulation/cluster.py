@@ -75,6 +75,7 @@ class Cluster:
         self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
         self._faults_end_s = 0.0
         self._over = False
+        self.changes = 0  # of who is there and who leaves
         self._happened: Counter[str] = Counter()
         self.struck: set[tuple[str, int]] = set()  # agents that were away, or thought that others were
         self.network = Network(self.clock, self.rng, self.odds, self.fault)
@@ -103,6 +104,10 @@ class Cluster:
 
     # What agents call
 
+    @property
+    def traces(self) -> bool:
+        return self._trace is not None
+
     def say(self, what: str, text: str, *values: object) -> None:
         if self._trace is not None:
             self._trace(f"{self.clock.now_s:10.4f}  {what:20s} {text % values}")
@@ -110,7 +115,10 @@ class Cluster:
     def happen(self, happening: str, place: int, text: str, *values: object) -> None:
         """Something that faults may wait for has happened at the agent in `place`."""
         self._happened[happening] += 1
-        self.say(happening, f"agent-{place} {text}", *values)
+        if self._trace is not None:
+            self.say(happening, f"agent-{place} {text}", *values)
+        if not self._faults:
+            return
         for fault in [f for f in self._faults if f.happening == happening and f.count == self._happened[happening]]:
             self._faults.remove(fault)
             self.clock.after(fault.later_s, None, partial(self._strike, fault, place))
@@ -145,8 +153,9 @@ class Cluster:
         client = Client(self, agent, plan)
         self.clients.append(client)
         begun_s = self.clock.now_s
-        while not client.ended:
-            if self.clock.now_s > max(begun_s, self._faults_end_s) + LIVENESS_S or not self.clock.step():
+        while client.ended_s is None:
+            late = self.clock.now_s > begun_s + LIVENESS_S and self.clock.now_s > self._faults_end_s + LIVENESS_S
+            if late or not self.clock.step():
                 raise Violation(f"job {job_id} has not ended by {self.clock.now_s:.1f} s")
         self.checks.outcome(client)
         return client
@@ -164,6 +173,7 @@ class Cluster:
     def _start(self, place: int) -> None:
         agent = Agent(self, place, new_member(place, self.rng))
         self.agents[place : place + 1] = [agent]
+        self.changes += 1
         self.network.nodes[agent.address] = agent
         self.network.silent.discard(agent.address)
 
@@ -223,6 +233,7 @@ class Cluster:
         elif not agent.draining and len(self.takers) > 1:
             self.say("drain", "agent-%s takes nothing new", agent.place)
             agent.draining = True
+            self.changes += 1
             self._leave_when_free(agent)
 
     def _leave_when_free(self, agent: Agent) -> None:

@@ -49,6 +49,7 @@ class Driver:
         self._last_words: list[ev.EndJob] = []  # to be said when the client has its answer
         self._recording: set[int] = set()
         self._ends_late: Timer | None = None
+        self._changes_seen = -1  # of who is there
         self.dropped = False
         agent.drivers[plan.job_id] = client.driver = self
         if epoch:
@@ -80,21 +81,23 @@ class Driver:
         if isinstance(event, ev.TaskSucceeded):
             self.world.happen("committed", event.agent, "task %s.%s#%s", event.stage_id, event.task, event.attempt)
         for command in commands:
-            self.world.say("command", "%s", _sketch(command))
+            if self.world.traces:
+                self.world.say("command", "%s", _sketch(command))
             self._carry_out(command)
-        self._look_for_newcomers()
-        self._look_for_leavers()
+        if self._changes_seen != self.world.changes and not self._look_for_newcomers() and not self._look_for_leavers():
+            self._changes_seen = self.world.changes
 
-    def _look_for_leavers(self) -> None:
-        """Who of the job's agents has begun to drain."""
+    def _look_for_leavers(self) -> bool:
+        """Whether one more of the job's agents has begun to drain."""
         for agent in self.world.agents:
             if agent.draining and agent.member in self.agents and agent.member not in self._leavers:
                 self._leavers.append(agent.member)
                 self.post(ev.AgentDraining(agent=self.agents.index(agent.member)))
-                return
+                return True
+        return False
 
-    def _look_for_newcomers(self) -> None:
-        """Who lives at an address that none of the job's agents has had."""
+    def _look_for_newcomers(self) -> bool:
+        """Whether one more lives at an address that none of the job's agents has had."""
         known = {member.flight_address for member in (*self.agents, *self._client.members)}
         for agent in self.world.agents:
             if agent.address not in known and not agent.process.dead and not agent.draining:
@@ -102,7 +105,8 @@ class Driver:
                 place = len(self.agents) - 1
                 self._watches.append(Watch(self.agent, agent.member, partial(self._lost, place)))
                 self.post(ev.AgentJoined(member=agent.member))
-                return
+                return True
+        return False
 
     def begin(self, agents: list[Member], inherited: Inheritance | None = None) -> None:
         """It is known who takes part, and where the job stands."""

@@ -72,13 +72,21 @@ class Placing:
                 return bisect_right(self.boundaries, row)
         return partition_of(self.stage.stage_id, row, self.num_partitions)
 
-    def strays(self, row: int, partition: int) -> bool:
-        """Whether a reader sees that the row does not belong there: by its hash, where that has placed it."""
-        return isinstance(self.stage.output, HashShuffle) and self.partition_of(row) != partition
+    def strays(self, rows: list[int], partition: int) -> bool:
+        """Whether a reader sees that one of the rows does not belong there: by its hash, where that has placed it."""
+        if not isinstance(self.stage.output, HashShuffle):
+            return False
+        stage_id, count = self.stage.stage_id, self.num_partitions
+        return any(partition_of(stage_id, row, count) != partition for row in rows)
 
 
 def boundaries_of(ranges: Ranges | None) -> tuple[int, ...]:
-    return () if ranges is None else tuple(pa.ipc.open_stream(ranges.boundaries).read_all()["row"].to_pylist())
+    return () if ranges is None else _boundaries_in(ranges.boundaries)
+
+
+@lru_cache(maxsize=1 << 10)
+def _boundaries_in(stream: bytes) -> tuple[int, ...]:
+    return tuple(pa.ipc.open_stream(stream).read_all()["row"].to_pylist())
 
 
 def sample_of(rows: Rows) -> bytes:

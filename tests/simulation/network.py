@@ -53,10 +53,14 @@ class Network:
         self._number += 1
         return self._number
 
+    def strikes(self, chance: float) -> bool:
+        """Whether something happens that has this chance."""
+        return chance > 0.0 and self.rng.random() < chance
+
     def delay_s(self) -> float:
-        if self.rng.random() < self.odds.slow_message:
-            return self.rng.uniform(0.0, 0.5)
-        return self.rng.uniform(0.0001, 0.002)
+        if self.strikes(self.odds.slow_message):
+            return 0.5 * self.rng.random()
+        return 0.0001 + 0.0019 * self.rng.random()
 
     def cut(self, one: str, other: str, until_s: float) -> None:
         self._cut_until_s[frozenset((one, other))] = until_s
@@ -66,7 +70,7 @@ class Network:
 
     def wait_for_way(self, one: str, other: str, act: Callable[[], None]) -> bool:
         """Whether the way is cut; then `act` happens when it is open again, as lost packets are sent again."""
-        until_s = self._cut_until_s.get(frozenset((one, other)), 0.0)
+        until_s = self._cut_until_s.get(frozenset((one, other)), 0.0) if self._cut_until_s else 0.0
         if until_s <= self.clock.now_s:
             return False
         self.clock.at(until_s, None, act)
@@ -77,7 +81,7 @@ class Network:
 
         def arrive() -> None:
             if not self.wait_for_way(sender.address, receiver.address, arrive):
-                self.clock.after(0.0, receiver.process, act)
+                self.clock.now(receiver.process, act)
 
         self.clock.after(self.delay_s(), None, arrive)
 
@@ -131,14 +135,14 @@ class Call:
             self._deadline = network.clock.after(
                 timeout_s, caller.process, lambda: self._lost(f"no answer within {timeout_s:g} s"), deadline=True
             )
-        rng, odds = network.rng, network.odds
-        self._reply_lost = rng.random() < odds.lost_call
-        if rng.random() < odds.lost_call:
+        odds = network.odds
+        self._reply_lost = network.strikes(odds.lost_call)
+        if network.strikes(odds.lost_call):
             network.fault("lost call", "%s of %s", method, address)
             network.clock.after(network.delay_s(), caller.process, lambda: self._lost("the connection broke"))
             return
         # A task is begun once: gRPC sends a call again only where nobody can have begun it.
-        doubled = rng.random() < odds.doubled_call and method != "run_task"
+        doubled = network.strikes(odds.doubled_call) and method != "run_task"
         for _ in range(2 if doubled else 1):
             network.clock.after(network.delay_s(), None, self._arrive)
 
@@ -187,7 +191,7 @@ class Call:
                 network.clock.after(network.delay_s(), self._caller.process, lambda: self._lost("connection refused"))
             return
         self._callee = node.process
-        network.clock.after(0.0, node.process, lambda: self._act(node))
+        network.clock.now(node.process, lambda: self._act(node))
 
     def _act(self, node: Node) -> None:
         if self not in self._network.calls:
@@ -199,7 +203,7 @@ class Call:
         if self._reply_lost and not isinstance(value, SabotError):
             network.fault("lost call", "the reply of %s to %s", self._address, self._method)
             value = PeerLost(f"{self._address} did not answer {self._method}: the connection broke")
-        back = 2 if network.rng.random() < network.odds.doubled_call else 1
+        back = 2 if network.strikes(network.odds.doubled_call) else 1
         for turn in range(back):
             network.clock.after(network.delay_s(), None, lambda again=turn > 0: self._answered(value, again))
 
@@ -207,7 +211,7 @@ class Call:
         network = self._network
         if network.wait_for_way(self._caller.address, self._address, lambda: self._answered(value, again)):
             return
-        network.clock.after(0.0, self._caller.process, lambda: self._settle(value, again=again))
+        network.clock.now(self._caller.process, lambda: self._settle(value, again=again))
 
 
 class Stream:
@@ -245,15 +249,15 @@ class Stream:
     def write(self, header: bytes, rows: Rows) -> None:
         network, rng, odds = self._network, self._network.rng, self._network.odds
         chunk = bool(rows) and header != REQUEST
-        if rng.random() < odds.dropped_chunk and chunk:
+        if chunk and network.strikes(odds.dropped_chunk):
             network.fault("dropped chunk", "to %s", self.address)
             return
-        if rng.random() < odds.corrupt_chunk and chunk:
+        if chunk and network.strikes(odds.corrupt_chunk):
             network.fault("corrupt chunk", "to %s", self.address)
             rows = (*rows[:-1], rows[-1] ^ (1 << rng.randrange(20)))
         self._arrives_s = max(self._arrives_s, network.clock.now_s + network.delay_s())
         network.clock.at(self._arrives_s, None, lambda: self._arrive(header, rows))
-        if rng.random() < odds.broken_stream:
+        if network.strikes(odds.broken_stream):
             self.broken("the connection was reset")
 
     def acknowledge(self, ack: bytes) -> None:
@@ -290,7 +294,7 @@ class Stream:
         self._arrivals_left = 0
         if self.reader is not None:
             reader = self.reader
-            self._network.clock.after(0.0, reader.process, lambda: reader.on_end(self))
+            self._network.clock.now(reader.process, lambda: reader.on_end(self))
 
     def _tell_broken(self, how: str) -> None:
         if self._whole:
@@ -314,7 +318,7 @@ class Stream:
                     self.broken("connection refused")
                     self._arrivals_left = 0  # there was no connection
                 return
-        network.clock.after(0.0, self.reader.process, lambda: self._take(header, rows))
+        network.clock.now(self.reader.process, lambda: self._take(header, rows))
 
     def _take(self, header: bytes, rows: Rows) -> None:
         assert self.reader is not None
@@ -329,7 +333,7 @@ class Stream:
         if network.wait_for_way(self.writer.address, self.address, lambda: self._return(ack)):
             return
         if self._whole and self._arrivals_left is None:
-            network.clock.after(0.0, self.writer.process, lambda: self._hear(ack))
+            network.clock.now(self.writer.process, lambda: self._hear(ack))
 
     def _hear(self, ack: bytes) -> None:
         if self._whole:

@@ -35,6 +35,8 @@ class _Lane:
         self.pausing = False
         self.asking = False  # for credit; the first is given unasked
         self.starved_s: float | None = None
+        self.heard_s = 0.0
+        self.looks_later = False  # whether it is idle
 
 
 class Outbox:
@@ -124,20 +126,31 @@ class Outbox:
                 self._fail(error)
                 return
         self._window.granted(ack.granted, number)
-        self._alive_s = self._agent.world.clock.now_s
+        self._alive_s = lane.heard_s = self._agent.world.clock.now_s
         lane.retries = 0
-        self._agent.later(IDLE_S, partial(self._close_if_idle, number, lane.stream))
+        self._look_later(number)
         if header is not None:
             rows, listener = self._rows.pop(header)
             self._agent.memory.free("outbox", bytes_of(rows))
             listener.acknowledged(self._address, header, ack.error)
         self._send()
 
-    def _close_if_idle(self, number: int, stream: Stream | None) -> None:
+    def _look_later(self, number: int) -> None:
         lane = self._lanes[number]
+        if not lane.looks_later:
+            lane.looks_later = True
+            delay_s = lane.heard_s + IDLE_S - self._agent.world.clock.now_s
+            self._agent.later(delay_s, partial(self._close_if_idle, number))
+
+    def _close_if_idle(self, number: int) -> None:
+        lane = self._lanes[number]
+        lane.looks_later = False
+        if lane.heard_s + IDLE_S > self._agent.world.clock.now_s:
+            self._look_later(number)
+            return
         quiet = not self._window.unacknowledged(number) and not lane.asking
-        if stream is not None and lane.stream is stream and quiet and self._window.next(number) is None:
-            stream.forget()
+        if lane.stream is not None and quiet and self._window.next(number) is None:
+            lane.stream.forget()
             lane.stream = None
 
     def _on_break(self, number: int, how: str) -> None:

@@ -68,7 +68,7 @@ class Task:
         held.tasks.add(self)
         agent.world.happen("task begun", agent.place, "task %s", self._name)
         takes_s = agent.world.rng.uniform(0.001, 0.02)
-        if agent.world.rng.random() < agent.world.odds.slow_task:
+        if agent.world.network.strikes(agent.world.odds.slow_task):
             agent.world.fault("slow task", "%s on agent-%s", self._name, agent.place)
             takes_s = agent.world.rng.uniform(0.5, 6.0)
         agent.later(takes_s, self._read)
@@ -92,6 +92,11 @@ class Task:
     def owner_of(self, partition: int) -> str:
         """The address to which the partition was sent."""
         return self._owners[self._placed[partition]].address
+
+    @property
+    def owners(self) -> list[str]:
+        """The addresses of those to whom it sends."""
+        return [owner.address for owner in self._owners]
 
     @property
     def sums(self) -> dict[int, list[int]]:
@@ -218,11 +223,7 @@ class Task:
         if start >= len(rows):
             self._send_manifests()
             return
-        parts: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for row in rows[start : start + ROWS_AT_ONCE]:
-            partition = self._placing.partition_of(row)
-            if self._placed[partition] < len(self._owners):  # else a replay leaves it out
-                parts[self._placed[partition]][partition].append(row)
+        parts = {} if self.agent.memory.ledger.above_high_water else self._scatter(rows[start : start + ROWS_AT_ONCE])
         if self.agent.memory.ledger.above_high_water or not self._allocate(parts):
             self.agent.memory.press()  # sources pause
             self.agent.later(0.01, lambda: self._send(rows, start))
@@ -230,6 +231,16 @@ class Task:
         for owner, by_partition in sorted(parts.items()):
             self._send_chunk(owner, by_partition)
         self.agent.later(self.agent.world.rng.uniform(0.0, 0.005), lambda: self._send(rows, start + ROWS_AT_ONCE))
+
+    def _scatter(self, rows: Rows) -> dict[int, dict[int, list[int]]]:
+        """By owner and partition."""
+        parts: dict[int, dict[int, list[int]]] = {}
+        for row in rows:
+            partition = self._placing.partition_of(row)
+            owner = self._placed[partition]
+            if owner < len(self._owners):  # else a replay leaves it out
+                parts.setdefault(owner, {}).setdefault(partition, []).append(row)
+        return parts
 
     def _allocate(self, parts: dict[int, dict[int, list[int]]]) -> bool:
         """Room for all chunks of a scatter, or for none."""
