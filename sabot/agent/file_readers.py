@@ -1,4 +1,4 @@
-"""Reads the files of a split, piece by piece: a row group of Parquet or a whole file, each in one slot call.
+"""Reads the files of a split, piece by piece, each in one slot call: row groups, lines, or a whole file.
 
 A file is refused where it is no longer the one that was listed; rows are held against the row groups' counts. The rows
 have the planned schema in its plain form: columns that a file lacks are null, others are cast where that loses nothing.
@@ -13,31 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from sabot.agent.file_formats import FORMATS
 from sabot.agent.file_listing import nearest_existing, unpack_filesystem
 from sabot.agent.path_columns import constant_column
 from sabot.agent.sources import pinned_faults
-from sabot.agent.whole_files import WHOLE_FILES
 from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.splits import PIECE_BYTES, pieces_of
 from sabot.dataflow.stage import FilePart, FilesSplit, ScanInput, SourceFile
 from sabot.errors import UsageError
-
-_Read = Callable[[fs.FileSystem, SourceFile, ScanInput, pa.Schema], pa.Table]
 
 
 def file_pieces(split: FilesSplit, scan: ScanInput, *, agent_id: str) -> Iterator[Callable[[], pa.Table]]:
     """One function for each piece of the split, in order; each reads its piece and may run in any thread."""
     filesystem = unpack_filesystem(scan.filesystem)
     for part in split.parts:
-        if scan.format == "parquet":
-            groups = range(len(part.file.row_group_rows)) if part.row_groups is None else part.row_groups
-            for group in groups:
-                yield partial(_read, partial(_read_row_group, group=group), filesystem, part, scan, agent_id)
-        else:
-            yield partial(_read, _read_whole, filesystem, part, scan, agent_id)
+        for piece in pieces_of(part, PIECE_BYTES):
+            yield partial(_read, filesystem, piece, scan, agent_id)
 
 
-def _read(read: _Read, filesystem: fs.FileSystem, part: FilePart, scan: ScanInput, agent_id: str) -> pa.Table:
-    file = part.file
+def _read(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, agent_id: str) -> pa.Table:
+    file = piece.file
     given = {name for name, _ in file.partition}
     wanted = pa.schema([field for field in plain_schema(scan.schema) if field.name not in given])
     try:
@@ -48,7 +43,7 @@ def _read(read: _Read, filesystem: fs.FileSystem, part: FilePart, scan: ScanInpu
                 path=file.path,
                 agent=agent_id,
             )
-        return _conform(read(filesystem, file, scan, wanted), file, scan)
+        return _conform(_read_piece(filesystem, piece, scan, wanted), file, scan)
     except pa.ArrowMemoryError:  # no fault of the file
         raise
     except FileNotFoundError as error:
@@ -71,21 +66,21 @@ def _read(read: _Read, filesystem: fs.FileSystem, part: FilePart, scan: ScanInpu
         ) from error
 
 
-def _read_row_group(
-    filesystem: fs.FileSystem, file: SourceFile, scan: ScanInput, wanted: pa.Schema, *, group: int
-) -> pa.Table:
-    with filesystem.open_input_file(file.path) as opened, pq.ParquetFile(opened, pre_buffer=False) as parquet:
-        names = set(wanted.names)
-        found = parquet.schema_arrow.names
-        columns = None if names.issuperset(found) else [name for name in found if name in names]
-        table = parquet.read_row_group(group, columns=columns, use_threads=False)
-    if table.num_rows != file.row_group_rows[group]:
-        raise OSError(f"row group {group} gave {table.num_rows:,} rows and has {file.row_group_rows[group]:,}")
+def _read_piece(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, wanted: pa.Schema) -> pa.Table:
+    if scan.format != "parquet":
+        return FORMATS[scan.format].read(filesystem, piece, scan.options, wanted)
+    table = _read_row_groups(filesystem, piece, wanted)
+    if table.num_rows != piece.rows:
+        raise OSError(f"row groups {piece.row_groups} gave {table.num_rows:,} rows and have {piece.rows:,}")
     return table
 
 
-def _read_whole(filesystem: fs.FileSystem, file: SourceFile, scan: ScanInput, wanted: pa.Schema) -> pa.Table:
-    return WHOLE_FILES[scan.format].read(filesystem, file.path, scan.options, wanted)
+def _read_row_groups(filesystem: fs.FileSystem, piece: FilePart, wanted: pa.Schema) -> pa.Table:
+    with filesystem.open_input_file(piece.file.path) as opened, pq.ParquetFile(opened, pre_buffer=False) as parquet:
+        names = set(wanted.names)
+        found = parquet.schema_arrow.names
+        columns = None if names.issuperset(found) else [name for name in found if name in names]
+        return parquet.read_row_groups(list(piece.row_groups or ()), columns=columns, use_threads=False)
 
 
 def _conform(table: pa.Table, file: SourceFile, scan: ScanInput) -> pa.Table:

@@ -163,6 +163,7 @@ def _to_wire(source: Source) -> DescribeSourceReply:
                 row_group_rows=file.row_group_rows,
                 row_group_bytes=file.row_group_bytes,
                 etag=file.etag,
+                cut_at_lines=file.cut_at_lines,
             )
             for file in source.files
         ],

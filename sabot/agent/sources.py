@@ -15,17 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from sabot.agent.file_formats import FORMATS
 from sabot.agent.file_listing import Listing, list_source
+from sabot.agent.ipc_files import batch_bytes
 from sabot.agent.parquet_sizes import decoded_bytes
 from sabot.agent.path_columns import path_schema, path_values
-from sabot.agent.whole_files import WHOLE_FILES
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.estimates import fixed_width
 from sabot.dataflow.scan import SourceRequest
 from sabot.dataflow.stage import SourceFile
 from sabot.errors import UsageError
 
-_FORMATS = ("parquet", *WHOLE_FILES)
+_FORMATS = ("parquet", *FORMATS)
 _REQUESTS_AT_ONCE = 8  # to a file system that is far away
 
 
@@ -118,10 +119,12 @@ def _inspect(request: SourceRequest, filesystem: fs.FileSystem, info: Any) -> _I
     try:
         if request.format == "parquet":
             return _inspect_parquet(filesystem, file)
-        if isinstance(filesystem, fs.LocalFileSystem):
+        file = replace(file, cut_at_lines=FORMATS[request.format].may_be_cut_at_lines(info.path, request.options))
+        if isinstance(filesystem, fs.LocalFileSystem) and request.format != "ipc":
             return _Inspected(file=file)
         with filesystem.open_input_file(info.path) as opened:
-            return _Inspected(file=replace(file, etag=etag_of(opened)))
+            sizes = batch_bytes(opened) if request.format == "ipc" else ()
+            return _Inspected(file=replace(file, etag=etag_of(opened), row_group_bytes=sizes))
     except FileNotFoundError as error:
         raise UsageError(
             f"{info.path} was removed while its source was listed; list it again", path=info.path
@@ -168,7 +171,7 @@ def _first_schema(request: SourceRequest, listing: Listing) -> pa.Schema:
     schema: pa.Schema | None = None
     for info in listing.files:
         try:
-            other = WHOLE_FILES[request.format].schema(listing.filesystem, info.path, request.options)
+            other = FORMATS[request.format].schema(listing.filesystem, info.path, request.options)
         except (pa.ArrowException, OSError, TypeError) as error:
             raise _unreadable(info.path, request.format, error) from error
         schema = other if schema is None else _filled(schema, other)

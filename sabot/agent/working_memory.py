@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from sabot.agent.joins import PROBE_BYTES_MAX
 from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
+from sabot.dataflow.splits import PIECE_BYTES, part_bytes, pieces_of
 from sabot.dataflow.stage import (
     BroadcastShuffle,
     FilesSplit,
@@ -25,7 +26,7 @@ from sabot.dataflow.stage import (
 )
 
 PIECES_AT_ONCE = 3
-"""Row groups of a scan: one is worked on while the next is read, and what came of it is about as large."""
+"""Of a scan: one is worked on while the next is read, and what came of it is about as large."""
 PARTITION_FACTOR = 4
 """Of a partition's bytes: its rows, the table that groups or joins them, and what comes of it. Measured: 3.0 for a
 group for each row, 3.6 to 4.2 for a join, 2.8 for a sort; 1.0 where there are few groups."""
@@ -79,11 +80,5 @@ def working_bytes(
 
 
 def _piece_bytes(split: FilesSplit) -> list[int]:
-    """Of the row groups, uncompressed, or of whole files."""
-    found: list[int] = []
-    for part in split.parts:
-        known = part.file.row_group_bytes
-        groups = range(len(known)) if part.row_groups is None else part.row_groups
-        sizes = [known[group] for group in groups if group < len(known)]
-        found.extend(sizes or [part.file.size_bytes])
-    return [max(0, size) for size in found]  # a file's footer may say anything
+    """Of what is read at once: row groups, uncompressed, ranges of lines, or whole files."""
+    return [part_bytes(piece) for part in split.parts for piece in pieces_of(part, PIECE_BYTES)]

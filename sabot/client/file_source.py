@@ -63,6 +63,7 @@ def files_of(reply: agent_pb2.DescribeSourceReply) -> tuple[SourceFile, ...]:
             row_group_rows=tuple(file.row_group_rows),
             row_group_bytes=tuple(file.row_group_bytes),
             etag=file.etag,
+            cut_at_lines=file.cut_at_lines,
             partition=tuple(row.items()),
         )
         for file, row in zip(reply.files, rows, strict=True)

@@ -76,9 +76,9 @@ def _narrowed(node: ScanNode, filters: Filters) -> ScanNode:
     left = node.left(reduce(and_, filters))
     kept = [(file, groups) for file, groups in zip(node.files, left, strict=True) if groups is None or groups]
     groups_left: Sequence[Sequence[int]] = [
-        range(len(file.row_group_rows)) if groups is None else groups for file, groups in kept
+        range(file.num_row_groups) if groups is None else groups for file, groups in kept
     ]
-    totals = ScanTotals(files=len(node.files), row_groups=sum(len(file.row_group_rows) for file in node.files))
+    totals = ScanTotals(files=len(node.files), row_groups=sum(file.num_row_groups for file in node.files))
     if len(kept) == totals.files and sum(map(len, groups_left)) == totals.row_groups:
         return node
     return replace(

@@ -1,9 +1,9 @@
-"""Dealing a stage's input out to tasks: row groups for scans, pieces for tables, partitions after a shuffle."""
+"""Dealing a stage's input out to tasks: parts of files for scans, pieces for tables, partitions after a shuffle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from sabot.dataflow.stage import (
     FilePart,
@@ -12,7 +12,6 @@ from sabot.dataflow.stage import (
     PartitionSplit,
     ScanInput,
     ShuffleInput,
-    SourceFile,
     Split,
     Stage,
     TableInput,
@@ -23,14 +22,19 @@ from sabot.errors import InternalError
 # With two tasks for each slot, a slot that is done early takes over another's second one.
 _SPLITS_PER_SLOT = 2
 
-_RowGroup = tuple[SourceFile, int]
+# Into how many ranges of lines a text file's share of a task may be cut, and how many there are at most.
+_RANGES_PER_SPLIT = 64
+_RANGES_MAX = 1 << 16
+
+PIECE_BYTES = 8 << 20
+"""What a task reads at once of files, in one slot: more where a row group has more."""
 
 
 def splits_of(stage: Stage, plan: JobPlan, *, num_partitions: int | None, split_bytes: int, slots: int) -> list[Split]:
     """The splits of the stage's tasks, in task order: at least one, so that every stage has a schema and a receipt.
 
-    `num_partitions` is that of the shuffles that the stage reads, `split_bytes` the size of a task's row groups that
-    is aimed at, `slots` those of all agents.
+    `num_partitions` is that of the shuffles that the stage reads, `split_bytes` the size of a task's files' parts
+    that is aimed at, `slots` those of all agents.
     """
     source = stage.input
     match source:
@@ -51,55 +55,97 @@ def splits_of(stage: Stage, plan: JobPlan, *, num_partitions: int | None, split_
 
 
 def _file_splits(source: ScanInput, split_bytes: int, slots: int) -> Sequence[FilesSplit]:
-    if source.format == "parquet":
-        groups = [(file, group) for index, file in enumerate(source.files) for group in _groups_of(source, index)]
-        splits = [FilesSplit(parts=_parts(packed)) for packed in _packed(groups, split_bytes, slots)]
+    size_bytes = sum(file.size_bytes for file in source.files)
+    range_bytes = max(1, split_bytes // _RANGES_PER_SPLIT, size_bytes // _RANGES_MAX)
+    units = [unit for index in range(len(source.files)) for unit in _units(source, index, range_bytes)]
+    return [FilesSplit(parts=joined_parts(run)) for run in _packed(units, split_bytes, slots)] or [FilesSplit(parts=())]
+
+
+def _units(source: ScanInput, index: int, range_bytes: int) -> Iterator[FilePart]:
+    """The smallest parts of that file which a task may read."""
+    file = source.files[index]
+    if source.format == "parquet" or file.num_row_groups:
+        for group in range(file.num_row_groups) if source.row_groups is None else source.row_groups[index]:
+            rows = file.row_group_rows[group] if group < len(file.row_group_rows) else None
+            yield FilePart(file=file, row_groups=(group,), rows=rows)
+    elif file.cut_at_lines and file.size_bytes:
+        for start in range(0, file.size_bytes, range_bytes):
+            byte_range = (start, min(start + range_bytes, file.size_bytes))
+            yield FilePart(file=file, row_groups=None, rows=None, byte_range=byte_range)
     else:
-        splits = [FilesSplit(parts=(FilePart(file=file, row_groups=None, rows=None),)) for file in source.files]
-    return splits or [FilesSplit(parts=())]
+        yield FilePart(file=file, row_groups=None, rows=None)
 
 
-def _groups_of(source: ScanInput, index: int) -> Sequence[int]:
-    """The row groups of that file which are to be read."""
-    return range(len(source.files[index].row_group_rows)) if source.row_groups is None else source.row_groups[index]
-
-
-def _packed(groups: Sequence[_RowGroup], split_bytes: int, slots: int) -> list[Sequence[_RowGroup]]:
-    """Neighbouring row groups in runs of about equal size."""
-    if not groups:
+def _packed(units: Sequence[FilePart], split_bytes: int, slots: int) -> list[Sequence[FilePart]]:
+    """Neighbouring parts in runs of about equal size."""
+    if not units:
         return []
-    sizes = [_size(group) for group in groups]
+    sizes = [max(1, part_bytes(unit)) for unit in units]
     total = sum(sizes)
-    count = max(min(len(groups), _SPLITS_PER_SLOT * slots), min(len(groups), -(-total // max(split_bytes, 1))))
-    runs: list[Sequence[_RowGroup]] = []
+    count = max(min(len(units), _SPLITS_PER_SLOT * slots), min(len(units), -(-total // max(split_bytes, 1))))
+    runs: list[Sequence[FilePart]] = []
     start, taken = 0, 0
     for index, size in enumerate(sizes):
         taken += size
         runs_left = count - len(runs) - 1
-        groups_left = len(groups) - index - 1
-        # A run ends where its share of the bytes is reached, and early where each later run needs a row group.
-        if runs_left and (groups_left == runs_left or taken * count >= total * (len(runs) + 1)):
-            runs.append(groups[start : index + 1])
+        units_left = len(units) - index - 1
+        # A run ends where its share of the bytes is reached, and early where each later run needs a part.
+        if runs_left and (units_left == runs_left or taken * count >= total * (len(runs) + 1)):
+            runs.append(units[start : index + 1])
             start = index + 1
-    runs.append(groups[start:])
+    runs.append(units[start:])
     return runs
 
 
-def _size(group: _RowGroup) -> int:
-    file, index = group
-    if index < len(file.row_group_bytes):
-        return max(1, file.row_group_bytes[index])
-    return max(1, file.row_group_rows[index])
+def part_bytes(part: FilePart) -> int:
+    """About the bytes of the part, as row groups are uncompressed and everything else is in its file; of row groups of
+    unknown size their rows.
+    """
+    file = part.file
+    if part.byte_range is not None:
+        return part.byte_range[1] - part.byte_range[0]
+    if part.row_groups is None:
+        return file.size_bytes
+    return sum(
+        max(0, sizes[group]) for sizes in [file.row_group_bytes or file.row_group_rows] for group in part.row_groups
+    )
 
 
-def _parts(groups: Sequence[_RowGroup]) -> tuple[FilePart, ...]:
-    parts = []
-    for _, run in groupby(groups, key=lambda group: id(group[0])):
-        members = list(run)
-        file = members[0][0]
-        indices = tuple(index for _, index in members)
-        parts.append(FilePart(file=file, row_groups=indices, rows=sum(file.row_group_rows[i] for i in indices)))
-    return tuple(parts)
+def joined_parts(parts: Iterable[FilePart]) -> tuple[FilePart, ...]:
+    """The parts in order, neighbours of one file made one."""
+    found: list[FilePart] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if last is None or last.file is not part.file:
+            found.append(part)
+        elif last.row_groups is not None and part.row_groups is not None:
+            rows = None if last.rows is None or part.rows is None else last.rows + part.rows
+            found[-1] = replace(last, row_groups=(*last.row_groups, *part.row_groups), rows=rows)
+        elif last.byte_range is not None and part.byte_range is not None and last.byte_range[1] == part.byte_range[0]:
+            found[-1] = replace(last, byte_range=(last.byte_range[0], part.byte_range[1]))
+        else:
+            found.append(part)
+    return tuple(found)
+
+
+def pieces_of(part: FilePart, piece_bytes: int) -> Iterator[FilePart]:
+    """The part cut into what is read at once: one row group, or as many small ones as have `piece_bytes` together."""
+    if part.byte_range is not None:
+        first, end = part.byte_range
+        for start in range(first, end, piece_bytes):
+            yield replace(part, byte_range=(start, min(start + piece_bytes, end)))
+    elif part.row_groups is None:
+        yield part
+    else:
+        taken: list[FilePart] = []
+        for group in part.row_groups:
+            rows = part.file.row_group_rows[group] if group < len(part.file.row_group_rows) else None
+            one = FilePart(file=part.file, row_groups=(group,), rows=rows)
+            if taken and sum(map(part_bytes, taken)) + part_bytes(one) > piece_bytes:
+                yield from joined_parts(taken)
+                taken = []
+            taken.append(one)
+        yield from joined_parts(taken)
 
 
 def home_partition(task: int, *, tasks: int, num_partitions: int) -> int:

@@ -35,6 +35,8 @@ Aggregation = tuple[str | Sequence[str], str] | tuple[str | Sequence[str], str, 
 class SourceFile:
     """One file of a source, pinned: a task refuses it when its size, modification time or etag has changed.
 
+    `row_group_rows` and `row_group_bytes` are there for Parquet; an Arrow IPC file has the bytes of its record batches
+    there, which are read as row groups are. A text file may be cut into ranges of lines where `cut_at_lines` says so.
     `partition` are the columns that its path gives, with their values.
     """
 
@@ -45,6 +47,12 @@ class SourceFile:
     row_group_bytes: tuple[int, ...] = ()
     etag: str = ""
     partition: tuple[tuple[str, Any], ...] = ()
+    cut_at_lines: bool = False
+
+    @property
+    def num_row_groups(self) -> int:
+        """How many row groups there are, or record batches."""
+        return max(len(self.row_group_rows), len(self.row_group_bytes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,11 +333,14 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePart:
-    """Row groups of a Parquet file, or a whole file where they are None; `rows` is what they must yield, if known."""
+    """Row groups of a Parquet file or record batches of an IPC file, the lines of a text file that begin in
+    `byte_range`, or, where both are None, a whole file. `rows` is what it must yield, if known.
+    """
 
     file: SourceFile
     row_groups: tuple[int, ...] | None
     rows: int | None
+    byte_range: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

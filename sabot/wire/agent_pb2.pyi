@@ -195,20 +195,22 @@ class LeaveReply(_message.Message):
     def __init__(self) -> None: ...
 
 class SourceFile(_message.Message):
-    __slots__ = ("path", "size_bytes", "modified_ns", "row_group_rows", "row_group_bytes", "etag")
+    __slots__ = ("path", "size_bytes", "modified_ns", "row_group_rows", "row_group_bytes", "etag", "cut_at_lines")
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MODIFIED_NS_FIELD_NUMBER: _ClassVar[int]
     ROW_GROUP_ROWS_FIELD_NUMBER: _ClassVar[int]
     ROW_GROUP_BYTES_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    CUT_AT_LINES_FIELD_NUMBER: _ClassVar[int]
     path: str
     size_bytes: int
     modified_ns: int
     row_group_rows: _containers.RepeatedScalarFieldContainer[int]
     row_group_bytes: _containers.RepeatedScalarFieldContainer[int]
     etag: str
-    def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., modified_ns: _Optional[int] = ..., row_group_rows: _Optional[_Iterable[int]] = ..., row_group_bytes: _Optional[_Iterable[int]] = ..., etag: _Optional[str] = ...) -> None: ...
+    cut_at_lines: bool
+    def __init__(self, path: _Optional[str] = ..., size_bytes: _Optional[int] = ..., modified_ns: _Optional[int] = ..., row_group_rows: _Optional[_Iterable[int]] = ..., row_group_bytes: _Optional[_Iterable[int]] = ..., etag: _Optional[str] = ..., cut_at_lines: bool = ...) -> None: ...
 
 class DescribeSourceRequest(_message.Message):
     __slots__ = ("request",)
