@@ -19,6 +19,7 @@ from sabot.agent.line_ranges import (
     LINE_END,
     Options,
     copied_option,
+    decompressed,
     given_options,
     is_compressed,
     line_of_row,
@@ -50,7 +51,7 @@ class CsvFormat:
             and reading.skip_rows_after_names == 0
         )
 
-    def read(self, filesystem: fs.FileSystem, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
+    def read(self, opened: pa.NativeFile, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
         reading = copied_option(_reading(options))
         reading.use_threads = False
         converting = copied_option(options.get("convert_options")) or pa.csv.ConvertOptions()
@@ -59,12 +60,11 @@ class CsvFormat:
         converting.include_columns = list(wanted.names)
         converting.include_missing_columns = True
         if part.byte_range is None:
-            with filesystem.open_input_stream(part.file.path) as stream:
+            with decompressed(opened, part.file.path) as stream:
                 return pa.csv.read_csv(
                     stream, read_options=reading, parse_options=_parsing(options), convert_options=converting
                 )
-        with filesystem.open_input_file(part.file.path) as opened:
-            return _read_range(opened, part.byte_range, reading, _parsing(options), converting)
+        return _read_range(opened, part.byte_range, reading, _parsing(options), converting)
 
 
 def _reading(options: Options) -> pa.csv.ReadOptions:

@@ -30,10 +30,8 @@ class FormatOfFiles(Protocol):
         """Whether the lines of any range of the file's bytes are rows by themselves."""
         ...
 
-    def read(self, filesystem: fs.FileSystem, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
-        """The rows of the part, with at least the wanted columns that the file has; all columns where none is
-        wanted.
-        """
+    def read(self, opened: pa.NativeFile, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
+        """The rows of the part, with at least the wanted columns that the file has; all where none is wanted."""
         ...
 
 

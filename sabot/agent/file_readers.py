@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from sabot.agent.file_formats import FORMATS
 from sabot.agent.file_listing import nearest_existing, unpack_filesystem
+from sabot.agent.footers import Footers
 from sabot.agent.path_columns import constant_column
 from sabot.agent.sources import pinned_faults
 from sabot.dataflow.columns import plain_schema
@@ -23,27 +23,30 @@ from sabot.dataflow.stage import FilePart, FilesSplit, ScanInput, SourceFile
 from sabot.errors import UsageError
 
 
-def file_pieces(split: FilesSplit, scan: ScanInput, *, agent_id: str) -> Iterator[Callable[[], pa.Table]]:
+def file_pieces(
+    split: FilesSplit, scan: ScanInput, *, agent_id: str, footers: Footers
+) -> Iterator[Callable[[], pa.Table]]:
     """One function for each piece of the split, in order; each reads its piece and may run in any thread."""
     filesystem = unpack_filesystem(scan.filesystem)
     for part in split.parts:
         for piece in pieces_of(part, PIECE_BYTES):
-            yield partial(_read, filesystem, piece, scan, agent_id)
+            yield partial(_read, filesystem, piece, scan, agent_id, footers)
 
 
-def _read(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, agent_id: str) -> pa.Table:
+def _read(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, agent_id: str, footers: Footers) -> pa.Table:
     file = piece.file
     given = {name for name, _ in file.partition}
     wanted = pa.schema([field for field in plain_schema(scan.schema) if field.name not in given])
     try:
-        for fault in pinned_faults(file, filesystem):
-            raise UsageError(
-                f"{file.path} has changed since the job was planned: {fault}, seen by agent {agent_id}; "
-                "make the dataset anew and run it again",
-                path=file.path,
-                agent=agent_id,
-            )
-        return _conform(_read_piece(filesystem, piece, scan, wanted), file, scan)
+        with filesystem.open_input_file(file.path) as opened:
+            for fault in pinned_faults(file, filesystem, opened):
+                raise UsageError(
+                    f"{file.path} has changed since the job was planned: {fault}, seen by agent {agent_id}; "
+                    "make the dataset anew and run it again",
+                    path=file.path,
+                    agent=agent_id,
+                )
+            return _conform(_read_piece(opened, piece, scan, wanted, footers), file, scan)
     except pa.ArrowMemoryError:  # no fault of the file
         raise
     except FileNotFoundError as error:
@@ -66,21 +69,19 @@ def _read(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, agent_id:
         ) from error
 
 
-def _read_piece(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, wanted: pa.Schema) -> pa.Table:
+def _read_piece(
+    opened: pa.NativeFile, piece: FilePart, scan: ScanInput, wanted: pa.Schema, footers: Footers
+) -> pa.Table:
     if scan.format != "parquet":
-        return FORMATS[scan.format].read(filesystem, piece, scan.options, wanted)
-    table = _read_row_groups(filesystem, piece, wanted)
-    if table.num_rows != piece.rows:
-        raise OSError(f"row groups {piece.row_groups} gave {table.num_rows:,} rows and have {piece.rows:,}")
-    return table
-
-
-def _read_row_groups(filesystem: fs.FileSystem, piece: FilePart, wanted: pa.Schema) -> pa.Table:
-    with filesystem.open_input_file(piece.file.path) as opened, pq.ParquetFile(opened, pre_buffer=False) as parquet:
+        return FORMATS[scan.format].read(opened, piece, scan.options, wanted)
+    with footers.open(opened, piece.file, scan.filesystem) as parquet:
         names = set(wanted.names)
         found = parquet.schema_arrow.names
         columns = None if names.issuperset(found) else [name for name in found if name in names]
-        return parquet.read_row_groups(list(piece.row_groups or ()), columns=columns, use_threads=False)
+        table = parquet.read_row_groups(list(piece.row_groups or ()), columns=columns, use_threads=False)
+    if table.num_rows != piece.rows:
+        raise OSError(f"row groups {piece.row_groups} gave {table.num_rows:,} rows and have {piece.rows:,}")
+    return table
 
 
 def _conform(table: pa.Table, file: SourceFile, scan: ScanInput) -> pa.Table:

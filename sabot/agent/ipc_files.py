@@ -30,9 +30,8 @@ class IpcFormat:
     def may_be_cut_at_lines(self, path: str, options: Options) -> bool:
         return False
 
-    def read(self, filesystem: fs.FileSystem, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
-        path = part.file.path
-        with filesystem.open_input_file(path) as opened, _open_ipc(opened, path, wanted.names) as reader:
+    def read(self, opened: pa.NativeFile, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
+        with _open_ipc(opened, part.file.path, wanted.names) as reader:
             if part.row_groups is None:
                 return reader.read_all()
             return pa.Table.from_batches([reader.get_batch(index) for index in part.row_groups], reader.schema)

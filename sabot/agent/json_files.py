@@ -12,6 +12,7 @@ from pyarrow import fs
 from sabot.agent.line_ranges import (
     Options,
     copied_option,
+    decompressed,
     given_options,
     is_compressed,
     line_of_row,
@@ -40,7 +41,7 @@ class JsonFormat:
         parsing = options.get("parse_options")
         return not is_compressed(path) and (parsing is None or not parsing.newlines_in_values)
 
-    def read(self, filesystem: fs.FileSystem, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
+    def read(self, opened: pa.NativeFile, part: FilePart, options: Options, wanted: pa.Schema) -> pa.Table:
         reading = copied_option(options.get("read_options")) or pa.json.ReadOptions()
         reading.use_threads = False
         parsing = copied_option(options.get("parse_options")) or pa.json.ParseOptions()
@@ -48,18 +49,16 @@ class JsonFormat:
             parsing.explicit_schema = wanted
             parsing.unexpected_field_behavior = "ignore"
         if part.byte_range is None:
-            with filesystem.open_input_stream(part.file.path) as stream:
+            with decompressed(opened, part.file.path) as stream:
                 return pa.json.read_json(stream, read_options=reading, parse_options=parsing)
-        start, stop = part.byte_range
-        with filesystem.open_input_file(part.file.path) as opened:
-            begin, lines = lines_of_range(opened, start, stop)
-            if not lines.strip():
-                return wanted.empty_table()
-            reading.block_size = max(reading.block_size, len(lines))
-            try:
-                return pa.json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=parsing)
-            except pa.ArrowInvalid as error:
-                raise pa.ArrowInvalid(_with_line(error, opened, begin, lines)) from error
+        begin, lines = lines_of_range(opened, *part.byte_range)
+        if not lines.strip():
+            return wanted.empty_table()
+        reading.block_size = max(reading.block_size, len(lines))
+        try:
+            return pa.json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=parsing)
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(_with_line(error, opened, begin, lines)) from error
 
 
 def _with_line(error: Exception, opened: pa.NativeFile, start: int, lines: bytes) -> str:

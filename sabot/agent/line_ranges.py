@@ -17,12 +17,18 @@ Options = Mapping[str, Any]
 LINE_END = re.compile(rb"\r\n|\r|\n")
 _LOOK_BYTES = 64 << 10  # read at a time where a line's end is looked for
 _COUNT_BYTES = 8 << 20
-_COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".br", ".snappy")
+_CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
 
 def is_compressed(path: str) -> bool:
-    """Whether a stream of the file is decompressed, by its name as pyarrow sees it."""
-    return path.endswith(_COMPRESSED)
+    """Whether the file is to be decompressed, by its name, as pyarrow's file systems do in streams."""
+    return path.endswith(tuple(_CODECS))
+
+
+def decompressed(opened: pa.NativeFile, path: str) -> pa.NativeFile:
+    """The open file from its beginning, as its text."""
+    codec = next((codec for ending, codec in _CODECS.items() if path.endswith(ending)), None)
+    return opened if codec is None else pa.CompressedInputStream(opened, codec)
 
 
 def lines_of_range(opened: pa.NativeFile, start: int, stop: int, *, head_end: int = 0) -> tuple[int, bytes]:

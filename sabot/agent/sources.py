@@ -230,16 +230,15 @@ def etag_of(opened: pa.NativeFile) -> str:
     return metadata.get("ETag", b"").decode(errors="replace")
 
 
-def pinned_faults(file: SourceFile, filesystem: fs.FileSystem) -> Iterable[str]:
-    """What has changed about `file` since it was pinned, in words; raises FileNotFoundError where it is not there."""
-    now = filesystem.get_file_info(file.path)
-    if now.type is fs.FileType.NotFound:
-        raise FileNotFoundError(file.path)
-    if (now.size or 0) != file.size_bytes:
-        yield f"its size was {file.size_bytes:,} bytes and is {now.size or 0:,}"
-    if (now.mtime_ns or 0) != file.modified_ns:
+def pinned_faults(file: SourceFile, filesystem: fs.FileSystem, opened: pa.NativeFile) -> Iterable[str]:
+    """What has changed about `file` since it was pinned, in words. `opened` is what is there now: an etag that came
+    with it tells by itself.
+    """
+    size = opened.size()
+    if size != file.size_bytes:
+        yield f"its size was {file.size_bytes:,} bytes and is {size:,}"
+    elif file.etag:
+        if (etag := etag_of(opened)) != file.etag:
+            yield f"its etag was {file.etag} and is {etag}"
+    elif (filesystem.get_file_info(file.path).mtime_ns or 0) != file.modified_ns:
         yield "it was modified"
-    if file.etag:
-        with filesystem.open_input_file(file.path) as opened:
-            if (etag := etag_of(opened)) != file.etag:
-                yield f"its etag was {file.etag} and is {etag}"

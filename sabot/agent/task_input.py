@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from sabot.agent.file_readers import file_pieces
+from sabot.agent.footers import Footers
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.enough_rows import NO_ATTEMPT
@@ -63,6 +64,7 @@ class TaskInput:
         *,
         agent_id: str,
         timeout_s: float,
+        footers: Footers,
         epoch: int = 0,
     ) -> None:
         self._plan = plan
@@ -71,6 +73,7 @@ class TaskInput:
         self._inputs = inputs
         self._agent_id = agent_id
         self._timeout_s = timeout_s
+        self._footers = footers
         self._epoch = epoch
         self._rows = 0
         self._network_rows = 0
@@ -97,7 +100,8 @@ class TaskInput:
         match self._split:
             case FilesSplit():
                 assert isinstance(self._stage.input, ScanInput)
-                pieces = file_pieces(self._split, self._stage.input, agent_id=self._agent_id)
+                scan = self._stage.input
+                pieces = file_pieces(self._split, scan, agent_id=self._agent_id, footers=self._footers)
                 for table in calls.call_ahead(self._when_there_is_memory(pieces, calls)):
                     self._rows += table.num_rows
                     yield table

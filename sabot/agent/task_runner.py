@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from sabot.agent.exact_batches import exact_batches
 from sabot.agent.file_output import FileWriter
+from sabot.agent.footers import Footers
 from sabot.agent.joins import joined, joined_with_copy, schema_joined
 from sabot.agent.memory_limit import typed
 from sabot.agent.partial_grouping import PartialGrouping
@@ -111,6 +112,7 @@ class TaskRunner:
         self._limits = limits
         self._gate = SourceGate(transport.ledger)
         self._sizers = Sizers()
+        self._footers = Footers()
 
     def workers_for(self, plan: JobPlan) -> WorkerPool | None:
         """Workers for the job's functions, where it has any; they are to be closed with the job."""
@@ -179,6 +181,7 @@ class TaskRunner:
             task.inputs,
             agent_id=self._agent_id,
             timeout_s=self._limits.wait_s_max,
+            footers=self._footers,
             epoch=task.epoch,
         )
         reply = RunTaskReply()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sabot.agent.csv_quotes import ends_within_value
 from sabot.agent.file_readers import file_pieces
+from sabot.agent.footers import Footers
 from sabot.agent.ipc_files import batch_bytes
 from sabot.agent.sources import describe_source
 from sabot.dataflow.scan import SourceRequest
@@ -50,7 +51,7 @@ def read_in_parts(
 ) -> tuple[int, pa.Table]:
     """How many tasks read the file, and its rows in their order."""
     scan, splits = parts_of(format, path, options, split_bytes, slots)
-    tables = [piece() for split in splits for piece in file_pieces(split, scan, agent_id="here")]
+    tables = [piece() for split in splits for piece in file_pieces(split, scan, agent_id="here", footers=Footers())]
     return len(splits), pa.concat_tables(tables)
 
 
