@@ -170,9 +170,9 @@ class Receipts:
                     reading.resent.add(partition)
 
     def stop_early(self, stage_id: int) -> None:
-        """The stage has not sent all that it might: its readers read in part."""
-        for reading in self._readings.values():
-            reading.partial = reading.partial or reading.sent_by == stage_id
+        """Some tasks of the stage were left out: its readers read in part, and so does it."""
+        for (reader, _), reading in self._readings.items():
+            reading.partial = reading.partial or stage_id in (reader, reading.sent_by)
 
     def reset(self, stage_id: int) -> None:
         """All that the stage has sent and read is void."""

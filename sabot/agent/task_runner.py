@@ -354,15 +354,16 @@ def _forget_frames(error: BaseException | None) -> None:
 
 
 def gathered(stream: Iterator[list[pa.RecordBatch]], schema: pa.Schema, rows_max: int | None) -> pa.Table:
-    """The stream as one table; with `rows_max` it is read no further than that many rows need."""
+    """The stream as one table; with `rows_max` it is read no further than that many rows need, but begun even for none:
+    a partition that nobody has read is not accounted for.
+    """
     kept: list[pa.RecordBatch] = []
     rows = 0
-    while rows_max is None or rows < rows_max:
-        batches = next(stream, None)
-        if batches is None:
-            break
+    for batches in stream:
         kept.extend(conform(batch, schema) for batch in batches)
         rows += sum(batch.num_rows for batch in batches)
+        if rows_max is not None and rows >= rows_max:
+            break
     return pa.Table.from_batches(kept, schema)
 
 

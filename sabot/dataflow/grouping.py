@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import acero
 
+from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.expressions import table_source
 from sabot.dataflow.stage import Aggregate, Aggregation
 from sabot.native._native import group_rows
@@ -47,4 +49,23 @@ def group_declaration(table: pa.Table, step: Aggregate) -> acero.Declaration:
         options = aggregation[2] if len(aggregation) > 2 else None
         aggregates.append((list(target_columns(aggregation[0])), function, options, aggregate_name(aggregation)))
     node = acero.Declaration("aggregate", acero.AggregateNodeOptions(aggregates, keys=list(step.keys)))
+    if not table.num_rows and _is_distinct_of_dictionary(step, table.schema):
+        return acero.Declaration.from_sequence([table_source(_one_row(table.schema)), node, _no_group()])
     return acero.Declaration.from_sequence([table_source(table.unify_dictionaries()), node])
+
+
+def _is_distinct_of_dictionary(step: Aggregate, schema: pa.Schema) -> bool:
+    """Of which pyarrow, where no dictionary comes because no row does, ends the process."""
+    distinct = [target for target, function, *_ in step.aggregations if function.removeprefix("hash_") == "distinct"]
+    columns = {column for target in distinct for column in target_columns(target)}
+    return bool(step.keys) and any(pa.types.is_dictionary(field.type) and field.name in columns for field in schema)
+
+
+def _one_row(schema: pa.Schema) -> pa.Table:
+    """All of it null, with an empty dictionary where one is needed."""
+    return pa.Table.from_arrays([pa.nulls(1, field.type) for field in schema], schema=plain_schema(schema))
+
+
+def _no_group() -> acero.Declaration:
+    """Drops the group of that row."""
+    return acero.Declaration("filter", acero.FilterNodeOptions(pc.scalar(False)))

@@ -145,6 +145,18 @@ def test_distinct_values_of_one_column_are_counted_without_keys_as_groups(column
         assert len(session.plans[-1].stages) == 3
 
 
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_distinct_values_of_a_dictionary_are_those_of_its_values(rows: int) -> None:
+    """pyarrow itself ends the process where there is no row, so that planning would, and a task without rows."""
+    table = pa.table({"k": [1, 1, 2], "s": pa.array(["x", "y", None]).dictionary_encode()}).slice(0, rows)
+    answer = InterpreterSession(pieces=1).from_table(table).group_by("k").aggregate([("s", "distinct")]).to_table()
+    assert answer.schema.field("s_distinct").type == pa.list_(table["s"].type)
+    wanted: dict[int, list[str]] = {1: ["x", "y"][:rows], 2: []}
+    assert {row["k"]: sorted(row["s_distinct"], key=str) for row in answer.to_pylist()} == {
+        key: wanted[key] for key in set(table["k"].to_pylist())
+    }
+
+
 def test_one_is_any_value_of_its_group() -> None:
     session = InterpreterSession()
     answer = session.from_table(TABLE).group_by("k").aggregate([("s", "one")]).to_table()

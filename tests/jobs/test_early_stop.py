@@ -150,3 +150,17 @@ def test_files_that_are_not_needed_are_not_read(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="does not see"):
             dataset.sort_by("x").head(300).run()
         cluster.check_nothing_held()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 100])
+def test_a_head_behind_any_shuffle_has_its_rows_and_an_exact_receipt(rows: int) -> None:
+    table = pa.table({"x": range(10)})
+    with InProcessCluster(2) as cluster:
+        source = cluster.connect().from_table(table)
+        for dataset in (source, source.group_by("x").aggregate([]), source.repartition("x"), source.sort_by("x")):
+            with dataset.head(rows).run() as result:
+                answer = result.to_table()["x"].to_pylist()
+                assert len(answer) == len(set(answer)) == min(rows, 10) and set(answer) <= set(range(10))
+                assert result.receipt.exact, str(result.receipt)
+                assert rows == 0 or result.receipt.shuffles[-1].rows_in >= len(answer)
+        cluster.check_nothing_held()
