@@ -32,6 +32,7 @@ SEED = pytest.StashKey[int]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of every random choice in the tests (default: a new one, printed)")
+    parser.addoption("--examples", type=int, default=5, help="cases of each operation in tests/operations (default: 5)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

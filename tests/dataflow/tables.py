@@ -122,6 +122,31 @@ def tables(draw: st.DrawFn, *, rows_max: int = 12) -> pa.Table:
     )
 
 
+@st.composite
+def shaped_tables(draw: st.DrawFn, *, times_max: int = 40) -> pa.Table:
+    """Columns as of `tables`, of no row, one, some, or some many times over, which tasks take in several morsels."""
+    rows, times = draw(st.sampled_from([(0, 1), (1, 1), (12, 1), (12, times_max)]))
+    table = draw(tables(rows_max=rows))
+    repeated = pa.concat_tables([table] * times).combine_chunks()
+    return repeated.set_column(4, "i", pa.array(range(len(repeated)), pa.int64()))
+
+
+@st.composite
+def chunked(draw: st.DrawFn, table: pa.Table) -> pa.Table:
+    """The same rows in up to three chunks, which are slices of others, each with dictionaries of its own."""
+    points = sorted(draw(st.lists(st.integers(0, len(table)), max_size=2)))
+    pieces = [
+        _made_anew(table.slice(max(0, start - 1), stop - max(0, start - 1))).slice(min(1, start))
+        for start, stop in zip([0, *points], [*points, len(table)], strict=True)
+    ]
+    return pa.concat_tables(pieces)
+
+
+def _made_anew(table: pa.Table) -> pa.Table:
+    columns = [pa.array(column.to_pylist(), column.type) for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
 def sessions_arguments() -> st.SearchStrategy[dict[str, int]]:
     """How finely an InterpreterSession cuts."""
     return st.fixed_dictionaries(
