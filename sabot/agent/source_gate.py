@@ -1,7 +1,8 @@
 """Holds up tasks that read files while the agent is above its high-water mark, until it is below the low one.
 
-The task's own thread waits, never a slot. One task may always go on: what it makes is spilled or sent, and where
-nothing can be freed, its allocation is refused by name in place of a wait without end.
+The task's own thread waits, never a slot. One task goes on as soon as nobody frees memory any more, whatever is held:
+what it makes is spilled or sent, and where nothing can be freed, its allocation is refused by name in place of a wait
+without end. While somebody does, it waits, too: it may be faster than the disk.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ class SourceGate:
 
     def wait(self, task: object, *, check: Callable[[], None], timeout_s: float) -> None:
         """Returns when `task` may read on; `check` is called now and then. LimitReached at the deadline."""
-        if not self._ledger.above_high_water or self._is_exempt(task):
+        if not self._ledger.above_high_water or self._may_go_on(task):
             return
         deadline = monotonic() + timeout_s
         pause = threading.Event()  # nobody sets it: freed memory has many sources, and a look is cheap
-        while not self._ledger.below_low_water and not self._is_exempt(task):
+        while not self._ledger.below_low_water and not self._may_go_on(task):
             check()
             if monotonic() >= deadline:
                 now = self._ledger.snapshot()
@@ -48,8 +49,9 @@ class SourceGate:
             if self._exempt is task:
                 self._exempt = None
 
-    def _is_exempt(self, task: object) -> bool:
+    def _may_go_on(self, task: object) -> bool:
         with self._lock:
             if self._exempt is None:
                 self._exempt = task
-            return self._exempt is task
+            exempt = self._exempt is task
+        return exempt and not (self._ledger.freeing and self._ledger.above_high_water)

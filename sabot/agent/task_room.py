@@ -1,7 +1,9 @@
 """Lets a task start when its working memory is reserved whole in the ledger; until then it waits here, as data.
 
 On the daemon's loop alone: no thread and no slot waits. One task of the agent may always run, whatever it needs, so
-that there is always somebody whose end makes room. First come, first served: a large task is not starved by small ones.
+that there is always somebody whose end makes room: what it needs is promised at once, and it starts when the memory is
+below the high-water mark again, or nobody frees any of it any more. First come, first served: a large task is not
+starved by small ones.
 """
 
 from __future__ import annotations
@@ -63,9 +65,7 @@ class TaskRoom:
         """Admits whoever has room now, and whoever has been cancelled: he will see it and end."""
         for one in [one for one in self._parked if one.cancelled.is_set()]:
             self._admit(one)
-        while self._parked and self._has_room(self._parked[0]):
-            self._parked[0].reserved = True
-            self._running += 1
+        while self._parked and self._may_start(self._parked[0]):
             self._admit(self._parked[0])
         if not self._parked:
             self._ledger.withdraw_tasks()
@@ -77,13 +77,17 @@ class TaskRoom:
         self._parked.remove(one)
         one.admitted.set_result(None)
 
-    def _has_room(self, one: _Parked) -> bool:
+    def _may_start(self, one: _Parked) -> bool:
         if one.admitted.cancelled():
             return False
-        if self._running == 0 or not self._guard:
-            self._ledger.reserve_task(one.num_bytes)
-            return True
-        return self._ledger.try_reserve_task(one.num_bytes)
+        if not one.reserved:
+            if self._running == 0 or not self._guard:
+                self._ledger.reserve_task(one.num_bytes)
+            elif not self._ledger.try_reserve_task(one.num_bytes):
+                return False
+            one.reserved = True
+            self._running += 1
+        return not (self._guard and self._ledger.above_high_water and self._ledger.freeing)
 
     def _listen(self, wanted: bool) -> None:
         if wanted == self._listens:

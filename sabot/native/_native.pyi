@@ -21,6 +21,7 @@ class Ledger:
     freed_fd: int
     above_high_water: bool
     below_low_water: bool
+    freeing: bool
     bytes_to_free: int
     def __init__(
         self, bytes_max: int = 0, *, high_water: float = 0.75, low_water: float = 0.6, recycles: bool = True

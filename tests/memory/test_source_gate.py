@@ -40,6 +40,19 @@ def test_one_task_goes_on_and_the_others_are_refused_by_name_at_the_deadline(led
     gate.wait("b", check=never, timeout_s=0)
 
 
+def test_the_one_that_may_go_on_waits_while_somebody_frees_memory(ledger: Ledger) -> None:
+    ledger.reserve_task(800)
+    ledger.freeing = True
+    gate = SourceGate(ledger)
+    with pytest.raises(LimitReached, match="800 of 1,000"):
+        gate.wait("a", check=never, timeout_s=0)
+    ledger.freeing = False
+    gate.wait("a", check=never, timeout_s=0)
+    ledger.freeing = True
+    ledger.unreserve_task(50)
+    gate.wait("a", check=never, timeout_s=0)  # below the high mark it need not wait for the low one
+
+
 def test_source_goes_on_when_memory_is_below_the_low_water_mark(ledger: Ledger) -> None:
     ledger.reserve_task(800)
     gate = SourceGate(ledger)

@@ -112,6 +112,48 @@ def test_task_larger_than_the_limit_runs_alone() -> None:
     run(test)
 
 
+def test_the_task_that_may_always_run_starts_when_nobody_frees_memory_any_more() -> None:
+    async def test(tasks: Tasks) -> None:
+        tasks.ledger.reserve_task(700)  # somebody else's promise
+        tasks.ledger.freeing = True  # and a disk that is slow
+        await tasks.start("a", 100)
+        assert tasks.room.parked == 1
+        assert tasks.ledger.snapshot()["tasks"] == 800, "its room is asked for"
+        await asyncio.to_thread(setattr, tasks.ledger, "freeing", False)
+        await tasks.wait_for(["a"])
+        await tasks.end("a")
+        tasks.ledger.unreserve_task(700)
+
+    run(test)
+
+
+def test_the_task_that_may_always_run_starts_below_the_high_water_mark() -> None:
+    async def test(tasks: Tasks) -> None:
+        tasks.ledger.reserve_task(700)
+        tasks.ledger.freeing = True
+        await tasks.start("a", 100)
+        assert tasks.room.parked == 1
+        await asyncio.to_thread(tasks.ledger.unreserve_task, 300)
+        await tasks.wait_for(["a"])
+        await tasks.end("a")
+        tasks.ledger.unreserve_task(400)
+
+    run(test)
+
+
+def test_task_that_is_cancelled_while_memory_is_freed_for_it_gives_its_room_back() -> None:
+    async def test(tasks: Tasks) -> None:
+        tasks.ledger.freeing = True
+        await tasks.start("a", 800)
+        assert tasks.room.parked == 1
+        await tasks.cancel_call("a")
+        await tasks.start("b", 100)
+        await tasks.wait_for(["b"])
+        await tasks.end("b")
+
+    run(test)
+
+
 def test_memory_freed_by_others_admits_who_waits() -> None:
     async def test(tasks: Tasks) -> None:
         await tasks.start("a", 100)

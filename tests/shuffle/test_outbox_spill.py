@@ -85,6 +85,18 @@ def test_chunks_for_a_stopped_peer_go_to_disk_and_the_others_get_theirs(three: T
     assert not [file for file in files_in(tmp_path) if file.stat().st_size]
 
 
+def test_chunks_that_come_while_the_memory_is_full_and_nothing_else_can_be_freed_go_to_disk(three: Three) -> None:
+    three.wire.stall()
+    three.sender.ledger.reserve_task(MEMORY)
+    assert three.sender.server.native.wait_spilled(IDLE_S)
+    for number in range(4):  # two of them are on their way, and stay in memory
+        three.send(number)
+    assert three.sender.server.native.wait_spilled(IDLE_S)
+    assert three.sender.stats()["spilled_bytes_total"] > 0
+    three.sender.ledger.unreserve_task(MEMORY)
+    three.end()
+
+
 def test_shuffle_that_ends_with_chunks_on_disk_leaves_no_file(three: Three, tmp_path: Path) -> None:
     three.wire.stall()
     for number in range(BATCHES):

@@ -30,6 +30,9 @@ cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
         void Unreserve(CPromise promise, int64_t bytes)
         cbool above_high_water()
         cbool below_low_water()
+        void SetFreeing(cbool freeing)
+        cbool freeing()
+        void TellFreed()
         int64_t bytes_to_free()
         CLedgerSnapshot snapshot()
 
@@ -159,6 +162,18 @@ cdef class Ledger:
     @property
     def below_low_water(self):
         return self.ledger.get().below_low_water()
+
+    @property
+    def freeing(self):
+        """Somebody is at work to free memory; when he has come to an end `freed_fd` becomes readable."""
+        return self.ledger.get().freeing()
+
+    @freeing.setter
+    def freeing(self, freeing):
+        self.ledger.get().SetFreeing(freeing)
+        if not freeing:
+            with nogil:
+                self.ledger.get().TellFreed()
 
     def snapshot(self):
         """Bytes by account, with `bytes_max`, `committed` and the highest `allocated` so far as `peak`."""

@@ -135,6 +135,10 @@ int64_t Ledger::bytes_to_free() const noexcept {
   return level == kNoMark ? 0 : std::max<int64_t>(0, committed() - level);
 }
 
+void Ledger::TellFreeable() noexcept {
+  if (bytes_to_free() > 0) Notify(Event::kHighWater);
+}
+
 Snapshot Ledger::snapshot() const noexcept {
   return {.bytes_max = bytes_max_,
           .allocated = allocated(),

@@ -22,8 +22,10 @@ enum class Promise : uint8_t { kCredits, kTasks };
 constexpr size_t kPromises = 2;
 
 enum class Event : uint8_t {
-  kHighWater,  // committed() rose above the high-water mark, or a reservation was refused: free something
-  kFreed,      // it fell below the low-water mark, or far enough for the smallest reservation that was refused
+  kHighWater,  // committed() rose above the high-water mark, or a reservation was refused, or there is more to free
+               // while room is wanted: free something
+  kFreed,      // it fell below the low-water mark, or far enough for the smallest reservation that was refused, or
+               // who frees memory has come to an end, whatever came of it
 };
 
 struct Snapshot {
@@ -74,6 +76,14 @@ class Ledger {
   /// As TryReserve, whatever is committed: for the one that must always be able to go on.
   void Reserve(Promise promise, int64_t bytes) noexcept;
   void Unreserve(Promise promise, int64_t bytes) noexcept;
+
+  /// Somebody is at work to free memory; when he is not any more, TellFreed() is to follow. Who may go on whatever is
+  /// committed waits for that first: a disk may be slower than he is.
+  void SetFreeing(bool freeing) noexcept { freeing_.store(freeing, std::memory_order_seq_cst); }
+  void TellFreed() noexcept { Notify(Event::kFreed); }
+  /// There is more now that could be freed: told as kHighWater where room is wanted.
+  void TellFreeable() noexcept;
+  bool freeing() const noexcept { return freeing_.load(std::memory_order_seq_cst); }
 
   /// As measured: private memory of the worker processes with their memfds; memory of this process that the pool does
   /// not know.
@@ -126,6 +136,7 @@ class Ledger {
   std::array<Counter, kPromises> promised_{};
   Counter workers_{0};
   std::atomic<bool> pressed_{false};  // from above the high-water mark to below the low one
+  std::atomic<bool> freeing_{false};
   // For each promise the highest level of committed() at which a refused reservation would have been granted; -1: none.
   std::array<Counter, kPromises> wanted_{-1, -1};
 

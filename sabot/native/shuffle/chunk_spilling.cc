@@ -49,12 +49,6 @@ class ChunkStore::Spilling : public spill::SpillJob {
   const Chunks chunks_;
 };
 
-void ChunkStore::LookForPressure() {
-  if (options_.pressed && options_.blocks.ledger != nullptr && options_.blocks.ledger->bytes_to_free() > 0) {
-    options_.pressed();
-  }
-}
-
 std::unique_ptr<spill::SpillJob> ChunkStore::TakeColdest(int64_t bytes,
                                                          const std::shared_ptr<spill::SpillSpace>& space) {
   std::lock_guard lock(mutex_);

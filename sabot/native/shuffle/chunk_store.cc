@@ -155,7 +155,7 @@ arrow::Result<bool> ChunkStore::Put(const ChunkHeader& header, std::shared_ptr<a
     AppendPieces(*chunk, kEveryPartition, &pieces);
     arrival(pieces);
   }
-  LookForPressure();
+  if (options_.blocks.ledger != nullptr) options_.blocks.ledger->TellFreeable();
   return false;
 }
 

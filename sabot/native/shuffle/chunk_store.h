@@ -75,8 +75,7 @@ struct StoreStats {
 class ChunkStore : public spill::SpillSource, public std::enable_shared_from_this<ChunkStore> {
  public:
   struct Options {
-    spill::BlockSource blocks;      // where stored rows are kept, and on whose account
-    std::function<void()> pressed;  // called, outside the lock, when there are bytes to be freed; must not block
+    spill::BlockSource blocks;  // where stored rows are kept, and on whose account
   };
 
   ChunkStore() : ChunkStore(Options()) {}
@@ -186,7 +185,6 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   /// Forgets what a shuffle holds; what is given back is to be freed outside the lock.
   Rows EmptyLocked(Shuffle* shuffle);
   void EndThose(const std::function<bool(const std::string&)>& named);
-  void LookForPressure();
 
   arrow::Result<std::shared_ptr<Shuffle>> FindLocked(const std::string& shuffle_id);
   static arrow::Status CheckSchema(const Shuffle& shuffle, const arrow::Schema& schema);

@@ -29,8 +29,11 @@ bool Outbox::Add(Outgoing message) {
     if (failure.ok()) {
       window_.Add(std::move(message));
       changed_.notify_all();
-      return true;
     }
+  }
+  if (failure.ok()) {
+    if (options_.ledger != nullptr) options_.ledger->TellFreeable();
+    return true;
   }
   Drop(message);
   message.listener->Undelivered(options_.peer, failure);

@@ -50,8 +50,7 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
     }
     bytes_ += part->bytes;
   }
-  const auto& ledger = options_.blocks.ledger;
-  if (options_.pressed && ledger != nullptr && ledger->bytes_to_free() > 0) options_.pressed();
+  if (options_.blocks.ledger != nullptr) options_.blocks.ledger->TellFreeable();
   return std::shared_ptr<const Published>(part);
 }
 

@@ -33,9 +33,8 @@ struct Published {
 class PublishedStore : public spill::SpillSource, public std::enable_shared_from_this<PublishedStore> {
  public:
   struct Options {
-    spill::BlockSource blocks;      // where they are kept, and on whose account
-    std::function<void()> pressed;  // called, outside the lock, when there are bytes to be freed; must not block
-    std::string agent;              // our address, for messages
+    spill::BlockSource blocks;  // where they are kept, and on whose account
+    std::string agent;          // our address, for messages
   };
 
   PublishedStore() : PublishedStore(Options()) {}

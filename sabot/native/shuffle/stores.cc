@@ -27,7 +27,6 @@ void KeepNoFreedBlocks() {
 
 arrow::Result<std::unique_ptr<Stores>> Stores::Make(const Options& options) {
   std::unique_ptr<Stores> stores(new Stores());
-  std::function<void()> pressed;
   const int64_t bytes_max = options.ledger->bytes_max();
   if (bytes_max > 0 && bytes_max < kSmallMemory) KeepNoFreedBlocks();
   if (!options.spill_folders.empty()) {
@@ -40,12 +39,11 @@ arrow::Result<std::unique_ptr<Stores>> Stores::Make(const Options& options) {
     } catch (const std::system_error&) {
       return MakeNoThread("The thread that writes rows to disk cannot be started");
     }
-    pressed = [writer = stores->writer_.get()] { writer->Wake(); };
   }
-  stores->chunks_ = std::make_shared<ChunkStore>(
-      ChunkStore::Options{{options.ledger, options.pool, memory::Account::kStore}, pressed});
+  stores->chunks_ =
+      std::make_shared<ChunkStore>(ChunkStore::Options{{options.ledger, options.pool, memory::Account::kStore}});
   stores->published_ = std::make_shared<PublishedStore>(
-      PublishedStore::Options{{options.ledger, options.pool, memory::Account::kResults}, pressed, options.agent});
+      PublishedStore::Options{{options.ledger, options.pool, memory::Account::kResults}, options.agent});
   if (stores->writer_ != nullptr) {
     stores->writer_->AddSource(stores->chunks_);
     stores->writer_->AddSource(stores->published_);

@@ -31,6 +31,7 @@ void SpillWriter::Wake() {
   std::lock_guard lock(mutex_);
   woken_ = true;
   changed_.notify_all();
+  if (!stopping_) ledger_->SetFreeing(true);
 }
 
 bool SpillWriter::WaitIdle(double seconds) {
@@ -43,28 +44,37 @@ void SpillWriter::Stop() {
   {
     std::lock_guard lock(mutex_);
     if (std::exchange(stopping_, true)) return;
+    ledger_->SetFreeing(false);
     changed_.notify_all();
   }
   ledger_->RemoveListener(listener_);
   thread_.join();
+  ledger_->TellFreed();
 }
 
 void SpillWriter::Loop() {
-  while (true) {
-    {
-      std::unique_lock lock(mutex_);
-      busy_ = false;
-      changed_.notify_all();
-      changed_.wait(lock, [this] { return woken_ || stopping_; });
-      if (stopping_) return;
-      woken_ = false;
-      busy_ = true;
-    }
+  while (WaitForWork()) {
     while (ledger_->bytes_to_free() > 0 && SpillOnce()) {
       std::lock_guard lock(mutex_);
       if (stopping_) return;
     }
   }
+}
+
+bool SpillWriter::WaitForWork() {
+  std::unique_lock lock(mutex_);
+  if (!woken_ && busy_ && !stopping_) {
+    ledger_->SetFreeing(false);  // before the lock is let go: whoever wakes this thread next sets it again
+    lock.unlock();
+    ledger_->TellFreed();
+    lock.lock();
+  }
+  busy_ = false;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return woken_ || stopping_; });
+  woken_ = false;
+  busy_ = true;
+  return !stopping_;
 }
 
 bool SpillWriter::SpillOnce() {

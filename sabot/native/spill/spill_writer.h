@@ -52,6 +52,8 @@ class SpillWriter {
 
  private:
   void Loop();
+  /// Until it is woken; false where it is to stop.
+  bool WaitForWork();
   /// False where no source had anything to give.
   bool SpillOnce();
 

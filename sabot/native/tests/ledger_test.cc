@@ -62,6 +62,22 @@ TEST(Ledger, ReservationsStayBelowTheHighWaterMarkUnlessForced) {
   EXPECT_EQ(ledger.committed(), 1250);
 }
 
+TEST(Ledger, MoreToFreeIsToldWhileRoomIsWantedAndNotOtherwise) {
+  Ledger ledger(kThousand);
+  int told = 0;
+  ledger.AddListener(Event::kHighWater, [&] { ++told; });
+  ASSERT_TRUE(ledger.TryAllocate(700));
+  ledger.TellFreeable();
+  EXPECT_EQ(told, 0);
+  ASSERT_TRUE(ledger.TryAllocate(100));
+  EXPECT_EQ(told, 1);
+  ledger.TellFreeable();
+  EXPECT_EQ(told, 2);
+  ledger.Free(700);
+  ledger.TellFreeable();
+  EXPECT_EQ(told, 2);
+}
+
 TEST(Ledger, TellsOnceAtTheHighMarkAndOnceAtTheLowOne) {
   Ledger ledger(kThousand);
   int high = 0, freed = 0;

@@ -4,8 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <set>
 #include <thread>
@@ -301,12 +303,15 @@ class OneByOne : public SpillSource, public std::enable_shared_from_this<OneByOn
 
   std::unique_ptr<SpillJob> TakeColdest(int64_t, const std::shared_ptr<SpillSpace>& space) override {
     if (batches_.empty()) return nullptr;
+    if (freeing && freeing()) ++seen_freeing;
     if (group_ == nullptr) group_ = std::make_shared<SpillGroup>(space);
     return std::make_unique<Job>(shared_from_this(), group_);
   }
 
   std::vector<std::shared_ptr<const SpilledRun>> runs;  // the writer's thread's until it is idle, as failures
   std::vector<arrow::Status> failures;
+  std::function<bool()> freeing;
+  int seen_freeing = 0;
 
  private:
   std::vector<BatchPtr> batches_;
@@ -328,6 +333,29 @@ TEST_F(Spill, WriterStartsAboveTheHighMarkAndStopsBelowTheLowOne) {
   writer.Wake();
   ASSERT_TRUE(writer.WaitIdle(30));
   EXPECT_EQ(source->runs.size(), 4u);
+}
+
+TEST_F(Spill, WriterIsSaidToFreeUntilItHasComeToAnEndEvenWhereNothingWasFreed) {
+  const auto ledger = std::make_shared<memory::Ledger>(memory::Ledger::Options{.bytes_max = 1'000'000});
+  std::vector<BatchPtr> blocks;
+  for (int i = 0; i < 9; ++i) blocks.push_back(CopyRows(*Wide(12'500), {.ledger = ledger}).ValueOrDie());
+  std::atomic<int> told = 0, told_while_freeing = 0;
+  ledger->AddListener(memory::Event::kFreed, [&] { ++(ledger->freeing() ? told_while_freeing : told); });
+  SpillWriter writer(ledger, MakeSpace());
+  const auto source = std::make_shared<OneByOne>(std::move(blocks));
+  source->freeing = [&] { return ledger->freeing(); };
+  writer.AddSource(source);
+  EXPECT_FALSE(ledger->freeing());
+  writer.Wake();
+  ASSERT_TRUE(writer.WaitIdle(30));
+  EXPECT_EQ(source->seen_freeing, 4);
+  EXPECT_FALSE(ledger->freeing());
+  EXPECT_EQ(told, 1) << "the end";
+  EXPECT_EQ(told_while_freeing, 1) << "the low-water mark";
+  writer.Wake();
+  EXPECT_TRUE(writer.WaitIdle(30));
+  EXPECT_FALSE(ledger->freeing());
+  EXPECT_EQ(told, 2) << "who waits is to hear that there is no more to wait for";
 }
 
 TEST_F(Spill, WriterGoesOnWithTheNextAfterAFailure) {
