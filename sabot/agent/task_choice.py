@@ -23,13 +23,19 @@ class TaskChoice:
         self._stages = stages
         self._slow = slow
 
+    @property
+    def _waiting(self) -> list[StageRun]:
+        return [run for run in self._stages if run.has_waiting_tasks]
+
+    def is_empty(self) -> bool:
+        """Whether no task waits for an agent, so that nobody need ask."""
+        return not any(run.has_waiting_tasks for run in self._stages)
+
     def take(self, agent: int) -> ev.StartTask | None:
         """The next task for `agent`, of the earliest stage that has one. Of an agent that leaves others take what they
         can, and an agent that came later and owns nothing takes from all owners; they pull the partitions.
         """
-        waiting = [run for run in self._stages if run.has_waiting_tasks]
-        if not waiting:
-            return None
+        waiting = self._waiting
         leavers = self._leavers()
         for run in waiting:
             may_take = agent not in leavers or self._is_bound_to_owners(run)

@@ -46,7 +46,7 @@ class TaskDealer:
 
     def deal(self, agents: Sequence[int]) -> list[ev.Command]:
         """Tasks in turn to agents with room, so that none gets a second one before all have had a first."""
-        return self._deal(agents, self._choice.take, TASKS_AHEAD)
+        return [] if self._choice.is_empty() else self._deal(agents, self._choice.take, TASKS_AHEAD)
 
     def deal_second_attempts(self, agents: Sequence[int]) -> list[ev.Command]:
         """Those of slow tasks to slots that have nothing of the job to do."""

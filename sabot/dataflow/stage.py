@@ -273,7 +273,7 @@ class Stage:
     @property
     def copied(self) -> tuple[int, ...]:
         """The stages of whose rows every task reads a copy, in the order of its steps."""
-        return tuple(step.stage_id for step in self.steps if isinstance(step, BroadcastJoin))
+        return tuple(step.stage_id for step in self.steps if isinstance(step, BroadcastJoin)) if self.steps else ()
 
     @property
     def reads(self) -> tuple[int, ...]:

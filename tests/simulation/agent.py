@@ -12,11 +12,12 @@ from sabot.agent import job_events as ev
 from sabot.agent.takeover import Identity
 from sabot.dataflow.stage import Shuffle, shuffle_id
 from sabot.errors import LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
-from sabot.native._native import BookkeepingMachine, HeaderFields, decode_header, encode_ack
+from sabot.native._native import BookkeepingMachine, HeaderFields, encode_ack
 from sabot.wire.member import Member
 
 from .clock import Process, Timer
 from .driver import Driver
+from .headers import decode_header
 from .held_jobs import HeldJob, HeldJobs
 from .jobs import Attempts, Placing, Rows, content
 from .memory import Memory, bytes_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -87,6 +88,14 @@ class Cluster:
 
     def run(self) -> str:
         """How the first job ended, for statistics."""
+        thresholds = gc.get_threshold()
+        gc.set_threshold(100_000)  # a run makes many values and few cycles
+        try:
+            return self._run()
+        finally:
+            gc.set_threshold(*thresholds)
+
+    def _run(self) -> str:
         first = self._job("j1")
         if not {"crash", "freeze", "long freeze", "cut", "long cut"}.isdisjoint(self.fired):
             self._calm()

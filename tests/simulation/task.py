@@ -12,11 +12,12 @@ from sabot.agent import job_events as ev
 from sabot.dataflow.ranges import HomeShuffle
 from sabot.dataflow.stage import PartitionSplit, Shuffle, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
-from sabot.native._native import HeaderFields, chunk_mark, decode_header, encode_header
+from sabot.native._native import HeaderFields, chunk_mark, encode_header
 from sabot.shuffle.attempts import owners_of_replay
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
 from sabot.wire.failure import to_failure
 
+from .headers import decode_header
 from .jobs import MARK, Placing, Rows, boundaries_of, calls_function, content, rows_of_split, sample_of
 from .memory import bytes_of
 
