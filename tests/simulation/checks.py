@@ -4,16 +4,20 @@ and which faults have struck. Whatever does not hold is a Violation.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sabot.agent import job_events as ev
+from sabot.agent.coordinator import Coordinator
 from sabot.dataflow.stage import JobPlan, Shuffle, shuffle_id
 from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
+from sabot.wire.member import Member
 
 from .jobs import MARK, Expected, boundaries_of
+from .readers import Readers
 
 if TYPE_CHECKING:
     from .agent import HeldJob
@@ -43,6 +47,7 @@ class Checks:
         self._started: set[tuple[str, int, int, int]] = set()
         self._committed: dict[tuple[str, int, int], set[int]] = {}
         self._void: set[tuple[str, int, int, int]] = set()  # attempts that were cancelled
+        self._readers: defaultdict[str, Readers] = defaultdict(Readers)  # by job
         self._sends: dict[tuple[str, int, int, int], frozenset[int] | None] = {}
 
     def expect(self, plan: JobPlan) -> None:
@@ -55,7 +60,7 @@ class Checks:
     def prepared(self, job_id: str, event: ev.Prepared) -> None:
         self._prepared.add((job_id, event.agent))
 
-    def task_started(self, job_id: str, command: ev.StartTask) -> None:
+    def task_started(self, job_id: str, command: ev.StartTask, keepers: Iterable[Member]) -> None:
         """An attempt is started once, where the job is prepared, and reads one committed attempt of every task."""
         if (job_id, command.agent) not in self._prepared:
             raise Violation(f"a task is started on agent {command.agent}, which has not said that it is prepared")
@@ -66,6 +71,7 @@ class Checks:
         if not self._expected[job_id].told(command.stage_id, boundaries_of(command.ranges)):
             raise Violation(f"{attempt} is to send by other ranges than attempts before it")
         self._sends[attempt] = command.partitions
+        self._readers[job_id].started(command, frozenset(member.identity for member in keepers))
         for stage_id, attempts in command.inputs:
             tasks = command.read_tasks or range(len(attempts))
             for task, read in zip(tasks, attempts, strict=True):
@@ -79,6 +85,17 @@ class Checks:
 
     def task_cancelled(self, job_id: str, command: ev.CancelTask) -> None:
         self._void.add((job_id, command.stage_id, command.task, command.attempt))
+        self._readers[job_id].ended(command.stage_id, command.task, command.attempt)
+
+    def task_ended(self, job_id: str, event: ev.TaskSucceeded | ev.TaskFailed) -> None:
+        """As its coordinator is about to hear."""
+        self._readers[job_id].ended(event.stage_id, event.task, event.attempt)
+
+    def taken_over(self, job_id: str, coordinator: Coordinator, keepers: Iterable[Member]) -> None:
+        """A coordinator that goes on from what `keepers` hold knows all that running readers were given."""
+        unknown = self._readers[job_id].unknown_to(coordinator, frozenset(member.identity for member in keepers))
+        if unknown:
+            raise Violation(f"job {job_id} is taken over by one that knows nothing of {unknown}, which were being read")
 
     def committed(self, job_id: str, event: ev.TaskSucceeded) -> None:
         """Told before the coordinator is: what it has cancelled counts no more."""

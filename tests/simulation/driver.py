@@ -75,6 +75,8 @@ class Driver:
             return
         if isinstance(event, ev.TaskSucceeded):
             self.world.checks.committed(self.plan.job_id, event)
+        if isinstance(event, ev.TaskSucceeded | ev.TaskFailed):
+            self.world.checks.task_ended(self.plan.job_id, event)
         if isinstance(event, ev.Prepared):
             self.world.checks.prepared(self.plan.job_id, event)
         commands = self.coordinator.handle(event)
@@ -138,6 +140,8 @@ class Driver:
                 self._watches.append(Watch(self.agent, self.agents[number], partial(self._lost, number)))
         self._began_s = self.world.clock.now_s
         self.post(ev.JobStarted())
+        if self.epoch:
+            self.world.checks.taken_over(self.plan.job_id, self.coordinator, self.living if inherited else [])
         self._tell_time()
 
     def refuse(self, error: SabotError) -> None:
@@ -212,7 +216,7 @@ class Driver:
                 if call is not None:
                     call.cancel()
             case ev.StartTask(agent=place):
-                self.world.checks.task_started(self.plan.job_id, command)
+                self.world.checks.task_started(self.plan.job_id, command, self.living)
                 answer = partial(self._task_ended, command)
                 call = self.call(self.agents[place], "run_task", (self.plan.job_id, command), answer)
                 if call is not None:

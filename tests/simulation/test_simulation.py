@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -23,25 +22,13 @@ from sabot.native._native import CreditDeskMachine, SendWindowMachine
 
 from . import agent as agent_module
 from . import memory, outbox
-from .checks import Violation
 from .cluster import SLOW, Cluster, Guards
 from .faults import Fault, Kind, Odds
 from .held_jobs import HeldJobs
+from .runs import LITTLE, MUCH, at_coordinator, caught, moment, run
 
 SEEDS = 2000
-SEEDS_TO_CATCH = 400  # within so many a broken machine must be seen
-LITTLE = (3_000, 1 << 40)
-"""Memory for three chunks on each agent, and a disk."""
-MUCH = (0, 1 << 40)
-
-
-def run(seeds: Iterable[int], **given: Any) -> None:
-    for seed in seeds:
-        try:
-            Cluster(seed, **given).run()
-        except Violation as violation:
-            message = f"{violation}\nreplay it: python -m tests.simulation --seed {seed} -v"
-            raise Violation(message) from violation
+SEEDS_A_MOMENT = 30
 
 
 def test_every_seed_keeps_the_invariants() -> None:
@@ -56,10 +43,6 @@ def test_seed_is_a_whole_run() -> None:
     assert traces[0] == traces[1]
 
 
-def moment(kind: Kind, happening: str, count: int, **more: Any) -> Fault:
-    return Fault(kind=kind, happening=happening, count=count, coordinator=False, **more)
-
-
 MOMENTS = {
     "owner dies after a commit": moment(Kind.CRASH, "committed", 1),
     "owner dies silently after a commit": moment(Kind.CRASH, "committed", 2, silent=True),
@@ -68,10 +51,6 @@ MOMENTS = {
     "sender dies between its chunks": moment(Kind.CRASH, "chunk acknowledged", 1),
     "reader dies": moment(Kind.CRASH, "partition read", 1),
 }
-
-
-def at_coordinator(kind: Kind, happening: str, count: int, **more: Any) -> Fault:
-    return Fault(kind=kind, happening=happening, count=count, coordinator=True, **more)
 
 
 COORDINATOR_MOMENTS = {
@@ -91,21 +70,21 @@ def test_coordinator_struck_at_any_moment_costs_its_work_and_not_the_job(fault: 
     first = at_coordinator(Kind.BREAK, "committed", 1)  # so that there is a takeover to die in
     faults = [first, fault] if fault.happening == "taken over" else [fault]
     for odds in (Odds(), Odds(slow_message=0.1, broken_stream=0.1, doubled_call=0.2)):
-        clusters = [Cluster(seed, faults=faults, odds=odds, bytes_max=MUCH) for seed in range(60)]
+        clusters = [Cluster(seed, faults=faults, odds=odds, bytes_max=MUCH) for seed in range(SEEDS_A_MOMENT)]
         ends = [cluster.run() for cluster in clusters]
         taken_over = [c for c, end in zip(clusters, ends, strict=True) if end == "answer" and c.clients[0].takeovers]
-        assert ends.count("answer") > 35, Counter(ends)
-        assert len(taken_over) > 20, "nobody has taken a job over"
+        assert ends.count("answer") > SEEDS_A_MOMENT // 2, Counter(ends)
+        assert len(taken_over) > SEEDS_A_MOMENT // 3, "nobody has taken a job over"
 
 
 @pytest.mark.parametrize("fault", MOMENTS.values(), ids=MOMENTS.keys())
 def test_moment_that_matters_keeps_the_invariants(fault: Fault) -> None:
     for odds in (Odds(), Odds(slow_message=0.1, broken_stream=0.1, doubled_call=0.2)):
-        clusters = [Cluster(seed, faults=[fault], odds=odds) for seed in range(60)]
+        clusters = [Cluster(seed, faults=[fault], odds=odds) for seed in range(SEEDS_A_MOMENT)]
         ends = [cluster.run() for cluster in clusters]
         redone = [c for c, end in zip(clusters, ends, strict=True) if end == "answer" and c.clients[0].agents_lost]
-        assert ends.count("answer") > 30
-        assert len(redone) > 10, "the fault cost nobody anything"
+        assert ends.count("answer") > SEEDS_A_MOMENT // 2
+        assert len(redone) > SEEDS_A_MOMENT // 6, "the fault cost nobody anything"
 
 
 def test_second_attempts_keep_slow_tasks_from_holding_up_a_job_and_change_nothing_else() -> None:
@@ -151,12 +130,6 @@ def test_messages_late_doubled_or_sent_again_do_not_cost_the_job(odds: Odds) -> 
     for seed in range(60):
         cluster = Cluster(seed, odds=odds, faults=[], bytes_max=LITTLE)
         assert cluster.run() == "answer", f"seed {seed}"
-
-
-def caught(**given: Any) -> Violation:
-    with pytest.raises(Violation) as raised:
-        run(range(SEEDS_TO_CATCH), **given)
-    return raised.value
 
 
 @pytest.mark.parametrize(
