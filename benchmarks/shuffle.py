@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,10 +80,26 @@ def bare_server(binary: Path, mode: str) -> Iterator[int]:
         process.wait(30)
 
 
+def chunk_files(folder: Path, lineitem: Path) -> dict[str, tuple[Path, int, int]]:
+    """Chunks as IPC files, with how many make some TRANSPORT_BYTES, and their bytes: numbers alone, whose rows are as
+    small as rows get, and rows of lineitem."""
+    table = pq.read_table(lineitem)
+    rows = table.slice(0, CHUNK_BYTES * table.num_rows // table.nbytes).combine_chunks().to_batches()[0]
+    numbers = pa.record_batch({"x": pa.array(range(CHUNK_BYTES // 8), pa.int64())})
+    files = {}
+    for name, batch in {"one int64 column": numbers, f"lineitem's {rows.num_columns} columns": rows}.items():
+        path = folder / f"{batch.num_columns}.arrow"
+        with pa.ipc.new_file(path, batch.schema) as writer:
+            writer.write(batch)
+        files[name] = (path, TRANSPORT_BYTES // batch.nbytes, batch.nbytes)
+    return files
+
+
 class Transport:
     """Chunks of one agent to another's store, as cases that give seconds."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, chunk: Path, count: int) -> None:
+        self._chunk, self._count = chunk, count
         self._agents = [BenchAgent(), BenchAgent()]
         for agent in self._agents:
             stack.callback(agent.close)
@@ -96,7 +113,7 @@ class Transport:
         for agent in self._agents:
             agent.ask("start", name, 2, addresses, None)
         start_s = time.perf_counter()
-        sender.ask("send_chunks", name, TRANSPORT_BYTES // CHUNK_BYTES, CHUNK_BYTES, receiver.address)
+        sender.ask("send_chunks", name, self._count, self._chunk, receiver.address)
         took_s = time.perf_counter() - start_s
         for agent in self._agents:
             agent.ask("end", name)
@@ -112,10 +129,18 @@ class Transport:
             looping.ask("loop", False)
 
 
-def measure_transport(rounds: int, rng: random.Random) -> None:
+def measure_transport(files: list[Path], rounds: int, rng: random.Random) -> None:
+    with TemporaryDirectory() as folder:
+        for rows, chunk in chunk_files(Path(folder), files[0]).items():
+            measure_transport_of(rows, chunk, rounds, rng)
+
+
+def measure_transport_of(rows: str, chunk: tuple[Path, int, int], rounds: int, rng: random.Random) -> None:
+    path, count, chunk_bytes = chunk
+    num_bytes = count * chunk_bytes
     binary = built("flight_bench")
     with ExitStack() as stack:
-        ours = Transport(stack)
+        ours = Transport(stack, path, count)
         bystander = BenchAgent()
         stack.callback(bystander.close)
         cases: dict[str, Callable[[], float]] = {
@@ -126,12 +151,12 @@ def measure_transport(rounds: int, rng: random.Random) -> None:
         for mode in ("keep", "drop") if binary else ():
             assert binary is not None
             port = stack.enter_context(bare_server(binary, mode))
-            command = [binary, "send", str(port), str(TRANSPORT_BYTES // CHUNK_BYTES), str(CHUNK_BYTES)]
+            command = [binary, "send", str(port), str(count), str(path)]
             cases[f"bare Flight, {mode}"] = lambda command=command: float(subprocess.check_output(command, text=True))  # type: ignore[misc]
         took = {name: statistics.median(seconds) for name, seconds in in_turns(cases, rounds, rng).items()}
-    print(f"transport of {TRANSPORT_BYTES / 1e9:.2f} GB in chunks of {CHUNK_BYTES >> 20} MiB, to where it is kept:")
+    print(f"transport of {num_bytes / 1e9:.2f} GB in {count} chunks, {rows}, to where it is kept:")
     for name, seconds in took.items():
-        print(f"  {name:24} {seconds * 1e3:7.0f} ms, {TRANSPORT_BYTES / seconds / 1e9:.2f} GB/s")
+        print(f"  {name:24} {seconds * 1e3:7.0f} ms, {num_bytes / seconds / 1e9:.2f} GB/s")
     wanted = [
         ("Sabot", "bare Flight, keep", 1.0),
         ("Sabot", "bare Flight, drop", 0.8),
@@ -236,7 +261,7 @@ def main() -> None:
     if options.only in (None, "scatter"):
         measure_scatter(files, options.rounds, rng)
     if options.only in (None, "transport"):
-        measure_transport(options.rounds, rng)
+        measure_transport(files, options.rounds, rng)
     if options.only in (None, "whole"):
         measure_whole(files, options.peers, options.rounds, rng)
     if options.only in (None, "audit"):

@@ -126,9 +126,9 @@ class _Agent:
         self.transport.end_shuffle(shuffle_id)
         gc.collect()
 
-    def send_chunks(self, shuffle_id: str, count: int, chunk_bytes: int, target: str) -> None:
-        """Sends `count` chunks of one column to `target`, as they are."""
-        batch = pa.record_batch({"x": pa.array(range(chunk_bytes // 8), pa.int64())})
+    def send_chunks(self, shuffle_id: str, count: int, file: Path, target: str) -> None:
+        """Sends the batch of an IPC file `count` times to `target`, as it is."""
+        batch = pa.ipc.open_file(file.read_bytes()).get_batch(0)
         for _ in range(count):
             self.transport.send_partition(shuffle_id, 0, batch, target_agent=target)
         self.transport.finish_shuffle(shuffle_id, timeout_s=TIMEOUT_S)

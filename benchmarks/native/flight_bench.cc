@@ -1,10 +1,12 @@
 // The limit of transport: a native Flight server that drops or keeps what it is sent, without a header, a checksum or a
-// store, and a client that sends batches of one int64 column. Prints the seconds of each round.
+// store, and a client that sends one batch again and again. Prints the seconds of each round.
 //   flight_bench serve keep|drop          prints its port; ends with its standard input
-//   flight_bench send PORT COUNT BYTES    prints seconds
+//   flight_bench send PORT COUNT FILE     prints seconds; FILE is an Arrow IPC file with the batch
 #include <arrow/api.h>
 #include <arrow/flight/client.h>
 #include <arrow/flight/server.h>
+#include <arrow/io/file.h>
+#include <arrow/ipc/reader.h>
 
 #include <chrono>
 #include <cstdio>
@@ -64,11 +66,10 @@ int Serve(bool keep) {
   return 0;
 }
 
-int Send(int port, int count, int64_t bytes) {
-  arrow::Int64Builder builder;
-  for (int64_t i = 0; i < bytes / 8; ++i) Die(builder.Append(i));
-  const auto schema = arrow::schema({arrow::field("x", arrow::int64())});
-  const auto batch = arrow::RecordBatch::Make(schema, bytes / 8, {OrDie(builder.Finish())});
+int Send(int port, int count, const char* path) {
+  const auto file = OrDie(arrow::ipc::RecordBatchFileReader::Open(OrDie(arrow::io::ReadableFile::Open(path))));
+  const auto batch = OrDie(file->ReadRecordBatch(0));
+  const auto schema = batch->schema();
   const auto client = OrDie(flight::FlightClient::Connect(OrDie(flight::Location::ForGrpcTcp("127.0.0.1", port))));
   const auto start = std::chrono::steady_clock::now();
   auto stream = OrDie(client->DoPut(flight::FlightDescriptor::Path({"bench"}), schema));
@@ -89,8 +90,8 @@ int Send(int port, int count, int64_t bytes) {
 int main(int argc, char** argv) {
   if (argc == 3 && std::strcmp(argv[1], "serve") == 0) return Serve(std::strcmp(argv[2], "keep") == 0);
   if (argc == 5 && std::strcmp(argv[1], "send") == 0) {
-    return Send(std::atoi(argv[2]), std::atoi(argv[3]), std::atoll(argv[4]));
+    return Send(std::atoi(argv[2]), std::atoi(argv[3]), argv[4]);
   }
-  std::fprintf(stderr, "usage: flight_bench serve keep|drop, or flight_bench send PORT COUNT BYTES\n");
+  std::fprintf(stderr, "usage: flight_bench serve keep|drop, or flight_bench send PORT COUNT FILE\n");
   return 2;
 }
