@@ -2,10 +2,10 @@
 
 It chooses the number of partitions, starts a stage when all its inputs are done, places tasks, and folds receipts. An
 agent that is lost is given up: its partitions get other owners under a new epoch, and what it held and is still needed
-is sent again. What counts is written down with all agents before anybody reads it, so that another coordinator can go
-on where this one is lost. The job ends once, with an answer or a failure, and with one EndJob for every agent that it
-ever asked to prepare; or without a word where it was taken over. Whoever drives it carries out the commands in order
-and reports what came of them.
+is sent again; one that leaves sends it on. What counts is written down with all agents before anybody reads it, so that
+another coordinator can go on where this one is lost. The job ends once, with an answer or a failure, and with one
+EndJob for every agent that it ever asked to prepare; or without a word where it was taken over. Whoever drives it
+carries out the commands in order and reports what came of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from enum import Enum
 
 from sabot.agent import job_events as ev
+from sabot.agent import task_failures as tf
+from sabot.agent.departures import Departures
 from sabot.agent.hot_partitions import HotRule
+from sabot.agent.job_answer import files_of, finished
 from sabot.agent.job_journal import Committed, WrittenJournal
 from sabot.agent.job_stages import JobStages
 from sabot.agent.newcomers import Newcomers
@@ -27,21 +30,9 @@ from sabot.agent.stage_run import StageRun
 from sabot.agent.takeover import Inheritance, go_on
 from sabot.agent.task_choice import TaskChoice
 from sabot.agent.task_dealer import TaskDealer
-from sabot.agent.task_failures import (
-    as_lost,
-    is_ended,
-    is_lost,
-    is_ours,
-    is_retried,
-    is_taken_over,
-    is_wrong,
-    named,
-    shuffle_of,
-    with_history,
-)
 from sabot.dataflow.stage import JobPlan, WriteOutput
 from sabot.errors import JobCancelled, PeerLost
-from sabot.wire.agent_pb2 import Failure, JobFinished, JobJournal, StageProgress
+from sabot.wire.agent_pb2 import Failure, JobJournal, StageProgress
 from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 
@@ -99,6 +90,7 @@ class Coordinator:
         self._journal = WrittenJournal(self._stages, epoch)
         self._inherited = inherited
         self._newcomers = Newcomers(self._stages)
+        self._departures = Departures(plan, self._agents, self._stages, self._journal)
         self._output = plan.stages[-1].output
         self._attempts_max = attempts_max
         self._dealer = TaskDealer(TaskChoice(self._stages, slow or SlowRule()), agents)
@@ -138,7 +130,7 @@ class Coordinator:
 
     def _on(self, event: ev.Event) -> list[ev.Command]:
         failure = getattr(event, "failure", None)
-        if isinstance(event, ev.TakenOver) or (failure is not None and is_taken_over(failure)):
+        if isinstance(event, ev.TakenOver) or (failure is not None and tf.is_taken_over(failure)):
             return self._drop()
         match event:
             case ev.TaskSucceeded():
@@ -147,8 +139,8 @@ class Coordinator:
                 commands = self._on_task_failed(event)
             case ev.AgentLost(agent=agent, failure=failure):
                 commands = self._on_agent_lost(agent, failure)
-            case ev.AgentJoined() | ev.AgentDraining():
-                commands = self._on_agent_came_or_leaves(event)
+            case ev.AgentJoined(member=newcomer):
+                commands = self._on_agent_joined(newcomer)
             case ev.Prepared(agent=agent) | ev.PrepareFailed(agent=agent) if agent in self._newcomers:
                 prepared = isinstance(event, ev.Prepared)
                 commands = self._on_newcomer_prepared(agent) if prepared else self._turn_away(agent)
@@ -180,6 +172,9 @@ class Coordinator:
             case ev.Prepared(agent=agent) if self._phase is _Phase.PREPARING:
                 self._awaited.discard(agent)
                 commands = self._start_when_prepared()
+            case ev.AgentDraining(agent=agent, stays=stays):
+                self._departures.add(agent, stays=stays)
+                commands = self._advance()
             case ev.FolderOpened():
                 self._folder_awaited = False
                 commands = self._start_when_prepared()
@@ -191,24 +186,23 @@ class Coordinator:
                 commands = self._advance()
             case ev.PublishGranted() if self._asked_to_publish and self._phase is _Phase.RUNNING:
                 self._phase = _Phase.PUBLISHING
-                commands = [ev.PublishFolder(files=self._stages.last.files())]
+                commands = [ev.PublishFolder(files=files_of(self._stages.last))]
             case ev.FolderPublished():
                 commands = self._finish()
-            case ev.RecordFailed(agent=agent, failure=failure):
-                lost = is_retried(failure) or is_ended(failure)
-                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
-            case ev.PrepareFailed(agent=agent, failure=failure):
-                lost = is_lost(failure) or is_ended(failure)
-                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
-            case ev.ReownFailed(agent=agent, epoch=epoch, failure=failure) if epoch == self._stages.table.epoch:
-                lost = is_retried(failure) or is_ended(failure)  # one that knows no such job was started anew
-                commands = self._on_agent_lost(agent, failure) if lost else self._on_refusal(agent, failure)
+            case ev.RecordFailed() | ev.PrepareFailed() | ev.ReownFailed():
+                commands = self._on_refusal(event)
             case _:
                 commands = []  # an answer that was overtaken
         return commands
 
-    def _on_refusal(self, agent: int, failure: Failure) -> list[ev.Command]:
+    def _on_refusal(self, event: ev.RecordFailed | ev.PrepareFailed | ev.ReownFailed) -> list[ev.Command]:
         """The agent did not do what every agent of the job must do, and says why."""
+        agent, failure = event.agent, event.failure
+        if isinstance(event, ev.ReownFailed) and event.epoch != self._stages.table.epoch:
+            return []
+        gone = tf.is_lost(failure) if isinstance(event, ev.PrepareFailed) else tf.is_retried(failure)
+        if gone or tf.is_ended(failure):  # one that knows no such job was started anew
+            return self._on_agent_lost(agent, failure)
         return [] if agent in self._stages.table.lost else self._fail(failure)
 
     def _prepare(self) -> list[ev.Command]:
@@ -221,11 +215,7 @@ class Coordinator:
             commands.append(ev.OpenFolder(output=self._output, schema=self.plan.stages[-1].schema))
         return commands
 
-    def _on_agent_came_or_leaves(self, event: ev.AgentJoined | ev.AgentDraining) -> list[ev.Command]:
-        if isinstance(event, ev.AgentDraining):
-            self._stages.leaving |= {event.agent}
-            return self._advance()
-        newcomer = event.member
+    def _on_agent_joined(self, newcomer: Member) -> list[ev.Command]:
         self._agents.append(newcomer)
         self._dealer.add(newcomer)
         prepare = self._newcomers.prepare(newcomer)
@@ -243,9 +233,15 @@ class Coordinator:
         return [reown]
 
     def _turn_away(self, agent: int) -> list[ev.Command]:
-        farewell, asked = self._newcomers.turn_away(agent), agent in self._asked
-        self._asked = [other for other in self._asked if other != agent]
-        return [farewell] if asked else []
+        self._newcomers.turn_away(agent)
+        return self._dismiss(agent)
+
+    def _dismiss(self, agent: int) -> list[ev.Command]:
+        """It has no part in the job any more, which goes on."""
+        if agent not in self._asked:
+            return []
+        self._asked.remove(agent)
+        return [ev.EndJob(agent=agent, keep_result=False)]
 
     def _start_when_prepared(self) -> list[ev.Command]:
         if self._phase is not _Phase.PREPARING or self._awaited or self._folder_awaited:
@@ -265,14 +261,13 @@ class Coordinator:
         if agent not in self._stages.table.living:
             return []
         if len(self._stages.table.living) == 1 or self._phase is _Phase.NEW:
-            return self._fail(as_lost(failure, self._agents[agent]))
+            return self._fail(tf.as_lost(failure, self._agents[agent]))
         self._journal.rewrite()
         self._last_check = False  # what is made again is looked at again
         commands = self._dealer.cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
             self._stages.find_work()
-        self._asked.remove(agent)
-        commands.append(ev.EndJob(agent=agent, keep_result=False))
+        commands += self._dismiss(agent)
         if self._phase is _Phase.PREPARING:
             self._awaited.discard(agent)
             return commands + self._start_when_prepared()
@@ -302,21 +297,26 @@ class Coordinator:
         running = run.running(event.task, event.attempt)
         if running is None:
             return []
-        if is_ended(event.failure):
+        if tf.is_ended(event.failure):
             return self._on_agent_lost(event.agent, event.failure)
-        failure = named(event.failure, self._agents)
-        wrong_again = is_wrong(failure) and run.note_integrity_failure(event.task) > 1
-        if wrong_again or not is_retried(failure):
+        failure = tf.named(event.failure, self._agents)
+        if running.moves:
+            self._dealer.ended(event.agent)
+            run.fail_move(running, again=tf.is_retried(failure) and not tf.is_wrong(failure))
+            self._stages.find_work()
+            return self._check_agents() + self._hand_out()
+        wrong_again = tf.is_wrong(failure) and run.note_integrity_failure(event.task) > 1
+        if wrong_again or not tf.is_retried(failure):
             return self._on_final_failure(run, running, failure)
         self._dealer.ended(event.agent)
         run.fail(running, failure)
-        ended = self._stages.spoil_input(run, running, shuffle_of(failure))
+        ended = self._stages.spoil_input(run, running, tf.shuffle_of(failure))
         self._journal.rewrite()
         return self._dealer.cancel(ended) + self._check_agents() + self._hand_out()
 
     def _on_final_failure(self, run: StageRun, running: Running, failure: Failure) -> list[ev.Command]:
         """It ends the job, unless a second attempt failed, of which there was no need, and not by the user's doing."""
-        if not (running.second and is_ours(failure) and run.drop(running)):
+        if not (running.second and tf.is_ours(failure) and run.drop(running)):
             return self._fail(failure)
         self._dealer.ended(running.agent)
         return self._hand_out()
@@ -336,7 +336,7 @@ class Coordinator:
         for run in self._stages:
             for failures in run.held_failures():
                 if len(failures) >= self._attempts_max:
-                    return self._fail(with_history(failures))
+                    return self._fail(tf.with_history(failures))
             run.release(forgive=False)
             self._stages.queue(run)
         return self._advance()
@@ -364,28 +364,26 @@ class Coordinator:
         if self._phase is not _Phase.RUNNING:
             return []
         publishes = self._stages.last.done and isinstance(self._output, WriteOutput)
-        urgent = self._journal.asks(publishes or self._stages.wait_for_journal)
+        waited_for = publishes or self._stages.wait_for_journal or self._departures.wait_for_journal
+        urgent = self._journal.asks(waited_for)
         return [] if urgent is None else [ev.Record(urgent=urgent)]
 
     def _hand_out(self) -> list[ev.Command]:
         self._journal.open_gates(self.living)
-        return [] if self._awaited else self._dealer.deal(self.living)
+        if self._awaited:
+            return []
+        if self._departures.are_due:
+            return self._reown() if self._departures.hand_over() else []
+        farewells = [word for agent in self._departures.let_go() for word in self._dismiss(agent)]
+        return [*farewells, *self._dealer.deal(self.living)]
 
     def _finish(self) -> list[ev.Command]:
         self._phase = _Phase.ENDED
         keep_result = not isinstance(self._output, WriteOutput)
-        finished = JobFinished(
-            partitions=self._stages.last.results() if keep_result else [],
-            shuffles=self._stages.receipts.shuffles(),
-            stages=self.progress(),
-            schema=self._stages.last.stage.schema.serialize().to_pybytes(),
-            agents_lost=[self._agents[agent].agent_id for agent in sorted(self._stages.table.lost)],
-            quarantined=[part for run in self._stages for part in run.quarantined()],
-            agents_joined=[self._agents[agent].agent_id for agent in self._newcomers.admitted],
-        )
+        answer = finished(self._stages, self._agents, joined=self._newcomers.admitted, keep_result=keep_result)
         return [
             *(ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked),
-            ev.Finish(finished=finished),
+            ev.Finish(finished=answer),
         ]
 
     def _drop(self) -> list[ev.Command]:

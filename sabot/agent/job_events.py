@@ -125,9 +125,12 @@ class AgentJoined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentDraining:
-    """The agent ends when the job has, or at a deadline of its own; it is to get nothing more to do."""
+    """The agent is to get nothing more to do. It ends when nothing of the job rests on it, or at a deadline of its own;
+    `stays`: when the job has ended.
+    """
 
     agent: int
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,8 @@ class Committed:
     def packed(self) -> bytes:
         """Bare values, since every task has one; what the task reads is in the state."""
         one = self.running
-        running = (one.task, one.agent, one.attempt, one.partitions, one.since_s, one.second)
+        stored = one.split if one.moves else None
+        running = (one.task, one.agent, one.attempt, one.partitions, one.since_s, one.second, stored)
         return pickle.dumps((self.stage_id, running, self.reply.SerializeToString(), self.now_s))
 
 
@@ -160,13 +161,13 @@ def restore(stages: JobStages, journal: JobJournal) -> None:
     if journal.state:
         _unpack(stages, journal.state)
     for packed in journal.records:
-        stage_id, (task, agent, attempt, partitions, since_s, second), reply, now_s = pickle.loads(packed)
+        stage_id, (task, agent, attempt, partitions, since_s, second, stored), reply, now_s = pickle.loads(packed)
         running = Running(
             task=task,
             agent=agent,
             attempt=attempt,
             partitions=partitions,
-            split=stages[stage_id].splits[task],
+            split=stored or stages[stage_id].splits[task],
             since_s=since_s,
             second=second,
         )

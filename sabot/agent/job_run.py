@@ -344,7 +344,8 @@ class JobRun:
             for member in self._invitations.due(self.agents):
                 self._spawn(self._invite(member))
             for agent in self._invitations.leavers(self.agents):
-                self.post(ev.AgentDraining(agent=agent))
+                stays = self.agents[agent].identity == self._around.me.identity
+                self.post(ev.AgentDraining(agent=agent, stays=stays))
 
     async def _invite(self, member: Member) -> None:
         if await self._invitations.is_accepted(member, self.agents):

@@ -17,6 +17,7 @@ from sabot.agent.hot_partitions import HotRule, SentRows, share_hot
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.range_choice import RangeRule, Ranges, choose_ranges
 from sabot.agent.receipts import Receipts, TaskIdentity
+from sabot.agent.rows_away import forget, hand_over
 from sabot.agent.running import Running
 from sabot.agent.stage_run import StageRun
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
@@ -58,6 +59,7 @@ class JobStages:
         self._agents = list(agents)
         self.founders = len(agents)
         self.leaving: frozenset[int] = frozenset()  # agents that drain
+        self.left: frozenset[int] = frozenset()  # agents that did, and have no part in the job any more
         self._num_partitions = dict(num_partitions)  # of a range shuffle as many as may be, until it is cut
         self._hot = hot
         self.now_s = 0.0  # since the job began, as far as it has been told
@@ -152,17 +154,25 @@ class JobStages:
             attempt=running.attempt,
             agent_id=self._agents[running.agent].agent_id,
         )
+        if running.moves:
+            self.receipts.fold_move(who, reply, running.partitions)
+            run.commit_move(running, reply)
+            self._queue_after(run, running)
+            return []
         self.receipts.fold(who, run.splits[running.task], reply, running.partitions)
         rivals = run.commit(running, reply, now_s=self.now_s)
         ended = [(run, void) for void in (*rivals, *run.stop_early())]
         if run.stopped_early:
             self.receipts.stop_early(run.stage.stage_id)
+        self._queue_after(run, running)
+        return ended
+
+    def _queue_after(self, run: StageRun, running: Running) -> None:
         if running.task in run.todo or run.stopped_early:
             self.queue(run)
         if run.done:
             for reader in self.readers_of(run):
                 self.queue(reader)
-        return ended
 
     def give_up(self, agent: int) -> Ended:
         """Gives what `agent` owned to those that are left, of whom there is one, under the next epoch.
@@ -176,10 +186,35 @@ class JobStages:
             ended += self._end_readers_of_copies(run, lost)
         self.table = self.table.without(agent)
         for run in self:
+            forget(run, agent)
             ended += [(run, one) for one in run.interrupt(partial(Running.needs, agent=agent, sends=run.shuffles))]
             run.release(forgive=True)
             self._lose(run, lost)
         return ended
+
+    @property
+    def leavers(self) -> frozenset[int]:
+        """The agents that get nothing more to do but what they alone can; none where all leave."""
+        leavers = self.leaving.intersection(self.table.living)
+        return leavers if len(leavers) < len(self.table.living) else frozenset()
+
+    def hand_over(self) -> None:
+        """Others own from the next epoch on what the leavers own, which are to send them what they hold of it. Nothing
+        may be under way that sends, pulls, or runs there.
+        """
+        owned = {agent: self.table.owned_by(agent) for agent in self.leavers}
+        self.table = self.table.handed_over(self.leavers)
+        for run in self:
+            for agent, partitions in owned.items():
+                self._lose(run, partitions, holder=agent)
+        self.find_work()
+
+    def leave(self, agent: int) -> None:
+        """The agent, on which nothing rests any more, has no part in the job from now on."""
+        self.table = self.table.left_by(agent)
+        for run in self:
+            forget(run, agent)
+        self.left |= {agent}
 
     def spoil_input(self, run: StageRun, running: Running, shuffle: str) -> Ended:
         """A reader, which has failed, found its partition of `shuffle`, or its copy, missing or wrong: it is to be sent
@@ -266,23 +301,26 @@ class JobStages:
         self.receipts.narrow(run.stage.stage_id, ranges.count)
         return ranges
 
-    def _lose(self, run: StageRun, partitions: frozenset[int]) -> None:
+    def _lose(self, run: StageRun, partitions: frozenset[int], holder: int | None = None) -> None:
         if run.shuffles:
             count = self._num_partitions[run.stage.stage_id]
             here = frozenset(partition for partition in partitions if partition < count)
-            run.lose(here)
+            if holder is None:
+                run.lose(here)
+            else:
+                hand_over(run, holder, here)
             self._void[run.stage.stage_id] |= here
 
     def _needed_of(self, run: StageRun) -> frozenset[int] | None:
         """The partitions of the stage's shuffle that are still to be read, None for all."""
         if isinstance(run.stage.output, BroadcastShuffle):
             readers = [reader for reader in self if run.stage.stage_id in reader.stage.copied]
-            in_use = any(reader.todo or not reader.started for reader in readers)
+            in_use = any(not reader.started or reader.to_make() for reader in readers)
             return self._copies_in_use(run.stage.stage_id) if in_use else frozenset()
         readers = [reader for reader in self if run.stage.stage_id in inputs_of(reader)]
         if not all(reader.started for reader in readers):
             return None
-        splits = (reader.splits[task] for reader in readers for task in reader.todo)
+        splits = (reader.splits[task] for reader in readers for task in reader.to_make())
         return frozenset(split.partition for split in splits if isinstance(split, PartitionSplit))
 
     def copies_for(self, agent: int, run: StageRun) -> tuple[ev.CopyToRead, ...]:
@@ -332,7 +370,8 @@ class JobStages:
             owner = self.table.owners[split.partition]
             if split.share is None:
                 return owner
-            living = self.table.living  # the owner has the first share, the others have one after the other
+            # The owner has the first share, the others have one after the other.
+            living = [agent for agent in self.table.living if agent == owner or agent not in self.leavers]
             return living[(living.index(owner) + split.share.index) % len(living)]
         if not isinstance(split, TableSplit):
             return None

@@ -37,7 +37,6 @@ class Newcomers:
             return None
         return ev.Reown(agent=agent, table=self._stages.table)
 
-    def turn_away(self, agent: int) -> ev.EndJob:
+    def turn_away(self, agent: int) -> None:
         """It is gone, or cannot take part."""
         del self._told[agent]
-        return ev.EndJob(agent=agent, keep_result=False)

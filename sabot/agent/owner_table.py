@@ -5,6 +5,7 @@ It is the same for all shuffles of the job, so that both sides of a join meet.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 EPOCHS_OF_A_COORDINATOR = 1 << 16
@@ -19,8 +20,8 @@ def coordinator_of(epoch: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnerTable:
-    """`owners` by partition, as many as the widest shuffle has; `lost` are the agents that the job has given up, and
-    `joining` those that came while it ran and take no part yet.
+    """`owners` by partition, as many as the widest shuffle has; `lost` are the agents that the job has given up or
+    that have left, and `joining` those that came while it ran and take no part yet.
     """
 
     epoch: int
@@ -50,6 +51,23 @@ class OwnerTable:
         for turn, partition in enumerate(sorted(self.owned_by(agent))):
             owners[partition] = living[turn % len(living)]
         return replace(self, epoch=self.epoch + 1, owners=tuple(owners), lost=lost)
+
+    def handed_over(self, agents: frozenset[int]) -> OwnerTable:
+        """The next epoch: what `agents` own goes to the others that live, of whom there is one, and first to those who
+        own least.
+        """
+        owned = Counter(self.owners)
+        takers = [agent for agent in self.living if agent not in agents]
+        owners = list(self.owners)
+        for partition, owner in enumerate(self.owners):
+            if owner in agents:
+                owners[partition] = taker = min(takers, key=lambda agent: owned[agent])
+                owned[taker] += 1
+        return replace(self, epoch=self.epoch + 1, owners=tuple(owners))
+
+    def left_by(self, agent: int) -> OwnerTable:
+        """`agent`, which owns nothing, takes part no longer."""
+        return replace(self, lost=self.lost | {agent})
 
     def with_newcomer(self) -> OwnerTable:
         """With one more agent, which owns nothing and so changes nothing for the others; it is yet to be `admitted`."""

@@ -212,6 +212,10 @@ class Receipts:
                 f"{who} took {reply.rows_in:,} rows and gave {reply.rows_out:,}, and none of its steps may do so"
             )
 
+    def fold_move(self, who: TaskIdentity, reply: RunTaskReply, partitions: frozenset[int] | None) -> None:
+        """Add what an agent that leaves has sent on of what the task had sent to it."""
+        self._add_sent(who, reply, partitions)
+
     def rows_sent(self, stage_id: int) -> list[int]:
         """Rows that the stage put into its shuffle, by partition."""
         return [count.rows for count in self._sent[stage_id].partitions]
@@ -251,15 +255,7 @@ class Receipts:
         return receipts
 
     def _fold_sent(self, who: TaskIdentity, reply: RunTaskReply, partitions: frozenset[int] | None) -> None:
-        sent = self._sent[who.stage.stage_id]
-        rows = 0
-        for part in reply.sent:
-            if not 0 <= part.partition < len(sent.partitions):
-                raise _wrong(sent.shuffle_id, part.partition, who, f"{who} sent rows to a partition that is not there")
-            if partitions is not None and part.partition not in partitions:
-                raise _wrong(sent.shuffle_id, part.partition, who, f"{who} replayed a partition that was not lost")
-            sent.partitions[part.partition].add(part)
-            rows += part.rows
+        sent, rows = self._sent[who.stage.stage_id], self._add_sent(who, reply, partitions)
         if who.stage.stage_id in self._broadcasts:
             count = len(sent.partitions) if partitions is None else len(partitions)
             if rows != reply.rows_out * count or len({(part.rows, part.content_sum) for part in reply.sent}) > 1:
@@ -267,8 +263,20 @@ class Receipts:
                 raise _wrong(sent.shuffle_id, -1, who, what)
         elif rows > reply.rows_out or (partitions is None and rows != reply.rows_out):
             raise _wrong(sent.shuffle_id, -1, who, f"{who} gave {reply.rows_out:,} rows and sent {rows:,}")
+
+    def _add_sent(self, who: TaskIdentity, reply: RunTaskReply, partitions: frozenset[int] | None) -> int:
+        """The rows that were sent."""
+        sent, rows = self._sent[who.stage.stage_id], 0
+        for part in reply.sent:
+            if not 0 <= part.partition < len(sent.partitions):
+                raise _wrong(sent.shuffle_id, part.partition, who, f"{who} sent rows to a partition that is not there")
+            if partitions is not None and part.partition not in partitions:
+                raise _wrong(sent.shuffle_id, part.partition, who, f"{who} replayed a partition that was not lost")
+            sent.partitions[part.partition].add(part)
+            rows += part.rows
         sent.wire_bytes += reply.wire_bytes
         sent.local_bytes += reply.local_bytes
+        return rows
 
     def _fold_copied(self, who: TaskIdentity, reply: RunTaskReply) -> None:
         """Each copy that a task was given is the whole of what was sent to the agent that holds it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sabot.dataflow.stage import PartitionSplit, Split
+from sabot.dataflow.stage import PartitionSplit, Split, StoredSplit
 
 Partitions = frozenset[int] | None
 """Some partitions of a shuffle, or all of them."""
@@ -21,6 +21,11 @@ class Running:
     split: Split
     since_s: float
     second: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether it sends on what the agent holds, and makes nothing."""
+        return isinstance(self.split, StoredSplit)
 
     def needs(self, agent: int, *, sends: bool) -> bool:
         """Whether it needs the agent, or the owner table as it was; `sends`: its stage shuffles."""

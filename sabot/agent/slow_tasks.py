@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sabot.dataflow.join_types import LEFT
-from sabot.dataflow.stage import PartitionSplit, Share, Split, TableSplit
+from sabot.dataflow.stage import PartitionSplit, Share, Split, StoredSplit, TableSplit
 
 Elsewhere = Callable[[Split], Split | None]
 """What another agent reads in the place of a split; None where only the one that it was cut for can."""
@@ -57,7 +57,7 @@ def read_elsewhere(split: Split, rows: tuple[int, ...]) -> Split | None:
     A whole partition, of `rows` by input, is pulled from its owner as a share of one is.
     """
     match split:
-        case TableSplit():
+        case TableSplit() | StoredSplit():
             return None
         case PartitionSplit(partition=partition, share=None):
             return PartitionSplit(partition=partition, share=Share(index=0, count=1, side=LEFT, rows=rows))

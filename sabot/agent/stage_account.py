@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sabot.dataflow.quarantine import QUARANTINE_BYTES_MAX
+from sabot.dataflow.stage import Aggregate, Stage
 from sabot.errors import LimitReached
 from sabot.wire.agent_pb2 import Quarantined, RunTaskReply, StageProgress
 
@@ -38,10 +39,14 @@ class StageAccount:
             )
         self.rows_in += reply.rows_in - (before.rows_in if before is not None else 0)
         self.rows_out += reply.rows_out - (before.rows_out if before is not None else 0)
+        self.spilled_bytes += reply.spilled_bytes
+        self.add_move(agent, reply)
+
+    def add_move(self, agent: int, reply: RunTaskReply) -> None:
+        """What it cost to send rows."""
         self.wire_bytes += reply.wire_bytes
         self.local_bytes += reply.local_bytes
         self.task_s += reply.task_s
-        self.spilled_bytes += reply.spilled_bytes
         self._slots.update((agent, slot) for slot in reply.slots)
 
     def fill(self, progress: StageProgress) -> None:
@@ -85,6 +90,16 @@ def part_kept(reply: RunTaskReply) -> RunTaskReply:
     )
 
 
-def identity_of(reply: RunTaskReply) -> tuple[int, int, int]:
-    """What two attempts that made the same of a split have in common."""
+def are_unlike(stage: Stage, before: RunTaskReply, now: RunTaskReply, *, repeatable: bool) -> bool:
+    """Whether two attempts have not made the same of a split. A repeatable stage needs no digest, but the number of
+    rows is looked at all the same.
+    """
+    if not repeatable:
+        return _identity_of(before) != _identity_of(now)
+    # Into how many partial groups rows are put may go by their order, and a shuffle does not keep that.
+    parts = (step for step in stage.steps if isinstance(step, Aggregate) and step.each_row is not None)
+    return not (stage.reads and any(parts)) and before.rows_out != now.rows_out
+
+
+def _identity_of(reply: RunTaskReply) -> tuple[int, int, int]:
     return reply.rows_out, reply.placement_digest, rows_quarantined(reply.quarantined)

@@ -15,14 +15,14 @@ from typing import Any
 from sabot.agent.range_choice import Ranges, TaskSample
 from sabot.agent.running import Partitions, Running
 from sabot.agent.slow_tasks import Durations, Elsewhere, SlowRule
-from sabot.agent.stage_account import StageAccount, identity_of, part_kept, skew_of
+from sabot.agent.stage_account import StageAccount, are_unlike, part_kept, skew_of
 from sabot.agent.task_queues import TaskQueues
 from sabot.agent.task_state import TaskState
-from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
+from sabot.dataflow.enough_rows import rows_wanted
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.splits import home_tasks
-from sabot.dataflow.stage import Aggregate, ResultOutput, Shuffle, Split, Stage
-from sabot.wire.agent_pb2 import Failure, Quarantined, ResultPartition, RunTaskReply, StageProgress
+from sabot.dataflow.stage import ResultOutput, Shuffle, Split, Stage
+from sabot.wire.agent_pb2 import Failure, Quarantined, RunTaskReply, StageProgress
 
 _NONE: frozenset[int] = frozenset()
 _MADE_ANEW = {"stage", "gate", "splits", "_packed_splits", "_tasks", "_under_way", "_queues"}
@@ -60,9 +60,12 @@ class StageRun:
         return isinstance(self.stage.output, Shuffle)
 
     @property
-    def _groups_in_part_what_was_shuffled(self) -> bool:
-        parts = (step for step in self.stage.steps if isinstance(step, Aggregate) and step.each_row is not None)
-        return bool(self.stage.reads) and any(parts)
+    def tasks(self) -> Sequence[TaskState]:
+        return self._tasks
+
+    @property
+    def under_way(self) -> list[Running]:
+        return [running for attempts in self._under_way.values() for running in attempts]
 
     @property
     def keeps_order(self) -> bool:
@@ -98,8 +101,22 @@ class StageRun:
         self._queues = TaskQueues()
         for task in self.todo:
             state, split = self._tasks[task], self.splits[task]
-            if task not in self._under_way and not state.held and ready(split):
+            if task in self._under_way or state.held:
+                continue
+            moved = state.to_move(self.todo[task])
+            if moved is not None:
+                self._queues.add_move(task, moved[0])
+            elif ready(split):
                 self._queues.add(task, agent=agent_of(split), preferred=prefer(task))
+
+    def take_move(self, agent: int, *, now_s: float) -> Running | None:
+        """The next task of whose rows `agent`, which leaves, is to send on what it holds."""
+        task = self._queues.take_move(agent)
+        moved = None if task is None else self._tasks[task].to_move(self.todo[task])
+        if task is None or moved is None:
+            return None
+        split = self._tasks[task].stored(moved[1])
+        return self._begin(self._new_attempt(task, agent, split, now_s, partitions=moved[1]))
 
     def take(self, agent: int, *, now_s: float) -> Running | None:
         """The next task for `agent`, now running there."""
@@ -138,18 +155,12 @@ class StageRun:
         return self._begin_task(self._queues.take_last_of_busiest(owners), agent, split, now_s)
 
     def _begin_task(self, task: int, agent: int, split: Split, now_s: float) -> Running:
-        state = self._tasks[task]
-        self.tasks_redone += state.attempts > 0
-        return self._begin(
-            Running(
-                task=task,
-                agent=agent,
-                attempt=self._first_attempt + state.attempts,
-                partitions=self.todo[task],
-                split=split,
-                since_s=now_s,
-            )
-        )
+        self.tasks_redone += self._tasks[task].attempts > 0
+        return self._begin(self._new_attempt(task, agent, split, now_s, partitions=self.todo[task]))
+
+    def _new_attempt(self, task: int, agent: int, split: Split, now_s: float, *, partitions: Partitions) -> Running:
+        attempt = self._first_attempt + self._tasks[task].attempts
+        return Running(task=task, agent=agent, attempt=attempt, partitions=partitions, split=split, since_s=now_s)
 
     def _begin(self, running: Running) -> Running:
         self._tasks[running.task].attempts += 1
@@ -171,16 +182,11 @@ class StageRun:
         return False
 
     def is_unlike(self, running: Running, reply: RunTaskReply) -> bool:
-        """Whether a replay has placed its rows otherwise than the attempt that is visible in part. A stage that is
-        repeatable needs no digest, but its number of rows is looked at all the same.
-        """
-        state = self._tasks[running.task]
-        if running.partitions is None or state.reply is None:
+        """Whether a replay has placed its rows otherwise than the attempt that is visible in part."""
+        before = self._tasks[running.task].reply
+        if running.partitions is None or before is None or running.moves:
             return False
-        if self.repeatable:
-            # Into how many partial groups rows are put may go by their order, and a shuffle does not keep that.
-            return not self._groups_in_part_what_was_shuffled and reply.rows_out != state.reply.rows_out
-        return identity_of(reply) != identity_of(state.reply)
+        return are_unlike(self.stage, before, reply, repeatable=self.repeatable)
 
     def commit(self, running: Running, reply: RunTaskReply, *, now_s: float) -> list[Running]:
         """The attempt has succeeded and is visible from now on. Gives those of its task that count no more; the task is
@@ -196,25 +202,30 @@ class StageRun:
         self._account.add(running.agent, reply, state.reply)
         state.reply = part_kept(reply)
         if self.shuffles:
-            kept = () if running.partitions is None else state.commits
-            state.commits = (*kept, (running.attempt, running.partitions))
+            state.add_commit(running.attempt, running.partitions)
             self._plain_attempts = None
-            if running.partitions is None:
-                state.lacks = _NONE
-            else:
-                state.lacks -= running.partitions
+        self._have_done(running)
+        return rivals
+
+    def commit_move(self, running: Running, reply: RunTaskReply) -> None:
+        """What an agent that leaves held of the task's rows lies with those who own it now, under another attempt."""
+        assert running.partitions is not None
+        self.drop(running)
+        self._tasks[running.task].add_commit(running.attempt, running.partitions)
+        self._account.add_move(running.agent, reply)
+        self._plain_attempts = None
+        self._have_done(running)
+
+    def _have_done(self, running: Running) -> None:
         left = self.todo[running.task]
         if running.partitions is not None and left is not None and left - running.partitions:
             self.todo[running.task] = left - running.partitions
         else:
             del self.todo[running.task]
-        return rivals
 
     def stop_early(self) -> list[Running]:
-        """Where all the rows are there that anyone will take: leave out the tasks that have given none yet. Gives their
-        attempts under way, which count no more.
-        """
-        if self.stopped_early or not self._has_enough_rows():
+        """Leave out the tasks without rows once there are as many as anyone will take; gives their attempts."""
+        if self.stopped_early or self._rows_wanted is None or self._rows_committed < self._rows_wanted:
             return []
         self.stopped_early = True
         without = {task for task in self.todo if self._tasks[task].done_by is None}
@@ -223,12 +234,9 @@ class StageRun:
             self._tasks[task].held = False
         return self.interrupt(lambda running: running.task in without)
 
-    def _has_enough_rows(self) -> bool:
-        return self._rows_wanted is not None and self._rows_committed >= self._rows_wanted
-
     def interrupt(self, is_void: Callable[[Running], bool]) -> list[Running]:
         """Ends what is under way and `is_void`; gives it."""
-        ended = [running for attempts in self._under_way.values() for running in attempts if is_void(running)]
+        ended = [running for running in self.under_way if is_void(running)]
         for running in ended:
             self.drop(running)
         return ended
@@ -238,6 +246,16 @@ class StageRun:
         self.drop(running)
         self._tasks[running.task].failures += (failure,)
         self.hold(running.task)
+
+    def fail_move(self, running: Running, *, again: bool) -> None:
+        """The rows were not sent on. They are once more where that may help; else they are made anew."""
+        self.drop(running)
+        self._tasks[running.task].fail_move(running.agent, again=again)
+        self.hold(running.task)
+
+    def to_make(self) -> list[int]:
+        """The tasks that read their input, once more or for the first time."""
+        return [task for task, wanted in self.todo.items() if self._tasks[task].needs_input(wanted)]
 
     def hold(self, task: int) -> None:
         """The task waits for `release`, unless an attempt of it is under way."""
@@ -276,7 +294,7 @@ class StageRun:
         """Forget all that was committed: another answer is coming. Gives the attempts that count no more."""
         ended = self.interrupt(lambda _: True)
         for state in self._tasks:
-            state.commits, state.lacks, state.done_by = (), _NONE, None
+            state.reset()
         self._plain_attempts = None
         self._rows_committed = 0
         self.stopped_early = False
@@ -296,9 +314,7 @@ class StageRun:
         self._tasks = [TaskState.unpacked(packed) for packed in parts["tasks"]]
 
     def resume(self, first_attempt: int, splits: Sequence[Split]) -> None:
-        """Under another coordinator: what was under way counts no more, attempts have other numbers from now on, and
-        the tasks read `splits`.
-        """
+        """Under another coordinator attempts have other numbers from now on, and the tasks read `splits`."""
         self._first_attempt = first_attempt
         self.splits, self._packed_splits = splits, None
 
@@ -341,31 +357,25 @@ class StageRun:
         return tuple(home_tasks(partition, tasks=len(self._tasks), num_partitions=self._num_partitions))
 
     def attempts_for(self, partition: int) -> tuple[int, ...]:
-        """The one visible attempt for `partition` of each task that may send to it; NO_ATTEMPT where there is none, as
-        the stage has stopped.
-        """
+        """The one visible attempt for `partition` of each task that may send to it."""
         senders = self.senders_to(partition)
         if senders is not None:
-            return tuple(_visible(self._tasks[task].commits, partition) for task in senders)
+            return tuple(self._tasks[task].visible(partition) for task in senders)
         if self._plain_attempts is None and all(len(state.commits) == 1 for state in self._tasks):
             self._plain_attempts = tuple(state.commits[0][0] for state in self._tasks)
         if self._plain_attempts is not None:
             return self._plain_attempts
-        return tuple(_visible(state.commits, partition) for state in self._tasks)
+        return tuple(state.visible(partition) for state in self._tasks)
 
-    def results(self) -> list[ResultPartition]:
-        """The parts of the answer, in order."""
-        return [self._reply(task).result for task in range(len(self.splits))]
+    def replies(self) -> list[RunTaskReply]:
+        """Of all tasks in order, once the stage is done; of each what is kept of a reply."""
+        found = [state.reply for state in self._tasks if state.reply is not None]
+        assert len(found) == len(self.splits), "asked for before the stage was done"
+        return found
 
     def samples(self) -> list[TaskSample]:
         """What the tasks told of the keys of their rows."""
-        replies = map(self._reply, range(len(self.splits)))
-        return [TaskSample(rows=reply.rows_out, keys=reply.key_sample) for reply in replies]
-
-    def files(self) -> tuple[str, ...]:
-        """What the visible attempts have written, for publishing: files without rows only where no file has any."""
-        written = [file for task in range(len(self.splits)) for file in self._reply(task).written]
-        return tuple(file.path for file in written if file.rows) or tuple(file.path for file in written)
+        return [TaskSample(rows=reply.rows_out, keys=reply.key_sample) for reply in self.replies()]
 
     def quarantined(self) -> list[Quarantined]:
         """What functions failed on in the attempts that count."""
@@ -386,14 +396,3 @@ class StageRun:
         if self.done and not self.shuffles:
             progress.skew = skew_of([state.reply.rows_out for state in self._tasks if state.reply is not None])
         return progress
-
-    def _reply(self, task: int) -> RunTaskReply:
-        reply = self._tasks[task].reply
-        assert reply is not None, "asked for before the stage was done"
-        return reply
-
-
-def _visible(commits: tuple[tuple[int, Partitions], ...], partition: int) -> int:
-    if not commits:  # as the stage has stopped early, or else nobody would read yet
-        return NO_ATTEMPT
-    return next(attempt for attempt, partitions in reversed(commits) if partitions is None or partition in partitions)

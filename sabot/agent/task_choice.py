@@ -32,13 +32,18 @@ class TaskChoice:
         return not any(run.has_waiting_tasks for run in self._stages)
 
     def take(self, agent: int) -> ev.StartTask | None:
-        """The next task for `agent`, of the earliest stage that has one. Of an agent that leaves others take what they
-        can, and an agent that came later and owns nothing takes from all owners; they pull the partitions.
+        """The next task for `agent`, of the earliest stage that has one. An agent that leaves sends on what it holds
+        and reads its pieces of tables; of it others take what they can until they own its partitions. An agent that
+        came later and owns nothing takes from all owners. They pull the partitions.
         """
         waiting = self._waiting
-        leavers = self._leavers()
         for run in waiting:
-            may_take = agent not in leavers or self._is_bound_to_owners(run)
+            move = run.take_move(agent, now_s=self._stages.now_s)
+            if move is not None:
+                return self._start_move(run, move)
+        leavers = self._stages.leavers
+        for run in waiting:
+            may_take = agent not in leavers or isinstance(run.stage.input, TableInput)
             running = run.take(agent, now_s=self._stages.now_s) if may_take else None
             if running is not None:
                 return self._start(run, running)
@@ -58,16 +63,9 @@ class TaskChoice:
         inputs = [self._stages[stage_id] for stage_id in inputs_of(run)]
         return isinstance(run.stage.input, TableInput) or any(one.stopped_early or one.keeps_order for one in inputs)
 
-    def _leavers(self) -> frozenset[int]:
-        """The agents that get nothing more to do but what they alone can; none where all leave."""
-        if not self._stages.leaving:
-            return frozenset()
-        leavers = self._stages.leaving.intersection(self._stages.table.living)
-        return leavers if len(leavers) < len(self._stages.table.living) else frozenset()
-
     def take_slow(self, agent: int) -> ev.StartTask | None:
         """A second attempt for `agent` of a task that is slow elsewhere."""
-        for run in self._stages if agent not in self._leavers() else ():
+        for run in self._stages if agent not in self._stages.leavers else ():
             elsewhere = partial(self._read_elsewhere, run)
             rule = self._slow
             running = (
@@ -78,6 +76,20 @@ class TaskChoice:
             if running is not None:
                 return self._start(run, running)
         return None
+
+    def _start_move(self, run: StageRun, move: Running) -> ev.StartTask:
+        return ev.StartTask(
+            agent=move.agent,
+            stage_id=run.stage.stage_id,
+            task=move.task,
+            attempt=move.attempt,
+            epoch=self._stages.table.epoch,
+            split=move.split,
+            inputs=(),
+            partitions=move.partitions,
+            tasks=len(run.splits),
+            ranges=run.ranges,
+        )
 
     def _start(self, run: StageRun, running: Running) -> ev.StartTask:
         partition = running.split.partition if isinstance(running.split, PartitionSplit) else 0

@@ -13,6 +13,7 @@ class TaskQueues:
         self._pinned: dict[int, deque[int]] = {}
         self._preferred: dict[int, deque[int]] = {}
         self._anywhere: deque[int] = deque()
+        self._moves: dict[int, deque[int]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -27,6 +28,18 @@ class TaskQueues:
             self._preferred.setdefault(preferred, deque()).append(task)
         else:
             self._anywhere.append(task)
+
+    def add_move(self, task: int, agent: int) -> None:
+        """Line the task up for the agent, which is to send on what it holds of its rows."""
+        self._count += 1
+        self._moves.setdefault(agent, deque()).append(task)
+
+    def take_move(self, agent: int) -> int | None:
+        queue = self._moves.get(agent)
+        if not queue:
+            return None
+        self._count -= 1
+        return queue.popleft()
 
     def take(self, agent: int) -> int | None:
         """The next task for `agent`: one that only it may run first, one that another had better run last."""

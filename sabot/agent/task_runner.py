@@ -21,6 +21,7 @@ from sabot.agent.joins import joined, joined_with_copy, schema_joined
 from sabot.agent.memory_limit import typed
 from sabot.agent.partial_grouping import PartialGrouping
 from sabot.agent.partition_answers import partition_answers
+from sabot.agent.rows_sent_on import send_on
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
@@ -50,10 +51,12 @@ from sabot.dataflow.stage import (
     Shuffle,
     Split,
     Stage,
+    StoredSplit,
     WriteOutput,
     shuffle_id,
 )
 from sabot.errors import JobCancelled, UsageError
+from sabot.shuffle.attempts import AttemptWriter
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
@@ -185,6 +188,8 @@ class TaskRunner:
             epoch=task.epoch,
         )
         reply = RunTaskReply()
+        if isinstance(task.split, StoredSplit):
+            return self._send_on(task, task.split, calls)
         quarantine = TaskQuarantine(stage_id=task.stage.stage_id, task=task.task, calls=calls)
         output = self._open_output(task, calls)
         try:
@@ -202,6 +207,15 @@ class TaskRunner:
         quarantine.account(reply)
         reply.slots.extend(calls.used.slots())
         return reply
+
+    def _send_on(self, task: Task, split: StoredSplit, calls: SlotCalls) -> RunTaskReply:
+        name = shuffle_id(task.plan.job_id, task.stage.stage_id)
+        try:
+            writer = self._open_writer(task, name)
+            limit_s, transport = self._limits.wait_s_max, self._transport
+            return send_on(name, task.task, split, writer, calls, transport=transport, timeout_s=limit_s)
+        finally:
+            calls.close()
 
     def _open_output(self, task: Task, calls: SlotCalls) -> TaskOutput:
         job_id, stage = task.plan.job_id, task.stage
@@ -229,9 +243,10 @@ class TaskRunner:
                     epoch=task.epoch,
                 )
 
-    def _open_shuffle_output(self, task: Task, output: Shuffle, calls: SlotCalls) -> ShuffleOutput:
-        name, schema = shuffle_id(task.plan.job_id, task.stage.stage_id), task.stage.schema
-        writer = self._transport.attempt_writer(
+    def _open_writer(self, task: Task, name: str) -> AttemptWriter:
+        output = task.stage.output
+        assert isinstance(output, Shuffle)
+        return self._transport.attempt_writer(
             name,
             task=task.task,
             attempt=task.attempt,
@@ -246,6 +261,10 @@ class TaskRunner:
             epoch=task.epoch,
             digest_placement=task.digest_placement,
         )
+
+    def _open_shuffle_output(self, task: Task, output: Shuffle, calls: SlotCalls) -> ShuffleOutput:
+        schema = task.stage.schema
+        writer = self._open_writer(task, shuffle_id(task.plan.job_id, task.stage.stage_id))
         sample, gathered_bytes = None, self._limits.scatter_bytes_max
         if isinstance(output, HomeShuffle):
             sample = SampleTaker(calls, schema, output.sample_keys, seed=task.task)

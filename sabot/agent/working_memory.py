@@ -23,6 +23,7 @@ from sabot.dataflow.stage import (
     ShuffleInput,
     Split,
     Stage,
+    StoredSplit,
 )
 
 PIECES_AT_ONCE = 3
@@ -54,6 +55,9 @@ def working_bytes(
     given = scatter_bytes_max
     needed = 0
     match split:
+        case StoredSplit(sent=sent):
+            largest = max(stored_bytes(stage.stage_id, part) for _, partitions in sent for part in partitions)
+            return min(largest, SCATTER_FACTOR * scatter_bytes_max)
         case FilesSplit():
             pieces = _piece_bytes(split)
             given = sum(pieces)

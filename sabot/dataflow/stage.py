@@ -381,7 +381,16 @@ class PartitionSplit:
     share: Share | None = None
 
 
-Split = FilesSplit | TableSplit | PartitionSplit
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSplit:
+    """What earlier attempts of the task itself sent to the agent that runs it, which is about to leave: by attempt the
+    partitions. Their rows are sent on as they are.
+    """
+
+    sent: tuple[tuple[int, frozenset[int]], ...]
+
+
+Split = FilesSplit | TableSplit | PartitionSplit | StoredSplit
 
 
 def shuffle_id(job_id: str, stage_id: int) -> str:

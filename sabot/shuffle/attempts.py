@@ -43,6 +43,13 @@ def owners_of_replay(
     return [agents[owner] for owner in needed], placed
 
 
+def cut(batch: pa.RecordBatch, bytes_max: int) -> list[pa.RecordBatch]:
+    """Slices of about `bytes_max`; one batch, perhaps without rows, at least."""
+    pieces = max(1, -(-batch.nbytes // bytes_max))
+    rows_max = max(1, -(-batch.num_rows // pieces))
+    return [batch.slice(start, rows_max) for start in range(0, max(1, batch.num_rows), rows_max)]
+
+
 def await_confirmation(
     sender: NativeSender, shuffle_id: str, timeout_s: float, check: Callable[[], None] | None = None
 ) -> None:
@@ -71,12 +78,19 @@ class AttemptWriter:
     """Rows of one attempt on their way. Thread-safe; `write` blocks its caller, never a slot."""
 
     def __init__(
-        self, sender: NativeSender, *, shuffle_id: str, slots: SlotAccount | None, await_disk: Callable[[float], None]
+        self,
+        sender: NativeSender,
+        *,
+        shuffle_id: str,
+        slots: SlotAccount | None,
+        await_disk: Callable[[float], None],
+        chunk_bytes_max: int,
     ) -> None:
         self._sender = sender
         self._await_disk = await_disk
         self._shuffle_id = shuffle_id
         self._slots = slots
+        self._chunk_bytes_max = chunk_bytes_max
 
     def write(self, batches: Sequence[pa.RecordBatch], *, timeout_s: float = WRITE_TIMEOUT_S) -> None:
         """Partitions the rows in one slot and hands the chunks to their owners' outboxes. LimitReached where no slot
@@ -85,6 +99,15 @@ class AttemptWriter:
         if batches:
             self._await_disk(timeout_s)
             self._sender.scatter_and_send(batches, self._slots, timeout_s)
+
+    def write_to(
+        self, partition: int, batches: Sequence[pa.RecordBatch], *, timeout_s: float = WRITE_TIMEOUT_S
+    ) -> None:
+        """Hands rows to the partition's owner as they are: rows that an attempt of the same task sent there before."""
+        for batch in batches:
+            for piece in cut(batch, self._chunk_bytes_max):
+                self._await_disk(timeout_s)
+                self._sender.send_again(piece, partition)
 
     def finish(self, *, timeout_s: float, check: Callable[[], None] | None = None) -> AttemptSummary:
         """Sends the manifests and waits until every owner has confirmed: stored, verified, complete.

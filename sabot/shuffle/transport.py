@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sabot.errors import PeerRefused, UsageError
 from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
-from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation, owners_of_replay
+from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation, cut, owners_of_replay
 from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
 from sabot.shuffle.partitioning import Partitioning, check_columns, check_partitioning
 from sabot.shuffle.processor import Processor
@@ -159,7 +159,7 @@ class ShuffleTransport:
         owner = partition_id % len(owners) if target_agent is None else owners.index(target_agent)
         sum_column = owners.index(self.address) % max(1, batch.num_columns)
         sender = self._sender(shuffle_id)
-        for piece in _cut(batch, self._chunk_bytes_max):
+        for piece in cut(batch, self._chunk_bytes_max):
             self.server.await_disk(self._stream_timeout_s)
             sender.send(piece, partition_id, owner, sum_column)
 
@@ -301,7 +301,11 @@ class ShuffleTransport:
             audit=self._audit,
         )
         return AttemptWriter(
-            sender, shuffle_id=shuffle_id, slots=self.server.slots(shuffle_id), await_disk=self.server.await_disk
+            sender,
+            shuffle_id=shuffle_id,
+            slots=self.server.slots(shuffle_id),
+            await_disk=self.server.await_disk,
+            chunk_bytes_max=self._chunk_bytes_max,
         )
 
     def read_partition(
@@ -390,10 +394,3 @@ class ShuffleTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _cut(batch: pa.RecordBatch, bytes_max: int) -> list[pa.RecordBatch]:
-    """Slices of about `bytes_max`; one batch, perhaps without rows, at least."""
-    pieces = max(1, -(-batch.nbytes // bytes_max))
-    rows_max = max(1, -(-batch.num_rows // pieces))
-    return [batch.slice(start, rows_max) for start in range(0, max(1, batch.num_rows), rows_max)]

@@ -31,6 +31,7 @@ from sabot.dataflow.stage import (
     ShuffleInput,
     Split,
     Stage,
+    StoredSplit,
     TableSplit,
     WriteOutput,
 )
@@ -67,6 +68,7 @@ class Agents:
     fickle: bool = True  # whether rows that are dealt out in turn go elsewhere in another attempt
     skewed: bool = False  # whether half of the rows have one key
     check_copies: bool = True  # that every copy has all rows of its stage's files
+    moved: int = 0  # partitions sent on by agents that leave, of each task
     sent_again: Counter[int] = field(default_factory=Counter)  # partitions sent by replays, by stage
 
     def answer(self, command: ev.Command) -> list[ev.Event]:
@@ -111,6 +113,9 @@ class Agents:
 
     def _reply(self, command: ev.StartTask) -> RunTaskReply:
         stage, reply = self.plan.stages[command.stage_id], RunTaskReply()
+        if isinstance(command.split, StoredSplit):
+            self._send_on(command, command.split, reply)
+            return reply
         rows = self._read(command, reply)
         self._read_copies(command, reply)
         reply.rows_out = len(rows)
@@ -192,16 +197,34 @@ class Agents:
             reply.placement_digest += zlib.crc32(f"{row} in {partition}".encode())
             if partition in placed:
                 placed[partition].append(row)
-        for owner in sorted({table.owners[partition] for partition in wanted}):
+        self._place(command, placed)
+        reply.sent.extend(summed(partition, placed[partition]) for partition in wanted)
+        if command.partitions is not None:
+            self.sent_again[stage.stage_id] += len(command.partitions)
+
+    def _send_on(self, command: ev.StartTask, split: StoredSplit, reply: RunTaskReply) -> None:
+        """What the task has sent to an agent that leaves goes to the new owners."""
+        if self.tables[command.agent].epoch != command.epoch:
+            raise Refused(PeerRefused("another epoch here"))
+        placed: Sent = {}
+        for attempt, partitions in split.sent:
+            sent = self.held[command.agent, command.stage_id, command.task, attempt]
+            placed |= {partition: sent[partition] for partition in partitions}
+        assert placed.keys() == command.partitions
+        self._place(command, placed)
+        self.moved += len(placed)
+        reply.sent.extend(summed(partition, rows) for partition, rows in placed.items())
+
+    def _place(self, command: ev.StartTask, placed: Sent) -> None:
+        """With the owners, by the table of the command's epoch."""
+        table = self.tables[command.agent]
+        for owner in sorted({table.owners[partition] for partition in placed}):
             if owner in self.dead:
                 raise Refused(PeerLost("broken off", address=member(owner).flight_address))
             if self.tables[owner].epoch != command.epoch:
                 raise Refused(PeerRefused("another epoch there"))
-            mine = {partition: placed[partition] for partition in wanted if table.owners[partition] == owner}
-            self.held[owner, stage.stage_id, command.task, command.attempt] = mine
-        reply.sent.extend(summed(partition, placed[partition]) for partition in wanted)
-        if command.partitions is not None:
-            self.sent_again[stage.stage_id] += len(command.partitions)
+            mine = {partition: rows for partition, rows in placed.items() if table.owners[partition] == owner}
+            self.held[owner, command.stage_id, command.task, command.attempt] = mine
 
 
 def source_rows(split: Split) -> list[Row]:
@@ -219,6 +242,7 @@ def all_rows(plan: JobPlan, commands: list[ev.Command]) -> Counter[Row]:
         if isinstance(command, ev.StartTask)
         and not isinstance(plan.stages[command.stage_id].input, ShuffleInput)
         and not isinstance(plan.stages[command.stage_id].output, BroadcastShuffle)
+        and not isinstance(command.split, StoredSplit)
     }
     return Counter(row for split in sources.values() for row in source_rows(split))
 
@@ -274,7 +298,8 @@ class Walk:
                 self.seconds += self.rng.choice((0.0, 1.0, 100.0))
                 self._tell(ev.TimePassed(elapsed_s=self.seconds))
             elif self.rng.random() < 0.01:
-                self._tell(ev.AgentDraining(agent=self.rng.randrange(num_agents)))
+                leaver = self.rng.randrange(num_agents)
+                self._tell(ev.AgentDraining(agent=leaver, stays=leaver == 0))
             elif self.joins and self.rng.random() < 0.05:
                 self.joins -= 1
                 self._tell(ev.AgentJoined(member=member(num_agents)))

@@ -242,7 +242,14 @@ class Agent:
         return repeated
 
     def take(self, held: HeldJob, stage_id: int, partition: int, wanted: Attempts) -> tuple[list[int], int]:
-        """The audited rows of a partition and their content sum, as ChunkStore and AuditPartition give them."""
+        """The audited rows of a partition, which must be all of it, and their content sum."""
+        rows, content_sum = self.stored(held, stage_id, partition, wanted)
+        self.world.checks.partition_read(held, stage_id, partition, wanted, rows)
+        self.world.happen("partition read", self.place, "partition %s of stage %s", partition, stage_id)
+        return rows, content_sum
+
+    def stored(self, held: HeldJob, stage_id: int, partition: int, wanted: Attempts) -> tuple[list[int], int]:
+        """What attempts sent to a partition, and its content sum, as ChunkStore and AuditPartition give them."""
         name = shuffle_id(held.plan.job_id, stage_id)
         shuffle = self.shuffles.get(name)
         if shuffle is None:
@@ -269,8 +276,6 @@ class Agent:
                 shuffle=name,
                 partition=partition,
             )
-        self.world.checks.partition_read(held, stage_id, partition, wanted, rows)
-        self.world.happen("partition read", self.place, "partition %s of %s", partition, name)
         return rows, found[1]
 
     # Streams

@@ -94,7 +94,8 @@ class Driver:
         for agent in self.world.agents:
             if agent.draining and agent.member in self.agents and agent.member not in self._leavers:
                 self._leavers.append(agent.member)
-                self.post(ev.AgentDraining(agent=self.agents.index(agent.member)))
+                place, stays = self.agents.index(agent.member), agent is self.agent
+                self.post(ev.AgentDraining(agent=place, stays=stays))
                 return True
         return False
 

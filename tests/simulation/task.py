@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sabot.agent import job_events as ev
 from sabot.dataflow.ranges import HomeShuffle
-from sabot.dataflow.stage import PartitionSplit, Shuffle, shuffle_id
+from sabot.dataflow.stage import PartitionSplit, Shuffle, StoredSplit, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.native._native import HeaderFields, chunk_mark, encode_header
 from sabot.shuffle.attempts import owners_of_replay
@@ -126,7 +126,9 @@ class Task:
         try:
             if isinstance(self.stage.output, Shuffle):
                 self._open()
-            if not isinstance(split, PartitionSplit):
+            if isinstance(split, StoredSplit):
+                self._send_on(split)
+            elif not isinstance(split, PartitionSplit):
                 self._have(rows_of_split(split))
             elif split.share is None:
                 for stage_id, attempts in self.command.inputs:
@@ -193,6 +195,16 @@ class Task:
             self._send(rows, 0)
         else:
             self._publish(rows)
+
+    def _send_on(self, split: StoredSplit) -> None:
+        """What was sent to this agent, as it is."""
+        rows: list[int] = []
+        for attempt, partitions in split.sent:
+            for partition in sorted(partitions):
+                rows += self.agent.stored(self.held, self.stage.stage_id, partition, [(self.command.task, attempt)])[0]
+        self._reply.rows_in = self._reply.rows_out = len(rows)
+        self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
+        self._send(tuple(rows), 0)
 
     def _open(self) -> None:
         """Finds who must confirm, as ShuffleTransport.attempt_writer does."""

@@ -107,12 +107,18 @@ def test_agents_that_join_take_part_and_change_nothing_else() -> None:
     assert sum(cluster.clients[0].joined for cluster in clusters) > 60
 
 
-def test_agents_that_drain_cost_nothing() -> None:
+def test_agents_that_drain_leave_in_the_middle_of_a_job_and_cost_nothing() -> None:
+    left = 0
     for seed in range(60):
         drain = Fault(kind=Kind.DRAIN, happening=("task begun", "committed", "chunk stored")[seed % 3], count=2)
-        cluster = Cluster(seed, faults=[drain], odds=Odds(), bytes_max=MUCH)
+        said: list[str] = []
+        cluster = Cluster(seed, faults=[drain], odds=Odds(), bytes_max=MUCH, trace=said.append)
         assert cluster.run() == "answer"
         assert cluster.clients[0].tasks_redone == 0 and cluster.clients[0].epoch == 0
+        commands = [line for line in said if " command " in line]
+        ends = next(place for place, line in enumerate(commands) if " EndJob " in line)
+        left += any(" StartTask " in line for line in commands[ends : ends + 3])
+    assert left > 20
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,16 @@ cdef class NativeSender:
 
     def send(self, batch, int partition, int owner, int sum_column):
         """Hands the rows to `owner`'s outbox as they are, as rows of `partition`."""
+        self._send_whole(batch, partition, owner, sum_column)
+
+    def send_again(self, batch, int partition):
+        """As `send`, to the partition's owner, the sum as it was when the rows were partitioned."""
+        self._send_whole(batch, partition, self.scatter.owner_of[partition], self.scatter.sum_column)
+
+    cdef _send_whole(self, batch, int partition, int owner, int sum_column):
         cdef vector[ScatteredChunk] chunks
         cdef ScatteredChunk chunk
         cdef Extent extent
-        cdef vector[int] no_keys
         cdef CResult[uint64_t] summed
         chunk.owner = owner
         chunk.batch = pyarrow_unwrap_batch(batch)
@@ -76,7 +82,7 @@ cdef class NativeSender:
         extent.rows = batch.num_rows
         extent.content_sum = 0
         with nogil:
-            summed = ContentSum(deref(chunk.batch), no_keys, sum_column)
+            summed = ContentSum(deref(chunk.batch), self.scatter.key_columns, sum_column)
             check(summed.status())
             extent.content_sum = deref(summed)
             chunk.extents.push_back(extent)

@@ -19,8 +19,14 @@ bool Bookkeeping::Owns(int32_t partition) const {
 }
 
 void Bookkeeping::Reown(OwnerTable table) {
-  if (table.epoch > options_.table.epoch) options_.table = std::move(table);
+  if (table.epoch <= options_.table.epoch) return;
+  for (int32_t partition = 0; partition < options_.num_partitions; ++partition) {
+    if (Owns(partition)) given_away_.insert(partition);
+  }
+  options_.table = std::move(table);
 }
+
+bool Bookkeeping::OwnsOrDid(int32_t partition) const { return Owns(partition) || given_away_.contains(partition); }
 
 arrow::Status Bookkeeping::CheckEpoch(const ChunkHeader& header) const {
   if (!options_.check_epochs) return arrow::Status::OK();

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -75,6 +76,8 @@ class Bookkeeping {
   bool SendersFinished() const;
 
   bool Owns(int32_t partition) const;
+  /// It is ours, or was by an earlier table: what was confirmed then is still here.
+  bool OwnsOrDid(int32_t partition) const;
   /// What it keeps of chunks and attempts.
   int64_t index_bytes() const;
   const Options& options() const { return options_; }
@@ -101,6 +104,7 @@ class Bookkeeping {
   Options options_;
   std::optional<Layout> layout_;
   std::map<AttemptKey, Attempt> attempts_;
+  std::set<int32_t> given_away_;  // partitions that were ours by an earlier table
 };
 
 }  // namespace sabot::shuffle

@@ -203,7 +203,7 @@ arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id,
   {
     std::lock_guard lock(mutex_);
     ARROW_ASSIGN_OR_RAISE(const ShufflePtr shuffle, FindLocked(shuffle_id));
-    if (!shuffle->book.Owns(partition) && !shuffle->chunks_of.contains(partition)) {
+    if (!shuffle->book.OwnsOrDid(partition) && !shuffle->chunks_of.contains(partition)) {
       return MakeStatus(Code::kUsage, "Partition " + std::to_string(partition) + " of shuffle " + shuffle_id +
                                           " is not held by this agent. Ask the agent that owns it (agent=" +
                                           shuffle->book.options().agent + ")");
@@ -231,7 +231,7 @@ arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id,
 arrow::Result<bool> ChunkStore::Holds(const std::string& shuffle_id, int32_t partition) {
   std::lock_guard lock(mutex_);
   ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
-  return shuffle->book.Owns(partition) || shuffle->chunks_of.contains(partition);
+  return shuffle->book.OwnsOrDid(partition) || shuffle->chunks_of.contains(partition);
 }
 
 arrow::Result<int64_t> ChunkStore::BytesOf(const std::string& shuffle_id, int32_t partition) {

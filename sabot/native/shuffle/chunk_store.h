@@ -110,7 +110,7 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   /// not held here: its rows lie elsewhere, and none would be a wrong answer.
   arrow::Result<PartitionContents> Take(const std::string& shuffle_id, int32_t partition,
                                         const std::vector<AttemptKey>& attempts);
-  /// True where rows of `partition` came here or it is ours by the owner table.
+  /// True where rows of `partition` came here, or it is ours by the owner table of now or an earlier one.
   arrow::Result<bool> Holds(const std::string& shuffle_id, int32_t partition);
 
   /// About how many bytes the rows of `partition` have in memory, whoever sent them and wherever they are: by the mean
