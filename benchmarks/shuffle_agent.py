@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sabot.native._native import Ledger
 from sabot.shuffle import HashPartitioning, ShuffleTransport
 from sabot.slots import TaskSlotManager
 
@@ -61,7 +62,9 @@ class BenchAgent:
 
 def _serve(pipe: Connection, files: list[Path], options: dict[str, Any]) -> None:
     with TaskSlotManager(num_slots=1) as slots:
-        agent = _Agent(slots, ShuffleTransport(slot_pool=slots.native_pool, **options), files)
+        ledger = Ledger()
+        ledger.start_watch()  # as AgentContext does: without, no block of memory is used twice
+        agent = _Agent(slots, ShuffleTransport(slot_pool=slots.native_pool, ledger=ledger, **options), files)
         pipe.send(agent.transport.address)
         while True:
             try:
