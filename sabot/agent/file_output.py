@@ -144,11 +144,19 @@ class FileWriter:
                 self._close(next(iter(self._open)))
             path = f"{self._attempt}/{folder}/{self._next_name(folder)}" if folder else self._unfoldered()
             whole = self._hidden / path
-            whole.parent.mkdir(parents=True, exist_ok=True)
+            self._make(whole.parent)
             self._paths.append(whole)
             file = _OpenFile(self._output, path, whole, self._schema)
         self._open[folder] = file
         return file
+
+    def _make(self, folder: Path) -> None:
+        """Below the hidden folder. Where that is gone the job has ended or is another coordinator's, and nobody would
+        remove what is made anew.
+        """
+        if folder != self._hidden:
+            self._make(folder.parent)
+            folder.mkdir(exist_ok=True)
 
     def _unfoldered(self) -> str:
         return f"{self._attempt}/{self._next_name('')}"

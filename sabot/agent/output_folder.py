@@ -17,6 +17,7 @@ from sabot.agent.publish import (
     HIDDEN,
     Existing,
     Manifest,
+    Step,
     complete,
     forget,
     hidden_folder,
@@ -33,13 +34,22 @@ _ABANDONED_S = 7 * 24 * 3600.0
 
 
 class OutputFolder:
-    """The target of one job's WriteOutput, for the coordinator that begins with `epoch`."""
+    """The target of one job's WriteOutput, for its coordinator from `epoch` on; `step` hears what comes next."""
 
-    def __init__(self, folder: str, job_id: str, epoch: int = 0, *, existing: Existing = "error") -> None:
+    def __init__(
+        self,
+        folder: str,
+        job_id: str,
+        epoch: int = 0,
+        *,
+        existing: Existing = "error",
+        step: Step = lambda _: None,
+    ) -> None:
         self._folder = Path(folder)
         self._job_id = job_id
         self._epoch = epoch
         self._existing: Existing = existing
+        self._step = step
         self._made: list[Path] = []
 
     @property
@@ -60,9 +70,10 @@ class OutputFolder:
             raise UsageError(f"the folder {self._folder} to write to is relative; pass it as an absolute path")
         try:
             if self._folder.exists():
-                complete(self._folder)  # what a crash has interrupted
+                complete(self._folder, step=self._step)  # what a crash has interrupted
                 self._sweep()
             if self._folder.exists() and self.published is None:
+                self._step("take over")
                 for earlier in earlier_epochs(self._epoch):
                     with suppress(FileNotFoundError):
                         hidden_folder(self._folder, self._job_id, earlier).rename(self.hidden)
@@ -73,6 +84,7 @@ class OutputFolder:
             raise UsageError(
                 f"{self._folder} cannot be written to as a folder: {error}", path=str(self._folder)
             ) from error
+        self._step("make")
         try:
             missing = [folder for folder in (self.hidden, *self.hidden.parents) if not folder.exists()]
             for folder in reversed(missing):
@@ -95,7 +107,7 @@ class OutputFolder:
                     )
         moves = tuple((file, file.split("/", 1)[1]) for file in files)
         manifest = Manifest(job_id=self._job_id, epoch=self._epoch, existing=self._existing, moves=moves)
-        publish(self._folder, manifest)
+        publish(self._folder, manifest, step=self._step)
         self._made = []
 
     def discard(self) -> None:
@@ -107,6 +119,7 @@ class OutputFolder:
             self._made = []
             if manifest.epoch > self._epoch or not forget(self._folder, self._job_id):
                 return
+        self._step("discard")
         for _ in range(_DISCARD_TRIES):
             shutil.rmtree(self.hidden, ignore_errors=True)
             if not self.hidden.exists():

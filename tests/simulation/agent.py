@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sabot.agent import job_events as ev
 from sabot.agent.takeover import Identity
 from sabot.dataflow.stage import Shuffle, shuffle_id
-from sabot.errors import LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
+from sabot.errors import JobTakenOver, LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
 from sabot.native._native import BookkeepingMachine, HeaderFields, encode_ack
 from sabot.wire.member import Member
 
@@ -89,9 +89,8 @@ class Agent:
                     answer(self.held.take_over(*argument))
                 except SabotError as error:
                     answer(error)
-            case "submit" | "confirm" | "stream ended" | "cancel job":
-                self._on_client(method, argument)
-                answer(None)
+            case "submit" | "confirm" | "stream ended" | "cancel job" | "grant publish":
+                answer(self._on_client(method, argument))
             case "check_job":
                 try:
                     answer(self._check_job(*argument))
@@ -121,7 +120,7 @@ class Agent:
         takes_part = driver is not None and identity in driver.identities
         return takes_part, identity in self.keepers.get(job_id, set())
 
-    def _on_client(self, method: str, argument: Any) -> None:
+    def _on_client(self, method: str, argument: Any) -> JobTakenOver | None:
         """A client submits a job, or says something to its coordinator of an epoch."""
         if method == "submit":
             plan, client, epoch, members = argument
@@ -130,17 +129,21 @@ class Agent:
                 driver.drop()
             if driver is None or driver.epoch < epoch:
                 self.drivers[plan.job_id] = Driver(self, plan, client, epoch=epoch, members=members)
-            return
+            return None
         job_id, epoch = argument
         driver = self.drivers.get(job_id)
-        if driver is not None and driver.epoch == epoch:
-            match method:
-                case "confirm":
-                    driver.confirm()
-                case "stream ended":
-                    driver.outlive_client()
-                case "cancel job":
-                    driver.cancel()
+        if driver is None or driver.epoch != epoch:
+            return JobTakenOver(f"job {job_id} is not coordinated here by the table of epoch {epoch}")
+        match method:
+            case "grant publish":
+                driver.post(ev.PublishGranted())
+            case "confirm":
+                driver.confirm()
+            case "stream ended":
+                driver.outlive_client()
+            case "cancel job":
+                driver.cancel()
+        return None
 
     def open_shuffles(self, held: HeldJob) -> None:
         me = next(i for i, agent in enumerate(held.agents) if agent.flight_address == self.address)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
-from sabot.dataflow.stage import JobPlan, Shuffle, shuffle_id
+from sabot.dataflow.stage import JobPlan, Shuffle, WriteOutput, shuffle_id
 from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
 from sabot.wire.member import Member
 
+from .disk import left_in, rows_in
 from .jobs import MARK, Expected, boundaries_of
 from .readers import Readers
 
@@ -175,7 +176,9 @@ class Checks:
         error = client.error
         if error is None:
             wanted = self._expected[client.plan.job_id].rows(client.plan.stages[-1].stage_id)
-            if client.rows != wanted:
+            if isinstance(client.plan.stages[-1].output, WriteOutput):
+                self.dataset(client, complete=False)
+            elif client.rows != wanted:
                 raise Violation(f"the answer is {client.rows}, and should be {wanted}")
             return
         if not self._explained(client):
@@ -214,6 +217,26 @@ class Checks:
         """An agent that alone held rows of the job has been given up."""
         living = {member.flight_address for member in client.driver.living} if client.driver is not None else set()
         return any(piece.flight_address not in living for pieces in client.plan.uploads.values() for piece in pieces)
+
+    def dataset(self, client: Client, *, complete: bool = True) -> None:
+        """What a job has written is there once and whole, and what was there before is not; or just that is."""
+        output = client.plan.stages[-1].output
+        if not isinstance(output, WriteOutput):
+            return
+        earlier, rows = rows_in(output, complete=complete)
+        wanted = self._expected[client.plan.job_id].rows(client.plan.stages[-1].stage_id)
+        if rows is None and client.error is not None:
+            whole = earlier is (output.existing_data_behavior != "error")
+        else:
+            whole = not earlier and rows is not None and sorted(row % MARK for row in rows) == wanted
+        if not whole:
+            raise Violation(
+                f"the dataset of job {client.plan.job_id}, which has ended with {client.error!r}, has {rows}, "
+                f"and should have {wanted}; what was there earlier {'is' if earlier else 'is not'}"
+            )
+        coordinator_lost = client.takeovers or client.driver is None or client.driver.agent.process.dead
+        if complete and client.error is None and not coordinator_lost and (left := left_in(output)):
+            raise Violation(f"job {client.plan.job_id} has left {left}")
 
     def nothing_left(self, job_ids: list[str]) -> None:
         """Nothing outlives its job on an agent that lives."""

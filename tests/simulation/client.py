@@ -135,6 +135,8 @@ class Client:
         self.world.say("client", "job %s has finished, %s partitions", self.plan.job_id, len(parts))
         self._tell("confirm")
         self._end_stream()
+        if not parts:
+            self._end(None)
         for partition, attempt, address in parts:
             self.world.network.call(
                 self,
@@ -144,6 +146,17 @@ class Client:
                 answer=partial(self._fetched, partition),
                 timeout_s=FETCH_TIMEOUT_S,
             )
+
+    def asked_to_publish(self) -> None:
+        """By its latest coordinator: earlier ones are not heard."""
+        epoch = self.epoch
+
+        def answered(answer: Any) -> None:
+            if isinstance(answer, SabotError) and epoch == self.epoch:
+                self._on_lost(answer)
+
+        argument, address = (self.plan.job_id, epoch), self.member.flight_address
+        self.world.network.call(self, address, "grant publish", argument, answer=answered, timeout_s=CALL_TIMEOUT_S)
 
     def cancel(self) -> None:
         if not self.ended and not self.got_answer:

@@ -18,7 +18,9 @@ from .agent import Agent, new_member
 from .checks import Checks, Violation
 from .client import Client
 from .clock import Clock
+from .disk import Disk
 from .faults import Fault, Kind, Odds, draw_bytes_max, draw_faults, draw_odds
+from .folder import Use
 from .jobs import make_plan
 from .network import Network
 
@@ -48,7 +50,7 @@ ALL_ON = Guards()
 
 class Cluster:
     """`run` carries out the seed; raises Violation. `faults`, `odds` and `bytes_max` (memory and disk of an
-    agent) are drawn where they are not given.
+    agent) and whether jobs write files (`writes`) are drawn where they are not given.
     """
 
     def __init__(
@@ -60,12 +62,16 @@ class Cluster:
         faults: list[Fault] | None = None,
         bytes_max: tuple[int, int] | None = None,
         slow: SlowRule = SLOW,
+        writes: bool | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.guards = guards
         self.slow = slow
+        self.writes = writes
+        self.disk = Disk()
+        self.uses: list[Use] = []  # of folders, under way
         self.fired: Counter[str] = Counter()
         self._trace = trace
         count = self.rng.randint(2, 5)
@@ -93,6 +99,9 @@ class Cluster:
         try:
             return self._run()
         finally:
+            for use in self.uses:
+                use.kill()
+            self.disk.remove()
             gc.set_threshold(*thresholds)
 
     def _run(self) -> str:
@@ -105,6 +114,8 @@ class Cluster:
                 self._job("j2", self.rng.choice(living))
         self._calm()
         self.checks.nothing_left([client.plan.job_id for client in self.clients])
+        for client in self.clients:
+            self.checks.dataset(client)
         return "answer" if first.error is None else type(first.error).__name__
 
     def watch(self, trace: Callable[[str], None]) -> None:
@@ -156,7 +167,7 @@ class Cluster:
     def _job(self, job_id: str, agent: Agent | None = None) -> Client:
         agent = agent or self.rng.choice(self.agents)
         members = [other.member for other in self.takers]
-        plan: JobPlan = make_plan(self.rng, job_id, members)
+        plan: JobPlan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes)
         self.checks.expect(plan)
         self.say("client", "job %s on agent-%s: %s", job_id, agent.place, _sketch(plan))
         client = Client(self, agent, plan)

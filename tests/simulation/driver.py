@@ -19,6 +19,7 @@ from sabot.wire.failure import to_failure
 from sabot.wire.member import Member
 
 from .clock import Timer
+from .folder import Folder
 from .gathering import Gathering, Roll
 from .held_jobs import TAKEOVER_S
 from .network import Call
@@ -51,6 +52,8 @@ class Driver:
         self._ends_late: Timer | None = None
         self._changes_seen = -1  # of who is there
         self.dropped = False
+        self._forsaken = self._said_goodbye = False
+        self._folder = Folder(self)
         agent.drivers[plan.job_id] = client.driver = self
         if epoch:
             Gathering(self, members)
@@ -164,6 +167,7 @@ class Driver:
             self._ends_late = self.agent.later(TAKEOVER_S, self._end_without_client)
 
     def _end_without_client(self) -> None:
+        self._forsaken = True
         self.cancel()
         self._say_goodbye(keep_result=False)
         if self.coordinator is None:
@@ -188,6 +192,9 @@ class Driver:
             self._untold += 1
             argument = (self.plan.job_id, word.keep_result and keep_result, self.epoch)
             self._send(self.agents[word.agent], "end_job", argument, self._told, PEER_DEADLINE_S)
+        if self.coordinator is not None and self.coordinator.ended and not (self._said_goodbye or self.dropped):
+            self._said_goodbye = True
+            self._folder.discard()
 
     def _tell_time(self) -> None:
         assert self.coordinator is not None
@@ -226,7 +233,7 @@ class Driver:
                 self._see_to(command)
 
     def _see_to(self, command: ev.Command) -> None:
-        """The journal, and the job's end."""
+        """The journal, the folder, and the job's end."""
         assert self.coordinator is not None
         match command:
             case ev.Record(urgent=urgent):
@@ -236,12 +243,22 @@ class Driver:
             case ev.EndJob(agent=place):
                 argument = (self.plan.job_id, command.keep_result, self.epoch)
                 self._send(self.agents[place], "end_job", argument, lambda _: None, PEER_DEADLINE_S)
+            case ev.AskToPublish():
+                self._client.hear(self, self._client.asked_to_publish)
+            case ev.OpenFolder(output=output):
+                self._folder.open(output)
+            case ev.PublishFolder(files=files):
+                self._folder.publish(files)
+            case ev.DiscardFolder():
+                self._folder.discard()
             case ev.Drop():
                 self._let_go()
             case ev.Finish(finished=finished):
                 self.agent.keepers[self.plan.job_id] = self.identities
                 self._end()
                 self._client.hear(self, partial(self._client.finished, finished))
+                if self._forsaken:
+                    self._say_goodbye(keep_result=False)
             case ev.Fail(failure=failure):
                 self._end()
                 self._say_goodbye(keep_result=False)

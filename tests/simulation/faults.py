@@ -22,6 +22,7 @@ HAPPENINGS = (
     "recorded",
     "taken over",
     "partition read",
+    "publishing",
 )
 
 

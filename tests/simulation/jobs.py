@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -32,12 +33,14 @@ from sabot.dataflow.stage import (
     TableInput,
     TablePiece,
     TableSplit,
+    WriteOutput,
 )
 from sabot.native._native import mix
 from sabot.wire.member import Member
 
 SCHEMA = pa.schema([("row", pa.int64())])
 ROWS_PER_SPLIT = 100  # a split's rows are numbered from its number times this
+WRITING_SHARE = 0.15
 MARK = 1_000_000  # what a function has made of a row is the row plus a multiple of this
 Rows = tuple[int, ...]
 Attempts = list[tuple[int, int]]  # task and attempt
@@ -172,8 +175,12 @@ class Expected:
         return sorted(rows)
 
 
-def make_plan(rng: random.Random, job_id: str, agents: list[Member]) -> JobPlan:
-    """One to two sources, a shuffle of each, perhaps a join, perhaps another shuffle or a sort, and the answer."""
+def make_plan(
+    rng: random.Random, job_id: str, agents: list[Member], folder: Callable[..., str], *, writes: bool | None = None
+) -> JobPlan:
+    """One to two sources, a shuffle of each, perhaps a join, perhaps another shuffle or a sort, and the answer: files
+    in a `folder` or partitions.
+    """
     sides = rng.choice((1, 1, 2))
     count = rng.randint(2, 12) if rng.random() < 0.7 else None
     uploads: dict[str, tuple[TablePiece, ...]] = {}
@@ -204,8 +211,22 @@ def make_plan(rng: random.Random, job_id: str, agents: list[Member]) -> JobPlan:
         ranged = RangeShuffle(sorting=sorting, sampled_by=(home,))
         stages.append(_stage(home + 1, ShuffleInput(stage_ids=(home,)), ranged))
         reads = ShuffleInput(stage_ids=(home + 1,))
-    stages.append(_stage(len(stages), reads, ResultOutput()))
+    stages.append(_stage(len(stages), reads, _last_output(rng, job_id, folder, writes)))
     return JobPlan(job_id=job_id, stages=tuple(stages), uploads=uploads)
+
+
+def _last_output(
+    rng: random.Random, job_id: str, folder: Callable[..., str], writes: bool | None
+) -> ResultOutput | WriteOutput:
+    if not (rng.random() < WRITING_SHARE if writes is None else writes):
+        return ResultOutput()
+    earlier = rng.random() < 0.4
+    return WriteOutput(
+        folder=folder(job_id, earlier=earlier),
+        format="parquet",
+        existing_data_behavior="delete_matching" if earlier else "error",
+        max_rows_per_file=rng.choice((0, 7)),
+    )
 
 
 def _files(rng: random.Random, first: int) -> ScanInput:

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
 
 from sabot.agent import job_events as ev
+from sabot.agent.file_output import FileWriter
+from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.ranges import HomeShuffle
-from sabot.dataflow.stage import PartitionSplit, Shuffle, StoredSplit, shuffle_id
+from sabot.dataflow.stage import PartitionSplit, Shuffle, StoredSplit, WriteOutput, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.native._native import HeaderFields, chunk_mark, encode_header
 from sabot.shuffle.attempts import owners_of_replay
@@ -41,6 +45,13 @@ class _Owner:
         self.confirmed = False
 
 
+class _InNoSlot:
+    """Calls what a task would have a slot do, at once."""
+
+    def call_to_end(self, function: Callable[[], Any]) -> Any:
+        return function()
+
+
 class Task:
     """`answer` gets the RunTaskReply, once; none after a cancel."""
 
@@ -59,6 +70,7 @@ class Task:
         self._answer = answer
         self._reply = RunTaskReply()
         self._ended = False
+        self._writer: FileWriter | None = None
         self.number = agent.world.network.next_number()
         self._placed: list[int] = []  # the owner of each partition, as an index into those that must confirm
         self._owners: list[_Owner] = []
@@ -81,6 +93,8 @@ class Task:
         if self._ended:
             return
         self._ended = True
+        if error is not None and self._writer is not None:
+            self._writer.abort()
         self.held.tasks.discard(self)
         reply = self._reply if error is None else RunTaskReply(failure=to_failure(error))
         if error is None:
@@ -193,6 +207,8 @@ class Task:
         if isinstance(self.stage.output, Shuffle):
             self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
             self._send(rows, 0)
+        elif isinstance(self.stage.output, WriteOutput):
+            self._write(rows, self.stage.output)
         else:
             self._publish(rows)
 
@@ -228,6 +244,31 @@ class Task:
             )
         )
         self.end()
+
+    def _write(self, rows: Rows, output: WriteOutput) -> None:
+        """With the real writer of files, in two steps of time."""
+        command, schema = self.command, self.stage.schema
+        self._writer = writer = FileWriter(
+            output,
+            cast(SlotCalls, _InNoSlot()),
+            schema,
+            job_id=self.held.plan.job_id,
+            task=command.task,
+            attempt=command.attempt,
+            epoch=command.epoch,
+        )
+
+        def write() -> None:
+            if self._ended:
+                return
+            try:
+                writer.write([] if not rows else [pa.record_batch([pa.array(rows, pa.int64())], schema=schema)])
+                writer.finish(self._reply)
+                self.end()
+            except SabotError as error:
+                self.end(error)
+
+        self.agent.later(self.agent.world.rng.uniform(0.0, 0.01), write)
 
     def _send(self, rows: Rows, start: int) -> None:
         """One scatter, then the next a little later, then the manifests."""
