@@ -95,7 +95,8 @@ def _step_text(step: Step, *, partial: bool) -> str:  # noqa: PLR0911 - one per 
         case Draw():
             return f"draw a number for each row, seed {step.seed}"
         case Filter():
-            return f"filter {step.expression}"
+            moved = f", moved down through {' and '.join(dict.fromkeys(step.passed))}" if step.passed else ""
+            return f"filter {step.expression}{moved}"
         case Project():
             pairs = zip(step.names, step.expressions, strict=True)
             return "columns " + ", ".join(_column_text(name, str(expression)) for name, expression in pairs)

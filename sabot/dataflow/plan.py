@@ -97,9 +97,10 @@ class OneInput(Node):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FilterNode(OneInput):
-    """Rows for which the expression is true."""
+    """Rows for which the expression is true; `passed` is what the planner has moved it down through."""
 
     expression: pc.Expression
+    passed: tuple[str, ...] = ()
 
     def _learn_schema(self) -> pa.Schema:
         check_filter(self.child.schema, self.expression, "filter")

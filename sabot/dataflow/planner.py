@@ -17,6 +17,7 @@ from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.distinct_counts import as_count_of_groups
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
+from sabot.dataflow.filter_moving import with_filters_moved
 from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.persisted import PersistedNode
@@ -62,12 +63,20 @@ from sabot.errors import InternalError
 _GATHER = HashShuffle(keys=())
 
 
-def plan_job(root: Node, *, job_id: str, output: WriteOutput | None = None, broadcast_bytes_max: int = 0) -> JobPlan:
+def plan_job(
+    root: Node,
+    *,
+    job_id: str,
+    output: WriteOutput | None = None,
+    broadcast_bytes_max: int = 0,
+    move_filters: bool = True,
+) -> JobPlan:
     """The stages that compute `root`; its rows become the job's result, or the files of `output`. A side of a join that
     has at most `broadcast_bytes_max` is copied to every agent where that gives the same rows, and the other side stays.
+    Filters stay where they are only in tests.
     """
     planner = _Planner(broadcast_bytes_max)
-    last = planner.stage_of(pruned(without_excluded(root)))
+    last = planner.stage_of(pruned(without_excluded(with_filters_moved(root) if move_filters else root)))
     planner.close(last, ResultOutput() if output is None else output)
     return JobPlan(job_id=job_id, stages=tuple(planner.stages))
 
@@ -139,7 +148,9 @@ class _Planner:
                 persisted = TableInput(table_id=node.table_id, schema=node.schema)
                 return _OpenStage(input=persisted, schema=node.schema, label="read a persisted dataset")
             case FilterNode():
-                return self.stage_of(node.child).then(Filter(expression=node.expression), schema=node.schema)
+                return self.stage_of(node.child).then(
+                    Filter(expression=node.expression, passed=node.passed), schema=node.schema
+                )
             case ProjectNode():
                 step = Project(names=node.names, expressions=node.expressions)
                 return self.stage_of(node.child).then(step, schema=node.schema)

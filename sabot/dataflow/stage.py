@@ -98,9 +98,10 @@ class ShuffleInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Keeps the rows for which `expression` is true. Runs per morsel."""
+    """Keeps the rows for which `expression` is true. Runs per morsel. `passed`: what was below it."""
 
     expression: pc.Expression
+    passed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,8 +68,15 @@ class InterpreterSession:
     """A session whose jobs run here; `plans` are those it has run."""
 
     def __init__(
-        self, *, partitions: int = 3, pieces: int = 3, morsel_rows: int = 2, broadcast_bytes_max: int = 0
+        self,
+        *,
+        partitions: int = 3,
+        pieces: int = 3,
+        morsel_rows: int = 2,
+        broadcast_bytes_max: int = 0,
+        move_filters: bool = True,
     ) -> None:
+        self.move_filters = move_filters
         self.broadcast_bytes_max = broadcast_bytes_max
         self.partitions = partitions
         self.pieces = pieces
@@ -89,7 +96,13 @@ class InterpreterSession:
         timeout_s: float | None = None,
         progress: bool | None = None,
     ) -> InterpretedResult:
-        plan = plan_job(root, job_id="job", output=output, broadcast_bytes_max=self.broadcast_bytes_max)
+        plan = plan_job(
+            root,
+            job_id="job",
+            output=output,
+            broadcast_bytes_max=self.broadcast_bytes_max,
+            move_filters=self.move_filters,
+        )
         tables = tables_of(root)
         uploads = {table_id: self._pieces(table) for table_id, table in tables.items()}
         uploads.update(persisted_pieces(root))

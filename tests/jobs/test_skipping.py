@@ -99,13 +99,33 @@ def test_filters_reach_the_scan_through_what_keeps_rows_and_columns(session: Ses
     assert left(session.read_parquet(folder, filters=[("v", "<", 20)], columns=["x"])) == (1, 1)
 
 
+def test_filters_reach_the_scan_under_the_names_that_columns_have_there(session: Session, folder: str) -> None:
+    data = session.read_parquet(folder)
+    renamed = data.rename_columns({"v": "u", "x": "v"}).filter(v < 5)
+    assert left(renamed) == (1, 1)
+    assert renamed.to_table()["u"].to_pylist() == list(range(10))
+    assert left(data.group_by("half").aggregate([("v", "max")]).filter(half == 1)) == (1, 5)
+
+
+def test_filters_reach_both_scans_below_a_join(session: Session, folder: str) -> None:
+    data = session.read_parquet(folder)
+    other = data.select(["v", "word"]).rename_columns(["key", "text"])
+    joined = data.join(other, "v", "key", join_type="inner").filter(
+        (v < 25) & (x < 5) & (pc.field("text") > "word 00003")
+    )
+    groups = re.findall(r"(\d+) of 10 row groups", joined.explain())
+    assert groups == ["1", "2"]  # by v and x, and by key
+    assert sorted(joined.to_table()["v"].to_pylist()) == [4, 5, 6, 7, 8, 9]
+    outer = other.join(data, "key", "v", join_type="left outer").filter(x < 5)
+    assert re.findall(r"(\d+) of 10 row groups", outer.explain()) == []
+    assert sorted(outer.to_table()["key"].to_pylist()) == list(range(10))
+
+
 def test_filters_do_not_reach_through_what_changes_rows_or_columns(session: Session, folder: str) -> None:
     data = session.read_parquet(folder)
     assert left(data.head(30).filter(v >= 180)) == (2, 10)
-    assert left(data.rename_columns({"v": "u", "x": "v"}).filter(v < 5)) == (2, 10)
-    renamed = data.rename_columns({"v": "u", "x": "v"}).filter(v < 5).to_table()
-    assert renamed["u"].to_pylist() == list(range(10))
-    assert left(data.group_by("half").aggregate([("v", "max")]).filter(half == 1)) == (2, 10)
+    assert left(data.append_column("w", v * 2).filter(pc.field("w") < 5)) == (2, 10)
+    assert left(data.group_by("half").aggregate([("v", "max")]).filter(pc.field("v_max") > 150)) == (2, 10)
 
 
 def test_nan_is_found_where_statistics_do_not_tell_of_it(session: Session, tmp_path: Path) -> None:
