@@ -19,11 +19,11 @@ from .clock import Process, Timer
 from .driver import Driver
 from .headers import decode_header
 from .held_jobs import HeldJob, HeldJobs
-from .jobs import Attempts, Placing, Rows, content
+from .jobs import SUM_MASK, Attempts, Placing, Rows, content
 from .memory import Memory, bytes_of
 from .network import OPENING, REQUEST, Stream
 from .outbox import Outbox
-from .task import SUM_MASK, Task, checksum_of
+from .task import Task, checksum_of
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -182,11 +182,11 @@ class Agent:
             return None
 
     def _share(
-        self, job_id: str, stage_id: int, partition: int, attempts: tuple[int, ...], answer: Callable[[Any], None]
+        self, job_id: str, stage_id: int, partition: int, attempts: Attempts, answer: Callable[[Any], None]
     ) -> None:
         """Another agent reads a partition that this one owns."""
         try:
-            answer(self.take(self.held.get(job_id), stage_id, partition, list(enumerate(attempts))))
+            answer(self.take(self.held.get(job_id), stage_id, partition, attempts))
         except SabotError as error:
             answer(error)
 

@@ -17,7 +17,7 @@ from sabot.wire.agent_pb2 import JobFinished
 from sabot.wire.member import Member
 
 from .disk import left_in, rows_in
-from .jobs import MARK, Expected, boundaries_of
+from .jobs import MARK, SUM_MASK, Expected, boundaries_of
 from .readers import Readers
 
 if TYPE_CHECKING:
@@ -73,13 +73,14 @@ class Checks:
             raise Violation(f"{attempt} is to send by other ranges than attempts before it")
         self._sends[attempt] = command.partitions
         self._readers[job_id].started(command, frozenset(member.identity for member in keepers))
-        for stage_id, attempts in command.inputs:
-            tasks = command.read_tasks or range(len(attempts))
-            for task, read in zip(tasks, attempts, strict=True):
+        inputs = [(stage_id, command.task, command.read_tasks, attempts) for stage_id, attempts in command.inputs]
+        copies = [(copy.stage_id, copy.partition, None, copy.attempts) for copy in command.copies]
+        for stage_id, partition, tasks, attempts in (*inputs, *copies):
+            for task, read in zip(tasks or range(len(attempts)), attempts, strict=True):
                 if read not in self._committed.get((job_id, stage_id, task), set()):
                     raise Violation(f"{attempt} reads attempt {read} of task {task} of stage {stage_id}: not committed")
                 sent = self._sends[job_id, stage_id, task, read]
-                if sent is not None and command.task not in sent:
+                if sent is not None and partition not in sent:
                     raise Violation(
                         f"{attempt} reads attempt {read} of task {task} of stage {stage_id}, a replay of {sent}"
                     )
@@ -168,7 +169,8 @@ class Checks:
     def receipts(self, plan: JobPlan, finished: JobFinished) -> None:
         for receipt in finished.shuffles:
             wanted = len(self._expected[plan.job_id].rows(receipt.stage_id))
-            if not receipt.rows_in == receipt.rows_out == wanted or receipt.sum_in != receipt.sum_out:
+            rows, content_sum = receipt.rows_out - receipt.copies, (receipt.sum_out - receipt.sum_copies) & SUM_MASK
+            if not receipt.rows_in == rows == wanted or receipt.sum_in != content_sum:
                 raise Violation(f"the receipt of {receipt.shuffle_id} says {receipt}, and {wanted} rows went into it")
 
     def outcome(self, client: Client) -> None:

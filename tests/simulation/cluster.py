@@ -50,7 +50,7 @@ ALL_ON = Guards()
 
 class Cluster:
     """`run` carries out the seed; raises Violation. `faults`, `odds` and `bytes_max` (memory and disk of an
-    agent) and whether jobs write files (`writes`) are drawn where they are not given.
+    agent), and whether jobs write files (`writes`) and read `copies`, are drawn where they are not given.
     """
 
     def __init__(
@@ -63,13 +63,14 @@ class Cluster:
         bytes_max: tuple[int, int] | None = None,
         slow: SlowRule = SLOW,
         writes: bool | None = None,
+        copies: bool | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.guards = guards
         self.slow = slow
-        self.writes = writes
+        self.writes, self.copies = writes, copies
         self.disk = Disk()
         self.uses: list[Use] = []  # of folders, under way
         self.fired: Counter[str] = Counter()
@@ -167,7 +168,7 @@ class Cluster:
     def _job(self, job_id: str, agent: Agent | None = None) -> Client:
         agent = agent or self.rng.choice(self.agents)
         members = [other.member for other in self.takers]
-        plan: JobPlan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes)
+        plan: JobPlan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes, copies=self.copies)
         self.checks.expect(plan)
         self.say("client", "job %s on agent-%s: %s", job_id, agent.place, _sketch(plan))
         client = Client(self, agent, plan)

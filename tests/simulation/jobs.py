@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import pyarrow as pa
@@ -19,9 +19,12 @@ from sabot.agent.range_choice import Ranges
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
 from sabot.dataflow.splits import home_partition
 from sabot.dataflow.stage import (
+    BroadcastJoin,
+    BroadcastShuffle,
     FilesSplit,
     HashShuffle,
     JobPlan,
+    Join,
     MapBatches,
     Output,
     ResultOutput,
@@ -40,7 +43,9 @@ from sabot.wire.member import Member
 
 SCHEMA = pa.schema([("row", pa.int64())])
 ROWS_PER_SPLIT = 100  # a split's rows are numbered from its number times this
+SUM_MASK = (1 << 64) - 1
 WRITING_SHARE = 0.15
+COPYING_SHARE = 0.2
 MARK = 1_000_000  # what a function has made of a row is the row plus a multiple of this
 Rows = tuple[int, ...]
 Attempts = list[tuple[int, int]]  # task and attempt
@@ -74,6 +79,14 @@ class Placing:
             case RangeShuffle():
                 return bisect_right(self.boundaries, row)
         return partition_of(self.stage.stage_id, row, self.num_partitions)
+
+    @property
+    def copies(self) -> int:
+        """How often each row is sent."""
+        return self.num_partitions if isinstance(self.stage.output, BroadcastShuffle) else 1
+
+    def partitions_of(self, row: int) -> Sequence[int]:
+        return (self.partition_of(row),) if self.copies == 1 else range(self.copies)
 
     def strays(self, rows: list[int], partition: int) -> bool:
         """Whether a reader sees that one of the rows does not belong there: by its hash, where that has placed it."""
@@ -156,6 +169,8 @@ class Expected:
         stage = self._plan.stages[stage_id]
         if isinstance(stage.output, HomeShuffle):
             return self._of_task(stage, partition)
+        if isinstance(stage.output, BroadcastShuffle):
+            return self.rows(stage_id)
         parts = self._parts.get((stage_id, num_partitions))
         if parts is None:
             parts = self._parts[stage_id, num_partitions] = {}
@@ -176,16 +191,26 @@ class Expected:
 
 
 def make_plan(
-    rng: random.Random, job_id: str, agents: list[Member], folder: Callable[..., str], *, writes: bool | None = None
+    rng: random.Random,
+    job_id: str,
+    agents: list[Member],
+    folder: Callable[..., str],
+    *,
+    writes: bool | None = None,
+    copies: bool | None = None,
 ) -> JobPlan:
-    """One to two sources, a shuffle of each, perhaps a join, perhaps another shuffle or a sort, and the answer: files
-    in a `folder` or partitions.
+    """Perhaps a stage of which all agents get a copy, that another one looks at. One to two sources, a shuffle of each,
+    perhaps a join, perhaps another shuffle or a sort, and the answer: files in a `folder` or partitions.
     """
     sides = rng.choice((1, 1, 2))
     count = rng.randint(2, 12) if rng.random() < 0.7 else None
     uploads: dict[str, tuple[TablePiece, ...]] = {}
     stages: list[Stage] = []
-    for side in range(sides):
+    if rng.random() < COPYING_SHARE if copies is None else copies:
+        copied = BroadcastShuffle(keys=("row",), bytes_estimated=1, bytes_max=1)
+        stages.append(_stage(0, _files(rng, 50_000), copied, function=rng.random() < 0.2))
+    first_side = len(stages)
+    for side in range(first_side, first_side + sides):
         source: ScanInput | TableInput
         first = side * 10_000
         if rng.random() < 0.2:
@@ -199,11 +224,11 @@ def make_plan(
         stages.append(
             _stage(side, source, HashShuffle(keys=("row",), num_partitions=count), function=rng.random() < 0.2)
         )
-    reads = ShuffleInput(stage_ids=tuple(range(sides)))
+    reads = ShuffleInput(stage_ids=tuple(range(first_side, len(stages))))
     if rng.random() < 0.4:
         keys = ("row",) if rng.random() < 0.7 else ()
-        stages.append(_stage(sides, reads, HashShuffle(keys=keys), function=rng.random() < 0.2))
-        reads = ShuffleInput(stage_ids=(sides,))
+        stages.append(_stage(len(stages), reads, HashShuffle(keys=keys), function=rng.random() < 0.2))
+        reads = ShuffleInput(stage_ids=(len(stages) - 1,))
     if rng.random() < 0.3:
         home = len(stages)
         sorting: tuple[SortKey, ...] = (("row", "ascending"),)
@@ -212,6 +237,10 @@ def make_plan(
         stages.append(_stage(home + 1, ShuffleInput(stage_ids=(home,)), ranged))
         reads = ShuffleInput(stage_ids=(home + 1,))
     stages.append(_stage(len(stages), reads, _last_output(rng, job_id, folder, writes)))
+    if first_side:
+        reader = rng.randrange(first_side, len(stages))
+        join = BroadcastJoin(join=Join(keys=("row",), right_keys=("row",), join_type="inner"), stage_id=0, side=1)
+        stages[reader] = replace(stages[reader], steps=(*stages[reader].steps, join))
     return JobPlan(job_id=job_id, stages=tuple(stages), uploads=uploads)
 
 

@@ -24,6 +24,7 @@ class Readers:
             for stage_id, attempts in command.inputs
             for task, attempt in zip(command.read_tasks or range(len(attempts)), attempts, strict=True)
         }
+        given |= {(copy.stage_id, *read) for copy in command.copies for read in enumerate(copy.attempts)}
         if given and coordinator_of(command.epoch) == coordinator_of(self._epoch):
             self._given[command.stage_id, command.task, command.attempt] = keepers, frozenset(given)
 

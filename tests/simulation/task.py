@@ -14,24 +14,23 @@ from sabot.agent import job_events as ev
 from sabot.agent.file_output import FileWriter
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.ranges import HomeShuffle
-from sabot.dataflow.stage import PartitionSplit, Shuffle, StoredSplit, WriteOutput, shuffle_id
+from sabot.dataflow.stage import Shuffle, StoredSplit, WriteOutput, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
 from sabot.native._native import HeaderFields, chunk_mark, encode_header
 from sabot.shuffle.attempts import owners_of_replay
-from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, ResultPartition, RunTaskReply
+from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply
 from sabot.wire.failure import to_failure
 
 from .headers import decode_header
-from .jobs import MARK, Placing, Rows, boundaries_of, calls_function, content, rows_of_split, sample_of
+from .jobs import MARK, SUM_MASK, Placing, Rows, boundaries_of, calls_function, content, sample_of
 from .memory import bytes_of
+from .reading import Reading
 
 if TYPE_CHECKING:
     from .agent import Agent, HeldJob
 
 WAIT_S_MAX = 300.0
-PULL_TIMEOUT_S = 30.0
 ROWS_AT_ONCE = 7  # gathered for one scatter
-SUM_MASK = (1 << 64) - 1
 
 
 class _Owner:
@@ -68,15 +67,14 @@ class Task:
             boundaries=boundaries_of(command.ranges),
         )
         self._answer = answer
-        self._reply = RunTaskReply()
-        self._ended = False
+        self.reply = RunTaskReply()
+        self.ended = False
         self._writer: FileWriter | None = None
         self.number = agent.world.network.next_number()
         self._placed: list[int] = []  # the owner of each partition, as an index into those that must confirm
         self._owners: list[_Owner] = []
         self._sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         self._manifests_sent = False
-        self._gathered: list[int] = []  # rows read so far
         self._name = f"{command.stage_id}.{command.task}#{command.attempt}"
         held.tasks.add(self)
         agent.world.happen("task begun", agent.place, "task %s", self._name)
@@ -86,17 +84,20 @@ class Task:
             takes_s = agent.world.rng.uniform(0.5, 6.0)
         agent.later(takes_s, self._read)
 
+    def __str__(self) -> str:
+        return self._name
+
     def cancel(self) -> None:
         self.end(JobCancelled(f"job {self.held.plan.job_id} was cancelled"))
 
     def end(self, error: SabotError | None = None) -> None:
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         if error is not None and self._writer is not None:
             self._writer.abort()
         self.held.tasks.discard(self)
-        reply = self._reply if error is None else RunTaskReply(failure=to_failure(error))
+        reply = self.reply if error is None else RunTaskReply(failure=to_failure(error))
         if error is None:
             self.agent.world.checks.task_done(self)
             self.agent.world.happen("task done", self.agent.place, "task %s", self._name)
@@ -134,7 +135,7 @@ class Task:
         self.end(error)
 
     def _read(self) -> None:
-        if self._ended:
+        if self.ended:
             return
         split = self.command.split
         try:
@@ -142,68 +143,22 @@ class Task:
                 self._open()
             if isinstance(split, StoredSplit):
                 self._send_on(split)
-            elif not isinstance(split, PartitionSplit):
-                self._have(rows_of_split(split))
-            elif split.share is None:
-                for stage_id, attempts in self.command.inputs:
-                    tasks = self.command.read_tasks or range(len(attempts))
-                    wanted = list(zip(tasks, attempts, strict=True))
-                    self._have_released(stage_id, self.agent.take(self.held, stage_id, split.partition, wanted))
-                self._have(tuple(self._gathered))
             else:
-                self._pull()
+                Reading(self, self._have).begin()
         except SabotError as error:
             self.end(error)
 
-    @property
-    def _owner_of_split(self) -> str:
-        assert isinstance(self.command.split, PartitionSplit)
-        return self.held.agents[self.held.table.owners[self.command.split.partition]].flight_address
-
-    def _pull(self) -> None:
-        """Reads the partition from its owner, one input after the other."""
-        split, pulled = self.command.split, len(self._reply.released)
-        assert isinstance(split, PartitionSplit)
-        if self.held.table.epoch != self.command.epoch:
-            self.end(PeerRefused(f"{self._name} is to pull in epoch {self.command.epoch}, which is over"))
-            return
-        if pulled == len(self.command.inputs):
-            self._have(tuple(self._gathered))
-            return
-        stage_id, attempts = self.command.inputs[pulled]
-
-        def answered(answer: Any) -> None:
-            if self._ended or len(self._reply.released) > pulled:  # answers may come twice
-                return
-            if isinstance(answer, SabotError):
-                self.end(answer)
-                return
-            self._have_released(stage_id, answer)
-            self._pull()
-
-        argument = (self.held.plan.job_id, stage_id, split.partition, attempts)
-        self.agent.world.network.call(
-            self.agent, self._owner_of_split, "share", argument, answer=answered, timeout_s=PULL_TIMEOUT_S
-        )
-
-    def _have_released(self, stage_id: int, released: tuple[list[int], int]) -> None:
-        assert isinstance(self.command.split, PartitionSplit)
-        rows, content_sum = released
-        part = PartitionSum(partition=self.command.split.partition, rows=len(rows), content_sum=content_sum)
-        self._reply.released.append(ReleasedSum(stage_id=stage_id, sum=part))
-        self._gathered += rows
-
     def _have(self, rows: Rows) -> None:
         """All rows of the split: the stage's steps, and then its output."""
-        self._reply.rows_in = self._reply.rows_out = len(rows)
+        self.reply.rows_in = self.reply.rows_out = len(rows)
         if calls_function(self.stage):
             mark = self.agent.world.rng.randrange(1000) * MARK
             rows = tuple(row % MARK + mark for row in rows)
             if isinstance(self.stage.output, Shuffle):
-                placed = [checksum_of((row, self._placing.partition_of(row))) for row in rows]
-                self._reply.placement_digest = sum(placed) & SUM_MASK
+                placed = [checksum_of((row, *self._placing.partitions_of(row))) for row in rows]
+                self.reply.placement_digest = sum(placed) & SUM_MASK
         if isinstance(self.stage.output, HomeShuffle):
-            self._reply.key_sample = sample_of(rows)
+            self.reply.key_sample = sample_of(rows)
         if isinstance(self.stage.output, Shuffle):
             self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
             self._send(rows, 0)
@@ -218,7 +173,7 @@ class Task:
         for attempt, partitions in split.sent:
             for partition in sorted(partitions):
                 rows += self.agent.stored(self.held, self.stage.stage_id, partition, [(self.command.task, attempt)])[0]
-        self._reply.rows_in = self._reply.rows_out = len(rows)
+        self.reply.rows_in = self.reply.rows_out = len(rows)
         self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
         self._send(tuple(rows), 0)
 
@@ -234,7 +189,7 @@ class Task:
 
     def _publish(self, rows: Rows) -> None:
         self.agent.publish(self.held, self.command.task, self.command.attempt, rows)
-        self._reply.result.CopyFrom(
+        self.reply.result.CopyFrom(
             ResultPartition(
                 partition=self.command.task,
                 ticket=str(self.command.attempt),
@@ -259,11 +214,11 @@ class Task:
         )
 
         def write() -> None:
-            if self._ended:
+            if self.ended:
                 return
             try:
                 writer.write([] if not rows else [pa.record_batch([pa.array(rows, pa.int64())], schema=schema)])
-                writer.finish(self._reply)
+                writer.finish(self.reply)
                 self.end()
             except SabotError as error:
                 self.end(error)
@@ -272,28 +227,29 @@ class Task:
 
     def _send(self, rows: Rows, start: int) -> None:
         """One scatter, then the next a little later, then the manifests."""
-        if self._ended:
+        if self.ended:
             return
         if start >= len(rows):
             self._send_manifests()
             return
-        parts = {} if self.agent.memory.ledger.above_high_water else self._scatter(rows[start : start + ROWS_AT_ONCE])
+        end = start + max(1, ROWS_AT_ONCE // self._placing.copies)
+        parts = {} if self.agent.memory.ledger.above_high_water else self._scatter(rows[start:end])
         if self.agent.memory.ledger.above_high_water or not self._allocate(parts):
             self.agent.memory.press()  # sources pause
             self.agent.later(0.01, lambda: self._send(rows, start))
             return
         for owner, by_partition in sorted(parts.items()):
             self._send_chunk(owner, by_partition)
-        self.agent.later(self.agent.world.rng.uniform(0.0, 0.005), lambda: self._send(rows, start + ROWS_AT_ONCE))
+        self.agent.later(self.agent.world.rng.uniform(0.0, 0.005), lambda: self._send(rows, end))
 
     def _scatter(self, rows: Rows) -> dict[int, dict[int, list[int]]]:
         """By owner and partition."""
         parts: dict[int, dict[int, list[int]]] = {}
         for row in rows:
-            partition = self._placing.partition_of(row)
-            owner = self._placed[partition]
-            if owner < len(self._owners):  # else a replay leaves it out
-                parts.setdefault(owner, {}).setdefault(partition, []).append(row)
+            for partition in self._placing.partitions_of(row):
+                owner = self._placed[partition]
+                if owner < len(self._owners):  # else a replay leaves it out
+                    parts.setdefault(owner, {}).setdefault(partition, []).append(row)
         return parts
 
     def _allocate(self, parts: dict[int, dict[int, list[int]]]) -> bool:
@@ -333,7 +289,7 @@ class Task:
         for place, owner in enumerate(self._owners):
             extents = tuple((partition, rows, total) for partition, (rows, total) in sorted(owner.sums.items()))
             self._hand_over(place, self._header(True, owner.chunks, owner.marks, extents), ())
-            if self._ended:
+            if self.ended:
                 return
         self._settle()
 
@@ -382,14 +338,14 @@ class Task:
         return shuffle_id(self.held.plan.job_id, self.stage.stage_id)
 
     def _settle(self) -> None:
-        if self._ended or not self._manifests_sent or not all(owner.confirmed for owner in self._owners):
+        if self.ended or not self._manifests_sent or not all(owner.confirmed for owner in self._owners):
             return
         for partition, (rows, content_sum) in sorted(self._sums.items()):
-            self._reply.sent.append(PartitionSum(partition=partition, rows=rows, content_sum=content_sum))
+            self.reply.sent.append(PartitionSum(partition=partition, rows=rows, content_sum=content_sum))
         self.end()
 
     def _waited_too_long(self) -> None:
-        if not self._ended:
+        if not self.ended:
             waited_for = ", ".join(owner.address for owner in self._owners if not owner.confirmed)
             self.end(PeerLost(f"Shuffle {self._shuffle} was not confirmed by {waited_for}.", address=waited_for))
 
