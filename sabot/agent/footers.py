@@ -35,7 +35,9 @@ class Footers:
             footer = self._kept.get(key)
             if footer is not None:
                 self._kept.move_to_end(key)
-        parquet = pq.ParquetFile(opened, metadata=footer, pre_buffer=False)
+        # Where a file is far away, neighbouring columns are fetched by one request: 2 in place of 41 in S3 for 4 row
+        # groups of 10 columns. Here it would only hold the encoded pages longer.
+        parquet = pq.ParquetFile(opened, metadata=footer, pre_buffer=filesystem != b"")
         if footer is None:
             self._keep(key, parquet.metadata)
         return parquet
