@@ -133,10 +133,8 @@ class Coordinator:
         if isinstance(event, ev.TakenOver) or (failure is not None and tf.is_taken_over(failure)):
             return self._drop()
         match event:
-            case ev.TaskSucceeded():
-                commands = self._on_task_succeeded(event)
-            case ev.TaskFailed():
-                commands = self._on_task_failed(event)
+            case ev.TaskSucceeded() | ev.TaskFailed():
+                commands = self._on_task_ended(event)
             case ev.AgentLost(agent=agent, failure=failure):
                 commands = self._on_agent_lost(agent, failure)
             case ev.AgentJoined(member=newcomer):
@@ -266,18 +264,29 @@ class Coordinator:
         self._last_check = False  # what is made again is looked at again
         commands = self._dealer.cancel(self._stages.give_up(agent))
         if self._phase is not _Phase.PUBLISHING:  # then all is done, and what was written lies in the folder
-            self._stages.find_work()
+            commands += self._dealer.cancel(self._stages.find_work())
         commands += self._dismiss(agent)
         if self._phase is _Phase.PREPARING:
             self._awaited.discard(agent)
             return commands + self._start_when_prepared()
         return commands + (self._reown() if self._phase is _Phase.RUNNING else [])
 
-    def _on_task_succeeded(self, event: ev.TaskSucceeded) -> list[ev.Command]:
+    def _on_task_ended(self, event: ev.TaskSucceeded | ev.TaskFailed) -> list[ev.Command]:
         run = self._stages[event.stage_id]
         running = run.running(event.task, event.attempt)
         if running is None:
             return []
+        if event.sent_epoch is not None and event.sent_epoch < self._stages.table.epoch:
+            # Whatever came of it, some of its rows may have gone to an agent that is lost.
+            self._dealer.ended(running.agent)
+            run.drop(running)
+            self._stages.queue(run)
+            return self._hand_out()
+        if isinstance(event, ev.TaskSucceeded):
+            return self._on_task_succeeded(event, run, running)
+        return self._on_task_failed(event, run, running)
+
+    def _on_task_succeeded(self, event: ev.TaskSucceeded, run: StageRun, running: Running) -> list[ev.Command]:
         self._dealer.ended(event.agent)
         unlike = run.is_unlike(running, event.reply)
         ended = self._stages.commit(run, running, event.reply)
@@ -285,26 +294,21 @@ class Coordinator:
             self._journal.rewrite()
         else:
             now_s = self._stages.now_s
-            record = Committed(stage_id=event.stage_id, running=running, reply=event.reply, now_s=now_s)
-            self._journal.commit(record)
+            self._journal.commit(Committed(stage_id=event.stage_id, running=running, reply=event.reply, now_s=now_s))
         for reader in self._stages.readers_of(run):
             reader.gate = self._journal.end
         return self._dealer.cancel(ended) + self._advance()
 
-    def _on_task_failed(self, event: ev.TaskFailed) -> list[ev.Command]:
+    def _on_task_failed(self, event: ev.TaskFailed, run: StageRun, running: Running) -> list[ev.Command]:
         """Try again what may be the cluster's fault, once it is known who is lost; else the job fails."""
-        run = self._stages[event.stage_id]
-        running = run.running(event.task, event.attempt)
-        if running is None:
-            return []
         if tf.is_ended(event.failure):
             return self._on_agent_lost(event.agent, event.failure)
         failure = tf.named(event.failure, self._agents)
         if running.moves:
             self._dealer.ended(event.agent)
             run.fail_move(running, again=tf.is_retried(failure) and not tf.is_wrong(failure))
-            self._stages.find_work()
-            return self._check_agents() + self._hand_out()
+            ended = self._stages.find_work()
+            return self._dealer.cancel(ended) + self._check_agents() + self._hand_out()
         wrong_again = tf.is_wrong(failure) and run.note_integrity_failure(event.task) > 1
         if wrong_again or not tf.is_retried(failure):
             return self._on_final_failure(run, running, failure)
@@ -381,10 +385,8 @@ class Coordinator:
         self._phase = _Phase.ENDED
         keep_result = not isinstance(self._output, WriteOutput)
         answer = finished(self._stages, self._agents, joined=self._newcomers.admitted, keep_result=keep_result)
-        return [
-            *(ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked),
-            ev.Finish(finished=answer),
-        ]
+        farewells = [ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked]
+        return [*farewells, ev.Finish(finished=answer)]
 
     def _drop(self) -> list[ev.Command]:
         self._phase = _Phase.ENDED

@@ -44,7 +44,7 @@ class Departures:
         """Gives what the leavers own to others; False while something is under way that needs the table as it is."""
         for run in self._stages:
             reads_copies = bool(run.stage.copied)
-            if any(reads_copies or one.needs(-1, sends=run.shuffles) for one in run.under_way):
+            if any(reads_copies or run.shuffles or one.needs(-1) for one in run.under_way):
                 return False
         self._stages.hand_over()
         self._journal.rewrite()

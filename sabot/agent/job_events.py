@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.range_choice import Ranges
+from sabot.agent.running import sent_epoch_of
 from sabot.dataflow.stage import Split, WriteOutput
 from sabot.wire.agent_pb2 import Failure, JobFinished, RunTaskReply
 from sabot.wire.member import Member
@@ -98,14 +99,22 @@ class TaskSucceeded:
     attempt: int
     reply: RunTaskReply
 
+    @property
+    def sent_epoch(self) -> int | None:
+        """By which owner table the attempt has sent; None where it has sent nothing."""
+        return sent_epoch_of(self.reply)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFailed:
+    """`sent_epoch`: by which owner table the attempt sent, where it had begun to."""
+
     agent: int
     stage_id: int
     task: int
     attempt: int
     failure: Failure
+    sent_epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

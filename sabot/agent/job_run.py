@@ -21,6 +21,7 @@ from sabot.agent.job_news import JobNews
 from sabot.agent.job_recorder import JobRecorder
 from sabot.agent.owner_table import OwnerTable
 from sabot.agent.run_task_request import run_task_request
+from sabot.agent.running import sent_epoch_of
 from sabot.agent.stage_times import StageTimes
 from sabot.agent.surroundings import Surroundings
 from sabot.agent.takeover import to_wire_table
@@ -332,7 +333,7 @@ class JobRun:
         if reply.HasField("failure"):
             failure = await self._around.sources.failure_of(reply)
             log.info("attempt failed job=%s %s message=%.300s", self.job_id, which, failure.message)
-            self.post(ev.TaskFailed(**which, failure=failure))
+            self.post(ev.TaskFailed(**which, failure=failure, sent_epoch=sent_epoch_of(reply)))
         else:
             self.post(ev.TaskSucceeded(**which, reply=reply))
 

@@ -145,9 +145,7 @@ class JobStages:
         """
         if run.is_unlike(running, reply):
             run.drop(running)
-            ended = self._begin_anew(run)
-            self.find_work()
-            return ended
+            return self._begin_anew(run) + self.find_work()
         who = TaskIdentity(
             stage=run.stage,
             task=running.task,
@@ -177,8 +175,9 @@ class JobStages:
     def give_up(self, agent: int) -> Ended:
         """Gives what `agent` owned to those that are left, of whom there is one, under the next epoch.
 
-        An attempt that sends does so by the old table, and is awaited by an owner that is gone: it ends, too, and so
-        does one that pulls. Before `find_work` has been called nothing may be taken.
+        Attempts that pull or read copies of the agent's end, too. Others go on, and those that send say by which table
+        they did. Before `find_work` has been called nothing
+        may be taken.
         """
         lost = self.table.owned_by(agent)
         ended: Ended = []
@@ -187,7 +186,7 @@ class JobStages:
         self.table = self.table.without(agent)
         for run in self:
             forget(run, agent)
-            ended += [(run, one) for one in run.interrupt(partial(Running.needs, agent=agent, sends=run.shuffles))]
+            ended += [(run, one) for one in run.interrupt(partial(Running.needs, agent=agent))]
             run.release(forgive=True)
             self._lose(run, lost)
         return ended
@@ -229,21 +228,23 @@ class JobStages:
                     ended += self._end_readers_of_copies(reader, copy) if stage_id in reader.stage.copied else []
                 run.hold(running.task)
                 self._lose(self[stage_id], copy)
-                self.find_work()
+                ended += self.find_work()
         for stage_id in inputs_of(run):
             if isinstance(split, PartitionSplit) and shuffle == shuffle_id(self._plan.job_id, stage_id):
                 spoilt = frozenset({split.partition})
                 ended += [(run, one) for one in run.interrupt(partial(Running.reads, partitions=spoilt))]
                 run.hold(running.task)
                 self._lose(self[stage_id], spoilt)
-                self.find_work()
+                ended += self.find_work()
         return ended
 
-    def find_work(self) -> None:
-        """Set anew what each stage has to do, from the answer back to the sources, and line it up."""
-        runs = list(self)
+    def find_work(self) -> Ended:
+        """Set anew what each stage has to do, from the answer back to the sources, and line it up. Gives the attempts
+        that nobody needs any more.
+        """
+        runs, ended = list(self), Ended()
         for run in reversed(runs):
-            run.find_work(self._needed_of(run), self.table.lost)
+            ended += [(run, one) for one in run.find_work(self._needed_of(run), self.table.lost)]
         for run in runs:
             # What was read before it was lost stays in the account; what is sent again is told again by every task.
             void = self._void.get(run.stage.stage_id, set())
@@ -251,6 +252,7 @@ class JobStages:
             self.receipts.lose(run.stage.stage_id, again)
             void -= again
             self.queue(run)
+        return ended
 
     def _begin_anew(self, source: StageRun) -> Ended:
         """Nothing that the stage or its readers have done counts: another answer is coming, and two are never mixed."""

@@ -18,7 +18,8 @@ from typing import TypeVar
 from sabot.agent.job_fence import JobFence
 from sabot.agent.job_journal import KeptJournal
 from sabot.agent.leases import Leases
-from sabot.agent.task_input import InputAttempts
+from sabot.agent.run_task_request import task_of
+from sabot.agent.sent_epoch import SentEpoch
 from sabot.agent.task_room import TaskRoom
 from sabot.agent.task_runner import Task, TaskRunner
 from sabot.dataflow.execution import wire_schema
@@ -52,7 +53,7 @@ class HeldJob:
 
     plan: JobPlan
     workers: WorkerPool | None = None
-    flags: set[threading.Event] = field(default_factory=set)
+    flags: dict[threading.Event, SentEpoch] = field(default_factory=dict)  # of the attempts that run here
     watch: asyncio.Task[None] | None = None
     request: PrepareJobRequest = field(default_factory=PrepareJobRequest)  # as it was prepared, without the plan
     table: OwnerTable = field(default_factory=OwnerTable)  # the newest
@@ -153,7 +154,9 @@ class JobState:
         return held
 
     async def reown(self, request: ReownJobRequest) -> None:
-        """Gives the job's shuffles the owner table of a new epoch, unless a newer one is known."""
+        """Gives the job's shuffles the owner table of a new epoch, unless a newer one is known. Attempts that send
+        by an older one end.
+        """
         job_id, table = request.job_id, request.table
         self.fence.admit(job_id, table.epoch)
         held = self.held(job_id)
@@ -169,6 +172,10 @@ class JobState:
         except Exception:
             self._check_not_ended(job_id)  # its shuffles are gone because it has ended here meanwhile
             raise
+        for cancelled, sent in held.flags.items():
+            if sent.is_before(table.epoch):
+                cancelled.set()
+                sent.abort()
 
     def record(self, job_id: str, journal: JobJournal, agents: Sequence[Agent]) -> None:
         """Keeps what the coordinator has written down, and who has come to the job."""
@@ -203,8 +210,8 @@ class JobState:
         self.fence.admit(request.job_id, request.epoch)
         held = self.held(request.job_id)
         cancelled = threading.Event()
-        held.flags.add(cancelled)
-        task = _task_of(request, held, cancelled)
+        task = task_of(request, held.plan, cancelled, workers=held.workers, repeatable=held.repeatable)
+        held.flags[cancelled] = task.sent
         future = asyncio.ensure_future(self._run_when_there_is_room(task))
         self._running.add(future)
         future.add_done_callback(lambda _: self._task_ended(request.job_id, held, cancelled, future))
@@ -313,7 +320,7 @@ class JobState:
         self, job_id: str, held: HeldJob, cancelled: threading.Event, future: asyncio.Future[RunTaskReply]
     ) -> None:
         self._running.discard(future)
-        held.flags.discard(cancelled)
+        held.flags.pop(cancelled, None)
         if not held.flags and self._jobs.get(job_id) is not held and job_id not in self._kept:
             self._drop_soon(job_id)  # what the last task published after the job had ended
 
@@ -370,28 +377,3 @@ def load_plan(packed: bytes, agent_id: str) -> JobPlan:
     if not isinstance(plan, JobPlan):
         raise UsageError(f"a plan is a JobPlan, not {type(plan).__name__}")
     return plan
-
-
-def _task_of(request: RunTaskRequest, held: HeldJob, cancelled: threading.Event) -> Task:
-    return Task(
-        plan=held.plan,
-        stage=next(stage for stage in held.plan.stages if stage.stage_id == request.stage_id),
-        task=request.task,
-        attempt=request.attempt,
-        split=pickle.loads(request.split),
-        inputs=tuple(
-            InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts), tasks=tuple(given.tasks))
-            for given in request.inputs
-        ),
-        copies=tuple(
-            InputAttempts(stage_id=given.stage_id, attempts=tuple(given.attempts), partition=given.partition)
-            for given in request.copies
-        ),
-        cancelled=cancelled,
-        workers=held.workers,
-        epoch=request.epoch,
-        partitions=frozenset(request.partitions) or None,
-        tasks=request.tasks,
-        boundaries=request.boundaries,
-        digest_placement=request.stage_id not in held.repeatable,
-    )

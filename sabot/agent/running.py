@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sabot.dataflow.stage import PartitionSplit, Split, StoredSplit
+from sabot.wire.agent_pb2 import RunTaskReply
 
 Partitions = frozenset[int] | None
 """Some partitions of a shuffle, or all of them."""
@@ -27,10 +28,15 @@ class Running:
         """Whether it sends on what the agent holds, and makes nothing."""
         return isinstance(self.split, StoredSplit)
 
-    def needs(self, agent: int, *, sends: bool) -> bool:
-        """Whether it needs the agent, or the owner table as it was; `sends`: its stage shuffles."""
+    def needs(self, agent: int) -> bool:
+        """Whether it needs the agent, or the owner table as it was when it began to read."""
         pulls = isinstance(self.split, PartitionSplit) and self.split.share is not None
-        return sends or pulls or self.agent == agent
+        return pulls or self.moves or self.agent == agent
 
     def reads(self, partitions: frozenset[int]) -> bool:
         return isinstance(self.split, PartitionSplit) and self.split.partition in partitions
+
+
+def sent_epoch_of(reply: RunTaskReply) -> int | None:
+    """By which owner table the attempt has sent; None where it has sent nothing."""
+    return reply.sent_epoch if reply.HasField("sent_epoch") else None

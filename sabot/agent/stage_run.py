@@ -322,13 +322,12 @@ class StageRun:
         """The attempt was under way when what follows of it was written down."""
         self._under_way[running.task] = (running,)
 
-    def find_work(self, needed: Partitions, lost: frozenset[int]) -> None:
-        """Sets `todo` anew, where readers need the `needed` partitions and the agents `lost` are gone."""
-        if not self.started:
-            return
+    def find_work(self, needed: Partitions, lost: frozenset[int]) -> list[Running]:
+        """Sets `todo` anew, where readers need the `needed` partitions and the agents `lost` are gone. Gives the
+        attempts of what is not in it, which count no more."""
         self.todo = {}
         same: dict[frozenset[int], frozenset[int]] = {}
-        for task, state in enumerate(self._tasks):
+        for task, state in enumerate(self._tasks):  # none before it starts
             if state.done_by is None:
                 if not self.stopped_early:
                     self.todo[task] = None
@@ -338,6 +337,7 @@ class StageRun:
                     self.todo[task] = same.setdefault(again, again)
             elif isinstance(self.stage.output, ResultOutput) and state.done_by in lost:
                 self.todo[task] = None
+        return self.interrupt(lambda running: running.task not in self.todo)
 
     @property
     def replayed(self) -> frozenset[int]:

@@ -6,7 +6,7 @@ form: dictionaries decoded, every column nullable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -44,11 +44,13 @@ class SampleTaker:
 
 
 class ShuffleOutput:
-    """Gives rows to an attempt writer, at most `scatter_bytes_max` at a time, and a `sample` of them to the reply."""
+    """Gives rows to an attempt writer, at most `scatter_bytes_max` at a time, and a `sample` of them to the reply. The
+    writer is opened for the first rows.
+    """
 
     def __init__(
         self,
-        writer: AttemptWriter,
+        open_writer: Callable[[], AttemptWriter],
         calls: SlotCalls,
         schema: pa.Schema,
         *,
@@ -56,7 +58,8 @@ class ShuffleOutput:
         timeout_s: float,
         sample: SampleTaker | None = None,
     ) -> None:
-        self._writer = writer
+        self._open_writer = open_writer
+        self._writer: AttemptWriter | None = None
         self._sample = sample
         self._calls = calls
         self._form = WireForm(calls, schema)
@@ -68,15 +71,15 @@ class ShuffleOutput:
         if self._sample is not None and rows:
             self._sample.add(rows)
         for piece in self._gather.add(rows):
-            self._writer.write(piece, timeout_s=self._timeout_s)
+            self._opened().write(piece, timeout_s=self._timeout_s)
 
     def finish(self, reply: RunTaskReply) -> None:
         """Sends what is left and waits until every owner has confirmed its manifest."""
         rest = self._gather.rest()
         if rest:
-            self._writer.write(rest, timeout_s=self._timeout_s)
+            self._opened().write(rest, timeout_s=self._timeout_s)
         # An owner that hangs must not hold an attempt that nobody wants any more.
-        summary = self._writer.finish(timeout_s=self._timeout_s, check=self._calls.check_cancelled)
+        summary = self._opened().finish(timeout_s=self._timeout_s, check=self._calls.check_cancelled)
         for part in summary.sums:
             reply.sent.append(
                 PartitionSum(
@@ -93,7 +96,13 @@ class ShuffleOutput:
             self._sample.finish(reply)
 
     def abort(self) -> None:
-        self._writer.abort()
+        if self._writer is not None:
+            self._writer.abort()
+
+    def _opened(self) -> AttemptWriter:
+        if self._writer is None:
+            self._writer = self._open_writer()
+        return self._writer
 
 
 class ResultPublisher:

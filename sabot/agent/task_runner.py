@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from sabot.agent.memory_limit import typed
 from sabot.agent.partial_grouping import PartialGrouping
 from sabot.agent.partition_answers import partition_answers
 from sabot.agent.rows_sent_on import send_on
+from sabot.agent.sent_epoch import SentEpoch
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
@@ -88,6 +89,7 @@ class Task:
     copies: tuple[InputAttempts, ...] = ()
     tasks: int = 1  # of the stage
     boundaries: bytes = b""  # of the ranges that it sends rows to
+    sent: SentEpoch = field(default_factory=SentEpoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +158,6 @@ class TaskRunner:
         try:
             reply = self._run(task)
             reply.task_s = time.monotonic() - started_s
-            return reply
         except BaseException as error:
             told = typed(error)
             if task.cancelled.is_set():
@@ -166,7 +167,9 @@ class TaskRunner:
             if isinstance(told, UsageError) and "unseen" in told.facts:
                 reply.unseen_path, reply.unseen_filesystem = told.facts["unseen"], told.facts["unseen_filesystem"]
             _forget_frames(error)
-            return reply
+        if task.sent.epoch is not None:
+            reply.sent_epoch = task.sent.epoch
+        return reply
 
     def _run(self, task: Task) -> RunTaskReply:
         calls = SlotCalls(
@@ -209,11 +212,10 @@ class TaskRunner:
         return reply
 
     def _send_on(self, task: Task, split: StoredSplit, calls: SlotCalls) -> RunTaskReply:
-        name = shuffle_id(task.plan.job_id, task.stage.stage_id)
+        name, wait_s = shuffle_id(task.plan.job_id, task.stage.stage_id), self._limits.wait_s_max
         try:
             writer = self._open_writer(task, name)
-            limit_s, transport = self._limits.wait_s_max, self._transport
-            return send_on(name, task.task, split, writer, calls, transport=transport, timeout_s=limit_s)
+            return send_on(name, task.task, split, writer, calls, transport=self._transport, timeout_s=wait_s)
         finally:
             calls.close()
 
@@ -246,7 +248,8 @@ class TaskRunner:
     def _open_writer(self, task: Task, name: str) -> AttemptWriter:
         output = task.stage.output
         assert isinstance(output, Shuffle)
-        return self._transport.attempt_writer(
+        open_writer = partial(
+            self._transport.attempt_writer,
             name,
             task=task.task,
             attempt=task.attempt,
@@ -258,19 +261,17 @@ class TaskRunner:
                 boundaries=task.boundaries,
             ),
             partitions=task.partitions,
-            epoch=task.epoch,
             digest_placement=task.digest_placement,
         )
+        return task.sent.open(open_writer)
 
     def _open_shuffle_output(self, task: Task, output: Shuffle, calls: SlotCalls) -> ShuffleOutput:
-        schema = task.stage.schema
-        writer = self._open_writer(task, shuffle_id(task.plan.job_id, task.stage.stage_id))
-        sample, gathered_bytes = None, self._limits.scatter_bytes_max
+        sample, schema, gathered_bytes = None, task.stage.schema, self._limits.scatter_bytes_max
         if isinstance(output, HomeShuffle):
             sample = SampleTaker(calls, schema, output.sample_keys, seed=task.task)
             gathered_bytes = min(gathered_bytes, _KEPT_BYTES)
         return ShuffleOutput(
-            writer,
+            partial(self._open_writer, task, shuffle_id(task.plan.job_id, task.stage.stage_id)),
             calls,
             schema,
             scatter_bytes_max=gathered_bytes,

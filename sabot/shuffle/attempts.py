@@ -75,17 +75,21 @@ def await_confirmation(
 
 
 class AttemptWriter:
-    """Rows of one attempt on their way. Thread-safe; `write` blocks its caller, never a slot."""
+    """Rows of one attempt on their way, by the owner table of `epoch`. Thread-safe; `write` blocks its caller, never a
+    slot.
+    """
 
     def __init__(
         self,
         sender: NativeSender,
         *,
         shuffle_id: str,
+        epoch: int,
         slots: SlotAccount | None,
         await_disk: Callable[[float], None],
         chunk_bytes_max: int,
     ) -> None:
+        self.epoch = epoch
         self._sender = sender
         self._await_disk = await_disk
         self._shuffle_id = shuffle_id

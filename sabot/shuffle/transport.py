@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
-from sabot.errors import PeerRefused, UsageError
+from sabot.errors import UsageError
 from sabot.native._native import Ledger, NativeSender, SlotPool, ticket_of
 from sabot.shuffle.attempts import WRITE_TIMEOUT_S, AttemptWriter, await_confirmation, cut, owners_of_replay
 from sabot.shuffle.client import RESUME_S, STREAMS_PER_PEER, Compression, PingReply, ShuffleClient
@@ -259,13 +259,13 @@ class ShuffleTransport:
         attempt: int,
         partitioning: Partitioning,
         partitions: Collection[int] | None = None,
-        epoch: int = 0,
         digest_placement: bool = False,
     ) -> AttemptWriter:
-        """A writer of one attempt into a shuffle that was opened with a schema; its rows have that schema.
+        """A writer of one attempt, by the owner table of now, into a shuffle that was opened with a schema, which its
+        rows have.
 
-        Of all rows that it is given it sends those of `partitions`, None for all. PeerRefused where `epoch` is not the
-        shuffle's. `digest_placement`: its summary is to have a placement digest.
+        Of all rows that it is given it sends those of `partitions`, None for all. `digest_placement`: its summary is to
+        have a placement digest.
         """
         if not (0 <= task < 1 << 31 and 0 <= attempt < 1 << 31):
             raise UsageError(f"task {task} and attempt {attempt} must be from 0 to {(1 << 31) - 1}.")
@@ -273,15 +273,7 @@ class ShuffleTransport:
         if schema is None:
             raise UsageError(f"Shuffle {shuffle_id} was opened without a schema. Give open_shuffle schema=.")
         check_columns(partitioning, schema)
-        known, owner_of = self.server.owner_table(shuffle_id)
-        if known != epoch:
-            raise PeerRefused(
-                f"Task {task} is to send into shuffle {shuffle_id} in epoch {epoch}; agent {self.address} is in epoch "
-                f"{known}. The task is tried again by the table of now.",
-                shuffle=shuffle_id,
-                task=task,
-                attempt=attempt,
-            )
+        epoch, owner_of = self.server.owner_table(shuffle_id)
         owners, owner_of = owners_of_replay(self.server.owners(shuffle_id), owner_of, partitions)
         sender = self.client.open_sender(
             shuffle_id,
@@ -303,6 +295,7 @@ class ShuffleTransport:
         return AttemptWriter(
             sender,
             shuffle_id=shuffle_id,
+            epoch=epoch,
             slots=self.server.slots(shuffle_id),
             await_disk=self.server.await_disk,
             chunk_bytes_max=self._chunk_bytes_max,

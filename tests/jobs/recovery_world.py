@@ -1,7 +1,8 @@
 """A cluster for a coordinator, in which agents die, freeze and are given up wrongly, and every row is known by itself.
 
-Agents do what real ones do about epochs: they send only by the table that they know, refuse what is of another, and
-hold what was confirmed. A reader that is told to read what its agent does not hold fails the test.
+Agents do what real ones do about epochs: they send by the table that they know, refuse what is of an older one, wait
+for that of a newer one, and hold what was confirmed. A reader that is told to read what its agent does not hold fails
+the test.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sabot.dataflow.stage import (
     PartitionSplit,
     ResultOutput,
     RoundRobinShuffle,
+    Shuffle,
     ShuffleInput,
     Split,
     Stage,
@@ -109,7 +111,18 @@ class Agents:
         try:
             return ev.TaskSucceeded(**which, reply=self._reply(command))
         except Refused as refused:
-            return ev.TaskFailed(**which, failure=to_failure(refused.error))
+            sent_epoch = self.tables[command.agent].epoch if self._sends(command) else None
+            return ev.TaskFailed(**which, failure=to_failure(refused.error), sent_epoch=sent_epoch)
+
+    def _sends(self, command: ev.StartTask) -> bool:
+        return isinstance(self.plan.stages[command.stage_id].output, Shuffle)
+
+    def waits(self, command: ev.Command) -> bool:
+        """Whether it is an attempt that would send to an agent which has yet to hear of the table."""
+        if not isinstance(command, ev.StartTask) or command.agent in self.dead or not self._sends(command):
+            return False
+        table = self.tables[command.agent]
+        return any(self.tables[owner].epoch < table.epoch for owner in {*table.owners} - self.dead)
 
     def _reply(self, command: ev.StartTask) -> RunTaskReply:
         stage, reply = self.plan.stages[command.stage_id], RunTaskReply()
@@ -184,8 +197,7 @@ class Agents:
     def _send(self, stage: Stage, command: ev.StartTask, rows: list[Row], reply: RunTaskReply) -> None:
         table, ranges = self.tables[command.agent], command.ranges
         count = ranges.count if ranges is not None else self.coordinator.num_partitions[stage.stage_id]
-        if table.epoch != command.epoch:
-            raise Refused(PeerRefused("another epoch here"))
+        reply.sent_epoch = table.epoch
         wanted = range(count) if command.partitions is None else command.partitions
         placed: Sent = {partition: [] for partition in wanted}
         if isinstance(stage.output, BroadcastShuffle):
@@ -221,7 +233,7 @@ class Agents:
         for owner in sorted({table.owners[partition] for partition in placed}):
             if owner in self.dead:
                 raise Refused(PeerLost("broken off", address=member(owner).flight_address))
-            if self.tables[owner].epoch != command.epoch:
+            if self.tables[owner].epoch != table.epoch:
                 raise Refused(PeerRefused("another epoch there"))
             mine = {partition: rows for partition, rows in placed.items() if table.owners[partition] == owner}
             self.held[owner, command.stage_id, command.task, command.attempt] = mine
@@ -308,8 +320,10 @@ class Walk:
                 self._strike(self.rng.randrange(1, num_agents))
             elif self.events and self.rng.random() < 0.5:
                 self._tell(self.events.pop(self.rng.randrange(len(self.events))))
-            elif self.waiting:
-                self.events += self.agents.answer(self.waiting.pop(self.rng.randrange(len(self.waiting))))
+            elif able := [one for one in self.waiting if not self.agents.waits(one)]:
+                command = self.rng.choice(able)
+                self.waiting.remove(command)
+                self.events += self.agents.answer(command)
             elif self.events:
                 self._tell(self.events.pop(0))
             else:

@@ -82,6 +82,24 @@ def test_copy_found_wrong_is_sent_again_alone_and_its_readers_begin_again() -> N
     assert [one.partitions for one in job.started(0) if one.attempt] == [frozenset({1})]
 
 
+def test_copy_that_is_being_sent_again_when_its_reader_is_lost_is_nobodys() -> None:
+    job = Job(broadcast_plan(*[5] * 6), 3)
+    job.go_on(ev.StartTask, stage_id=2, count=3)  # agent 0 has done its part
+    wrong = next(one for one in job.waiting if isinstance(one, ev.StartTask) and one.agent == 1)
+    failure = to_failure(ShuffleIntegrityError("a row is missing", shuffle=shuffle_id(JOB_ID, 0), partition=1))
+    job.tell(ev.TaskFailed(agent=1, stage_id=2, task=wrong.task, attempt=0, failure=failure))
+    job.waiting = [one for one in job.waiting if not (isinstance(one, ev.StartTask) and one.agent == 1)]
+    job.go_on(ev.StartTask, stage_id=0, attempt=1)
+    replay = next(one for one in job.started(0) if one.attempt == 1)
+    assert replay.agent != 1 and replay.partitions == {1}
+    cancelled = [one for one in job.kill(1) if isinstance(one, ev.CancelTask)]
+    assert (replay.stage_id, replay.task, replay.attempt) in {
+        (one.stage_id, one.task, one.attempt) for one in cancelled
+    }
+    job.waiting.remove(replay)
+    job.check()
+
+
 def test_agents_that_came_after_the_copies_read_those_of_others() -> None:
     job = Job(broadcast_plan(*[5] * 8), 3)
     job.go_on(ev.StartTask, stage_id=2)

@@ -210,33 +210,6 @@ def test_answer_made_again_during_the_last_look_is_looked_at_again() -> None:
     job.check()
 
 
-def test_no_task_starts_before_all_who_are_left_know_the_new_epoch() -> None:
-    job = Job(group_plan(*[5] * 8), 3)
-    job.go_on(ev.StartTask, stage_id=0)
-    commands = job.kill(2)
-    reowns = [command for command in commands if isinstance(command, ev.Reown)]
-    assert {command.agent for command in reowns} == {0, 1} and all(command.table.epoch == 1 for command in reowns)
-    assert set(reowns[0].table.owners) == {0, 1} and reowns[0].table.lost == {2}
-    assert kinds(commands)["StartTask"] == 0
-    assert tell(job.coordinator, ev.Reowned(agent=0, epoch=1)) == []
-    assert tell(job.coordinator, ev.Reowned(agent=1, epoch=0)) == []
-    started = tell(job.coordinator, ev.Reowned(agent=1, epoch=1))
-    assert kinds(started)["StartTask"] == 4 and {command.epoch for command in started} == {1}  # type: ignore[union-attr]
-
-
-def test_attempts_that_send_by_the_old_table_are_cancelled_and_their_answers_ignored() -> None:
-    job = Job(group_plan(*[5] * 6), 3)
-    job.go_on(ev.StartTask, stage_id=0)
-    running = {(one.task, one.attempt): one for one in job.started(0)}
-    late = [job.agents.answer(one)[0] for one in running.values()]
-    commands = job.kill(2)
-    cancelled = {(one.task, one.attempt) for one in commands if isinstance(one, ev.CancelTask)}
-    assert cancelled == set(running)
-    assert [tell(job.coordinator, event) for event in late] == [[]] * len(late)
-    job.waiting = [one for one in job.waiting if not isinstance(one, ev.StartTask)]
-    job.check()
-
-
 def test_stage_whose_replay_placed_rows_otherwise_begins_anew_with_all_that_read_it() -> None:
     job = Job(chain_plan(9, 9, 9, output=RoundRobinShuffle()), 3)
     job.go_on(ev.StartTask, stage_id=2)

@@ -162,9 +162,7 @@ class Agent:
                     check_epochs=self.world.guards.check_epochs,
                 )
                 self.shuffles[name] = HeldShuffle(book)
-                for stream, deadline in self._waiting.pop(name, []):
-                    deadline.cancel()
-                    self._go_on(stream)
+                self.look_again(name)
 
     def _run_task(self, job_id: str, command: ev.StartTask, answer: Callable[[Any], None]) -> Callable[[], None] | None:
         def ended(reply: Any) -> None:
@@ -299,11 +297,27 @@ class Agent:
         fields = decode_header(header)
         if rows and not self.memory.desk.arrived(stream.credit, fields.bytes):
             self._answer(stream, error=LimitReached("A chunk came for which the stream has no credit"))
-        elif fields.shuffle_id in self.shuffles or fields.shuffle_id.partition("/")[0] in self.ended:
+        elif self._is_expected(fields):
             self._go_on(stream)
         else:
             deadline = self.later(OPEN_WAIT_S, lambda: self._waited_too_long(fields.shuffle_id, stream), deadline=True)
             self._waiting.setdefault(fields.shuffle_id, []).append((stream, deadline))
+
+    def _is_expected(self, fields: HeaderFields) -> bool:
+        """Whether the shuffle is open, by a table as new as the sender's, or will never be."""
+        job_id = fields.shuffle_id.partition("/")[0]
+        if job_id in self.ended:
+            return True
+        return fields.shuffle_id in self.shuffles and fields.epoch <= self.jobs[job_id].table.epoch
+
+    def look_again(self, name: str) -> None:
+        """The shuffle has been opened, or has another owner table."""
+        for stream, deadline in self._waiting.pop(name, []):
+            if self._is_expected(decode_header(stream.inbox[0][0])):
+                deadline.cancel()
+                self._go_on(stream)
+            else:
+                self._waiting.setdefault(name, []).append((stream, deadline))
 
     def on_end(self, stream: Stream) -> None:
         """The stream is over for its reader; a handler that waits goes on until it finds that out."""

@@ -99,8 +99,10 @@ class Checks:
         if unknown:
             raise Violation(f"job {job_id} is taken over by one that knows nothing of {unknown}, which were being read")
 
-    def committed(self, job_id: str, event: ev.TaskSucceeded) -> None:
-        """Told before the coordinator is: what it has cancelled counts no more."""
+    def committed(self, job_id: str, event: ev.TaskSucceeded, epoch: int) -> None:
+        """Told before the coordinator is: what it has cancelled, or what was sent before `epoch`, counts no more."""
+        if event.sent_epoch is not None and event.sent_epoch < epoch:
+            return
         if (job_id, event.stage_id, event.task, event.attempt) not in self._void:
             self._committed.setdefault((job_id, event.stage_id, event.task), set()).add(event.attempt)
 

@@ -11,6 +11,7 @@ from sabot.agent.job_journal import end_of
 from sabot.agent.job_recorder import GATHER_S
 from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR, OwnerTable
 from sabot.agent.range_choice import RangeRule
+from sabot.agent.running import sent_epoch_of
 from sabot.agent.takeover import Inheritance
 from sabot.dataflow.stage import JobPlan
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
@@ -49,6 +50,7 @@ class Driver:
         self._untold = 0  # of the job's end, or of their own
         self._last_words: list[ev.EndJob] = []  # to be said when the client has its answer
         self._recording: set[int] = set()
+        self._epoch_told = epoch  # of the newest table
         self._ends_late: Timer | None = None
         self._changes_seen = -1  # of who is there
         self.dropped = False
@@ -77,7 +79,7 @@ class Driver:
         if self.coordinator is None or self.coordinator.ended:
             return
         if isinstance(event, ev.TaskSucceeded):
-            self.world.checks.committed(self.plan.job_id, event)
+            self.world.checks.committed(self.plan.job_id, event, self._epoch_told)
         if isinstance(event, ev.TaskSucceeded | ev.TaskFailed):
             self.world.checks.task_ended(self.plan.job_id, event)
         if isinstance(event, ev.Prepared):
@@ -213,6 +215,7 @@ class Driver:
                 argument = (self.plan, self.coordinator.num_partitions, agents, self.agent.member, table)
                 self.call(self.agents[place], "prepare", argument, partial(self._prepared, place), PREPARE_DEADLINE_S)
             case ev.Reown(agent=place, table=table):
+                self._epoch_told = table.epoch
                 answer = partial(self._reowned, place, table.epoch)
                 argument = (self.plan.job_id, list(self.agents), table, False)
                 self.call(self.agents[place], "reown", argument, answer, PEER_DEADLINE_S)
@@ -311,7 +314,7 @@ class Driver:
         elif isinstance(answer, SabotError):
             self.post(ev.TaskFailed(**which, failure=to_failure(answer)))
         elif isinstance(answer, RunTaskReply) and answer.HasField("failure"):
-            self.post(ev.TaskFailed(**which, failure=answer.failure))
+            self.post(ev.TaskFailed(**which, failure=answer.failure, sent_epoch=sent_epoch_of(answer)))
         else:
             self.post(ev.TaskSucceeded(**which, reply=answer))
 

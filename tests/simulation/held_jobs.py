@@ -135,6 +135,10 @@ class HeldJobs:
                 shuffle.book.reown(table.epoch, table.owners, given_up)
         if table.epoch >= held.table.epoch:  # one that was overtaken changes nothing
             held.table, held.keep_result = table, keep_result
+        for task in sorted(held.tasks, key=lambda task: task.number):
+            task.reowned(table.epoch)
+        for name in [name for name in self._agent.shuffles if name.startswith(f"{job_id}/")]:
+            self._agent.look_again(name)
         self._agent.world.happen("reowned", self._agent.place, "job %s epoch %#x", job_id, table.epoch)
 
     def _record(self, job_id: str, update: JobJournal, agents: list[Member]) -> None:

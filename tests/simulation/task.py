@@ -15,7 +15,7 @@ from sabot.agent.file_output import FileWriter
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.ranges import HomeShuffle
 from sabot.dataflow.stage import Shuffle, StoredSplit, WriteOutput, shuffle_id
-from sabot.errors import JobCancelled, PeerLost, PeerRefused, SabotError
+from sabot.errors import JobCancelled, PeerLost, SabotError
 from sabot.native._native import HeaderFields, chunk_mark, encode_header
 from sabot.shuffle.attempts import owners_of_replay
 from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply
@@ -75,6 +75,7 @@ class Task:
         self._owners: list[_Owner] = []
         self._sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         self._manifests_sent = False
+        self._sent_epoch: int | None = None  # of the table by which it sends
         self._name = f"{command.stage_id}.{command.task}#{command.attempt}"
         held.tasks.add(self)
         agent.world.happen("task begun", agent.place, "task %s", self._name)
@@ -90,6 +91,11 @@ class Task:
     def cancel(self) -> None:
         self.end(JobCancelled(f"job {self.held.plan.job_id} was cancelled"))
 
+    def reowned(self, epoch: int) -> None:
+        """There is a new owner table: what has been sent by an older one does not count."""
+        if self._sent_epoch is not None and self._sent_epoch < epoch and self.agent.world.guards.check_epochs:
+            self.cancel()
+
     def end(self, error: SabotError | None = None) -> None:
         if self.ended:
             return
@@ -97,7 +103,7 @@ class Task:
         if error is not None and self._writer is not None:
             self._writer.abort()
         self.held.tasks.discard(self)
-        reply = self.reply if error is None else RunTaskReply(failure=to_failure(error))
+        reply = self.reply if error is None else RunTaskReply(failure=to_failure(error), sent_epoch=self._sent_epoch)
         if error is None:
             self.agent.world.checks.task_done(self)
             self.agent.world.happen("task done", self.agent.place, "task %s", self._name)
@@ -119,8 +125,6 @@ class Task:
         """Rows and content sum that were sent, by partition."""
         return self._sums
 
-    # What the sender hears of its messages.
-
     def acknowledged(self, address: str, header: bytes, error: SabotError | None) -> None:
         if error is not None:
             self.end(error)
@@ -139,8 +143,6 @@ class Task:
             return
         split = self.command.split
         try:
-            if isinstance(self.stage.output, Shuffle):
-                self._open()
             if isinstance(split, StoredSplit):
                 self._send_on(split)
             else:
@@ -160,7 +162,7 @@ class Task:
         if isinstance(self.stage.output, HomeShuffle):
             self.reply.key_sample = sample_of(rows)
         if isinstance(self.stage.output, Shuffle):
-            self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
+            self._open()
             self._send(rows, 0)
         elif isinstance(self.stage.output, WriteOutput):
             self._write(rows, self.stage.output)
@@ -174,18 +176,18 @@ class Task:
             for partition in sorted(partitions):
                 rows += self.agent.stored(self.held, self.stage.stage_id, partition, [(self.command.task, attempt)])[0]
         self.reply.rows_in = self.reply.rows_out = len(rows)
-        self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
+        self._open()
         self._send(tuple(rows), 0)
 
     def _open(self) -> None:
-        """Finds who must confirm, as ShuffleTransport.attempt_writer does."""
+        """Finds who must confirm, by the table of now, as ShuffleTransport.attempt_writer does."""
         held, table = self.held, self.held.table
-        if table.epoch != self.command.epoch and self.agent.world.guards.check_epochs:
-            raise PeerRefused(f"{self._name} is to send in epoch {self.command.epoch}, and {table.epoch} is known here")
+        self.reply.sent_epoch = self._sent_epoch = table.epoch
         owner_of = table.owners[: held.num_partitions[self.stage.stage_id]]
         addresses = [agent.flight_address for agent in held.agents]
         owners, self._placed = owners_of_replay(addresses, owner_of, self.command.partitions)
         self._owners = [_Owner(address) for address in owners]
+        self.agent.later(WAIT_S_MAX, self._waited_too_long, deadline=True)
 
     def _publish(self, rows: Rows) -> None:
         self.agent.publish(self.held, self.command.task, self.command.attempt, rows)
@@ -323,7 +325,7 @@ class Task:
                 manifest=manifest,
                 shuffle_id=self._shuffle,
                 incarnation=self.agent.member.incarnation,
-                epoch=self.command.epoch,
+                epoch=self._sent_epoch,
                 task=self.command.task,
                 attempt=self.command.attempt,
                 sequence=sequence,

@@ -72,14 +72,19 @@ arrow::Status ChunkStore::Reown(const std::string& shuffle_id, OwnerTable table)
   std::lock_guard lock(mutex_);
   ARROW_ASSIGN_OR_RAISE(const std::shared_ptr<Shuffle> shuffle, FindLocked(shuffle_id));
   shuffle->book.Reown(std::move(table));
+  changed_.notify_all();
   return arrow::Status::OK();
 }
 
-arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, Clock::time_point deadline) {
+arrow::Status ChunkStore::WaitOpen(const std::string& shuffle_id, uint32_t epoch, Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
-  const auto settled = [&] { return closed_ || ended_.Contains(shuffle_id) || shuffles_.contains(shuffle_id); };
+  const auto settled = [&] {
+    if (closed_ || ended_.Contains(shuffle_id)) return true;
+    const auto found = shuffles_.find(shuffle_id);
+    return found != shuffles_.end() && found->second->book.options().table.epoch >= epoch;
+  };
   const bool in_time = changed_.wait_until(lock, deadline, settled);
-  if (!in_time || closed_) {
+  if (closed_ || (!in_time && !shuffles_.contains(shuffle_id))) {
     return MakeStatus(Code::kPeerRefused, "Shuffle " + shuffle_id + " is not known to this agent" +
                                               (closed_ ? ", which is shutting down."
                                                        : ": it was not started here before the sender's deadline."));

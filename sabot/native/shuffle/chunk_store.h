@@ -94,8 +94,10 @@ class ChunkStore : public spill::SpillSource, public std::enable_shared_from_thi
   arrow::Status Open(Spec spec);
   /// Gives an open shuffle the owner table of a new epoch; see Bookkeeping::Reown.
   arrow::Status Reown(const std::string& shuffle_id, OwnerTable table);
-  /// Waits until `shuffle_id` is open; kPeerRefused where it has ended, or is still unknown at the deadline.
-  arrow::Status WaitOpen(const std::string& shuffle_id, Clock::time_point deadline);
+  /// Waits until `shuffle_id` is open, and until its owner table is of `epoch` or a later one: an agent may be told of
+  /// a new table, and send by it, before another one is. kPeerRefused where it has ended, or is still unknown at the
+  /// deadline.
+  arrow::Status WaitOpen(const std::string& shuffle_id, uint32_t epoch, Clock::time_point deadline);
 
   /// Judges and stores a chunk, as a copy of its own rows where it is LOCAL: one from the NETWORK has been copied into
   /// a block of `blocks()` already. True where it was there already.

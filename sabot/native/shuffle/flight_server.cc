@@ -213,7 +213,7 @@ arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const fl
     return MakeStatus(Code::kLimit, "A chunk holds " + std::to_string(ReceivedBytes(*message.data)) +
                                         " bytes where its header says " + std::to_string(header.bytes) + facts);
   }
-  ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, DeadlineIn(options_.open_wait_s)));
+  ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, header.epoch, DeadlineIn(options_.open_wait_s)));
   if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
   ARROW_ASSIGN_OR_RAISE(const auto batch, CopyAndValidate(*message.data, store_->blocks()));
   if (options_.verify_checksums) {
@@ -242,7 +242,7 @@ arrow::Status FlightServer::ReceivePlainRows(const std::string& shuffle_id, cons
                                              flight::FlightMessageReader* reader,
                                              flight::FlightMetadataWriter* writer) {
   ARROW_ASSIGN_OR_RAISE(const int64_t number, DecodeNumber(partition, "partition"));
-  ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, DeadlineIn(options_.open_wait_s)));
+  ARROW_RETURN_NOT_OK(store_->WaitOpen(shuffle_id, 0, DeadlineIn(options_.open_wait_s)));
   ARROW_ASSIGN_OR_RAISE(const auto schema, reader->GetSchema());
   ARROW_ASSIGN_OR_RAISE(const auto batches, ReadPlainStream(reader, store_->blocks(), &credits_, options_.open_wait_s));
   ChunkHeader header;

@@ -3,6 +3,7 @@
 #include <arrow/api.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 #include <thread>
 
@@ -55,7 +56,25 @@ TEST(ChunkStore, WaitersHearOfTheEndAndOfTheClose) {
   std::jthread ender([&] { store.EndPrefix("s"); });
   EXPECT_EQ(CodeOf(store.WaitSenders("s", DeadlineIn(60)).status()), Code::kPeerRefused);
   std::jthread closer([&] { store.Close(); });
-  EXPECT_EQ(CodeOf(store.WaitOpen("unknown", DeadlineIn(60))), Code::kPeerRefused);
+  EXPECT_EQ(CodeOf(store.WaitOpen("unknown", 0, DeadlineIn(60))), Code::kPeerRefused);
+}
+
+TEST(ChunkStore, RowsOfAnEpochToComeWaitForItsTable) {
+  ChunkStore store;
+  ASSERT_TRUE(store.Open(SpecOf("s")).ok());
+  EXPECT_TRUE(store.WaitOpen("s", 0, DeadlineIn(60)).ok());
+  std::atomic<bool> told = false;
+  std::jthread waiter([&] {
+    EXPECT_TRUE(store.WaitOpen("s", 2, DeadlineIn(60)).ok());
+    EXPECT_TRUE(told.load(std::memory_order_acquire));  // acquire: partner of the release below
+  });
+  ASSERT_TRUE(store.Reown("s", {.epoch = 1, .owner_of = {}, .given_up = {}}).ok());
+  std::this_thread::yield();
+  told.store(true, std::memory_order_release);
+  ASSERT_TRUE(store.Reown("s", {.epoch = 2, .owner_of = {}, .given_up = {}}).ok());
+  waiter.join();
+  std::jthread ender([&] { store.EndPrefix("s"); });
+  EXPECT_EQ(CodeOf(store.WaitOpen("s", 3, DeadlineIn(60))), Code::kPeerRefused);
 }
 
 TEST(ChunkStore, SecondsWithoutMeasureAreBounded) {
