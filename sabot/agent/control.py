@@ -24,6 +24,7 @@ from sabot.agent.context import AgentContext
 from sabot.agent.membership import Membership
 from sabot.agent.peers import Peers
 from sabot.agent.process import resident_bytes
+from sabot.config import JobsSection
 from sabot.errors import InternalError, SabotError, UsageError
 from sabot.slots.manager import TIMELINE_ROWS_MAX
 from sabot.wire import agent_pb2, agent_pb2_grpc
@@ -52,7 +53,7 @@ class Jobs(Protocol):
     @property
     def sources(self) -> Sources: ...
     @property
-    def broadcast_bytes_max(self) -> int: ...
+    def config(self) -> JobsSection: ...
     def submit(self, request: agent_pb2.SubmitJobRequest) -> AsyncGenerator[agent_pb2.JobEvent, None]: ...
     async def prepare(self, request: agent_pb2.PrepareJobRequest) -> agent_pb2.PrepareJobReply: ...
     async def run_task(self, request: agent_pb2.RunTaskRequest) -> agent_pb2.RunTaskReply: ...
@@ -126,7 +127,8 @@ class ControlService(agent_pb2_grpc.AgentControlServicer):
             versions=my_versions(),
             agent=to_agent(self._membership.me),
             members=members,
-            broadcast_bytes_max=self._jobs.broadcast_bytes_max,
+            broadcast_bytes_max=self._jobs.config.broadcast_bytes_max,
+            peer_deadline_s=self._jobs.config.peer_deadline_s,
         )
 
     @_typed

@@ -30,7 +30,7 @@ from sabot.agent.schema_learner import SchemaLearner
 from sabot.agent.source_desk import SourceDesk
 from sabot.agent.task_runner import TaskLimits, TaskRunner
 from sabot.agent.upload_keeper import uploads_kept
-from sabot.config import Config
+from sabot.config import Config, JobsSection
 from sabot.dataflow.stage import JobPlan
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, UsageError
 from sabot.wire.agent_pb2 import (
@@ -128,9 +128,9 @@ class JobDriver:
         self._state.start_sweeping()
 
     @property
-    def broadcast_bytes_max(self) -> int:
-        """What sessions that connect here have copied to every agent for a join."""
-        return self._config.broadcast_bytes_max
+    def config(self) -> JobsSection:
+        """Some of it is told to sessions that connect here."""
+        return self._config
 
     def jobs_running(self) -> int:
         """Jobs that this agent coordinates or has prepared for another."""

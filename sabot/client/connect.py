@@ -57,6 +57,7 @@ def connect(
             weight=weight,
             job_timeout_s=job_timeout_s,
             broadcast_bytes_max=hello.broadcast_bytes_max if broadcast_bytes_max is None else broadcast_bytes_max,
+            peer_deadline_s=hello.peer_deadline_s or None,
         )
     except BaseException:
         control.close()

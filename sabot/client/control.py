@@ -41,8 +41,9 @@ class ControlClient:
         check_versions(reply.versions, peer=f"agent {self.address}")
         return reply
 
-    def list_agents(self) -> list[Member]:
-        reply: agent_pb2.ListAgentsReply = self._call(self._stub.ListAgents, agent_pb2.ListAgentsRequest())
+    def list_agents(self, *, timeout_s: float | None = None) -> list[Member]:
+        request = agent_pb2.ListAgentsRequest()
+        reply: agent_pb2.ListAgentsReply = self._call(self._stub.ListAgents, request, timeout_s)
         return [from_agent(agent) for agent in reply.agents]
 
     def get_status(self) -> agent_pb2.StatusReply:
@@ -112,11 +113,12 @@ class ControlClient:
         with suppress(Exception):
             self._stub.EndJob(agent_pb2.EndJobRequest(job_id=job_id), timeout=_RELEASE_TIMEOUT_S)
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+    def _call(self, method: Callable[..., Any], request: Any, timeout_s: float | None = None) -> Any:
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
         try:
-            return method(request, timeout=self.timeout_s)
+            return method(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise self.error_of(error) from None
+            raise error_of(error, address=self.address, deadline_s=timeout_s) from None
 
     def error_of(self, error: grpc.RpcError) -> BaseException:
         """What the agent or the connection to it has to say."""

@@ -20,10 +20,20 @@ T = TypeVar("T")
 
 
 class Coordinators:
-    """Thread-safe: every job of a session may move it to another agent."""
+    """Thread-safe: every job of a session may move it to another agent. An agent that answers nothing for
+    `silence_s_max` is lost: the cluster's own deadline, where that is known.
+    """
 
-    def __init__(self, control: ControlClient, agent: Member, members: Sequence[Member]) -> None:
+    def __init__(
+        self,
+        control: ControlClient,
+        agent: Member,
+        members: Sequence[Member],
+        *,
+        peer_deadline_s: float | None = None,
+    ) -> None:
         self.timeout_s = control.timeout_s
+        self.silence_s_max = control.timeout_s if peer_deadline_s is None else peer_deadline_s
         self._lock = threading.Lock()  # guards all below
         self._agent = agent
         self._members = [agent, *(member for member in members if member.identity != agent.identity)]
@@ -60,7 +70,8 @@ class Coordinators:
 
     def list_agents(self) -> list[Member]:
         """The members of the cluster now."""
-        members = self.ask(lambda control: control.list_agents())
+        soon_s = min(self.timeout_s, self.silence_s_max)  # it knows them by heart
+        members = self.ask(lambda control: control.list_agents(timeout_s=soon_s))
         with self._lock:
             self._members = members
         return list(members)

@@ -40,7 +40,7 @@ class Seat:
         self._replan = replan
         self._agents: Sequence[Member] = ()  # of the job, once it is accepted
         self._turns: Counter[tuple[str, int]] = Counter()
-        self._deadline_s = coordinators.timeout_s
+        self._deadline_s = coordinators.silence_s_max
         self._lost: SabotError | None = None
 
     @property

@@ -61,9 +61,10 @@ class Session(Readers):
         weight: float = 1.0,
         job_timeout_s: float | None = None,
         broadcast_bytes_max: int = 0,
+        peer_deadline_s: float | None = None,
     ) -> None:
         Deadline.after(job_timeout_s)  # a fault of it is told now
-        self._coordinators = Coordinators(control, agent, members)
+        self._coordinators = Coordinators(control, agent, members, peer_deadline_s=peer_deadline_s)
         self.broadcast_bytes_max = broadcast_bytes_max
         self._progress = progress
         self._py_modules = py_modules

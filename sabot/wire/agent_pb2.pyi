@@ -53,16 +53,18 @@ class HelloRequest(_message.Message):
     def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ...) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("versions", "agent", "members", "broadcast_bytes_max")
+    __slots__ = ("versions", "agent", "members", "broadcast_bytes_max", "peer_deadline_s")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     BROADCAST_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    PEER_DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     versions: Versions
     agent: Agent
     members: _containers.RepeatedCompositeFieldContainer[Agent]
     broadcast_bytes_max: int
-    def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., broadcast_bytes_max: _Optional[int] = ...) -> None: ...
+    peer_deadline_s: float
+    def __init__(self, versions: _Optional[_Union[Versions, _Mapping]] = ..., agent: _Optional[_Union[Agent, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Agent, _Mapping]]] = ..., broadcast_bytes_max: _Optional[int] = ..., peer_deadline_s: _Optional[float] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
     __slots__ = ()

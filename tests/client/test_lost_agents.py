@@ -115,6 +115,21 @@ def test_table_that_lay_on_a_lost_coordinator_is_uploaded_again(
         assert session.from_table(TABLE).count_rows() == 1000
 
 
+@pytest.mark.parametrize("source", ["files", "table"])
+def test_agent_frozen_before_it_has_the_job_costs_the_clusters_deadline_and_not_the_clients(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SABOT_JOBS_PEER_DEADLINE_S", "1")
+    pq.write_table(TABLE, tmp_path / "table.parquet")
+    with LocalCluster(agents=2, slots=1) as cluster, cluster.connect(progress=False, timeout_s=120) as session:
+        given = session.read_parquet(tmp_path / "table.parquet") if source == "files" else session.from_table(TABLE)
+        os.kill(cluster.agents[0].pid, signal.SIGSTOP)
+        started_s = time.monotonic()
+        assert given.repartition("x").run().to_table().num_rows == 1000
+        assert time.monotonic() - started_s < 60
+        assert session.agent.agent_id == "local-1"
+
+
 def test_session_asks_another_agent_when_its_own_is_dead(cluster: LocalCluster, tmp_path: Path) -> None:
     pq.write_table(TABLE, tmp_path / "table.parquet")
     with cluster.connect(progress=False) as session:
