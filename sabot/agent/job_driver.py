@@ -28,7 +28,8 @@ from sabot.agent.peer_watch import PeerWatch
 from sabot.agent.range_choice import RangeRule
 from sabot.agent.schema_learner import SchemaLearner
 from sabot.agent.source_desk import SourceDesk
-from sabot.agent.task_runner import TaskLimits, TaskRunner
+from sabot.agent.task_limits import TaskLimits
+from sabot.agent.task_runner import TaskRunner
 from sabot.agent.upload_keeper import uploads_kept
 from sabot.config import Config, JobsSection
 from sabot.dataflow.stage import JobPlan
@@ -86,15 +87,12 @@ class JobDriver:
         self._config = config.jobs
         me = membership.me
         context.task_slot_manager.execute_nursery()
+        memory_bytes_max = context.shuffle_transport.ledger.snapshot()["bytes_max"]
         runner = TaskRunner(
             agent_id=me.agent_id,
             slots=context.task_slot_manager,
             transport=context.shuffle_transport,
-            limits=TaskLimits(
-                morsel_bytes=config.slots.morsel_bytes,
-                scatter_bytes_max=config.shuffle.scatter_bytes_max,
-                worker_memory_bytes=config.slots.worker_memory_bytes,
-            ),
+            limits=TaskLimits.of(config, memory_bytes_max=memory_bytes_max),
         )
         self._state = JobState(
             agent_id=me.agent_id,
@@ -115,7 +113,7 @@ class JobDriver:
             watch=self._watch,
             config=config.jobs,
             hot=HotRule(factor=config.shuffle.hot_partition_factor),
-            ranges=RangeRule.within(context.shuffle_transport.ledger.snapshot()["bytes_max"]),
+            ranges=RangeRule.within(memory_bytes_max),
         )
         self._coordinators = CoordinatorWatch(
             me=me, state=self._state, calls=self._calls, watch=self._watch, config=config.jobs

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from sabot.agent.file_readers import file_pieces
 from sabot.agent.footers import Footers
+from sabot.agent.large_input import Attempts, LargeInput
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.enough_rows import NO_ATTEMPT
@@ -33,6 +34,7 @@ from sabot.dataflow.stage import (
 from sabot.errors import InternalError, PeerLost, UsageError
 from sabot.shuffle.receipts import PartitionRead
 from sabot.shuffle.share_reader import read_share
+from sabot.shuffle.stored_partition import StoredPartition
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum, RunTaskReply
@@ -128,10 +130,51 @@ class TaskInput:
             read = self._read(self._split, side, given, transport)
             self._rows += read.rows
             self._network_rows += read.network_rows
-            self._released.append(_released(given.stage_id, self._split.partition, read))
+            self._released.append(_released(given.stage_id, self._split.partition, [read]))
             found.append(_decoded(read.table, self._sender(given.stage_id).schema, calls))
         self._ended = True
         return found
+
+    def large(self, transport: ShuffleTransport, calls: SlotCalls, bytes_max: int) -> list[LargeInput] | None:
+        """The inputs to be read piece by piece, where together they have more than `bytes_max` (0: never)."""
+        split = self._split
+        if not isinstance(split, PartitionSplit) or split.share is not None or not bytes_max:
+            return None
+        found = [self._large_input(split, given, transport, calls) for given in self._inputs]
+        return found if sum(one.num_bytes for one in found) > bytes_max else None
+
+    def _large_input(
+        self, split: PartitionSplit, given: InputAttempts, transport: ShuffleTransport, calls: SlotCalls
+    ) -> LargeInput:
+        name, server = shuffle_id(self._plan.job_id, given.stage_id), transport.server
+        counted: list[int] = []
+
+        def opened(attempts: Attempts) -> StoredPartition:
+            # What is read is kept until it has been: first all goes to disk that memory is asked for.
+            server.native.wait_spilled(self._timeout_s)
+            return server.open_partition(name, split.partition, attempts=attempts)
+
+        def count(readings: Sequence[StoredPartition]) -> None:
+            if counted:
+                return
+            counted.append(1)
+            self._rows += sum(one.rows for one in readings)
+            self._network_rows += sum(one.network_rows for one in readings)
+            self._spilled_bytes += server.native.spilled_bytes_of(name, split.partition)
+            self._released.append(_released(given.stage_id, split.partition, readings))
+            self._ended = len(self._released) == len(self._inputs)
+
+        return LargeInput(
+            schema=plain_schema(self._sender(given.stage_id).schema),
+            attempts=_who_sent(given),
+            open=opened,
+            count=count,
+            calls=calls,
+            timeout_s=self._timeout_s,
+            num_bytes=transport.stored_bytes_of(name, split.partition),
+            partition=split.partition,
+            num_partitions=server.num_partitions(name),
+        )
 
     def copy(self, given: InputAttempts, transport: ShuffleTransport, calls: SlotCalls) -> pa.Table:
         """All rows of a stage that was broadcast, audited: this agent's copy, or another's where it has none."""
@@ -153,7 +196,7 @@ class TaskInput:
                 epoch=self._epoch,
                 timeout_s=timeout_s,
             )
-        self._copied.append(_released(given.stage_id, given.partition, read))
+        self._copied.append(_released(given.stage_id, given.partition, [read]))
         return _decoded(read.table, sender.schema, calls)
 
     def _read(
@@ -161,9 +204,7 @@ class TaskInput:
     ) -> PartitionRead:
         name = shuffle_id(self._plan.job_id, given.stage_id)
         if split.share is None:
-            tasks = given.tasks or range(len(given.attempts))
-            named = zip(tasks, given.attempts, strict=True)
-            attempts = [(task, attempt) for task, attempt in named if attempt != NO_ATTEMPT]
+            attempts = _who_sent(given)
             self._spilled_bytes += transport.server.native.spilled_bytes_of(name, split.partition)
             return transport.read_partition(name, split.partition, attempts=attempts, timeout_s=self._timeout_s)
         output = self._sender(given.stage_id).output
@@ -228,8 +269,20 @@ class TaskInput:
         return next(stage for stage in self._plan.stages if stage.stage_id == stage_id)
 
 
-def _released(stage_id: int, partition: int, read: PartitionRead) -> ReleasedSum:
-    part = PartitionSum(partition=partition, rows=read.rows, content_sum=read.content_sum, num_bytes=read.num_bytes)
+def _who_sent(given: InputAttempts) -> list[tuple[int, int]]:
+    """The (task, attempt) pairs whose rows count."""
+    tasks = given.tasks or range(len(given.attempts))
+    named = zip(tasks, given.attempts, strict=True)
+    return [(task, attempt) for task, attempt in named if attempt != NO_ATTEMPT]
+
+
+def _released(stage_id: int, partition: int, readings: Sequence[PartitionRead | StoredPartition]) -> ReleasedSum:
+    part = PartitionSum(
+        partition=partition,
+        rows=sum(one.rows for one in readings),
+        content_sum=sum(one.content_sum for one in readings) % (1 << 64),
+        num_bytes=sum(one.num_bytes for one in readings),
+    )
     return ReleasedSum(stage_id=stage_id, sum=part)
 
 

@@ -117,6 +117,7 @@ class ResultPublisher:
         name: str,
         partition: int,
         agent_id: str,
+        kept_bytes_max: int = 0,
     ) -> None:
         self._transport = transport
         self._calls = calls
@@ -125,12 +126,31 @@ class ResultPublisher:
         self._partition = partition
         self._agent_id = agent_id
         self._batches: list[pa.RecordBatch] = []
+        self._bytes = 0
+        self._bytes_max = kept_bytes_max
+        self._has_added = False
 
     def write(self, batches: Sequence[pa.RecordBatch]) -> None:
-        self._batches.extend(self._form.convert(batches))
+        rows = self._form.convert(batches)
+        self._batches.extend(rows)
+        if self._bytes_max:
+            self._bytes += sum(batch.nbytes for batch in rows)
+            if self._bytes > self._bytes_max:
+                self._add()
+
+    def _add(self) -> None:
+        """Gives the rows so far to the store, which may put them on disk."""
+        batches, self._batches, self._bytes = self._batches, [], 0
+        self._has_added = True
+        server = self._transport.server
+        self._calls.call_to_end(partial(server.add_published, self._name, self._partition, batches, self._form.schema))
 
     def finish(self, reply: RunTaskReply) -> None:
-        publish = partial(self._transport.publish, self._name, self._partition, self._batches, self._form.schema)
+        if self._has_added:
+            self._add()
+            publish = partial(self._transport.server.finish_published, self._name, self._partition)
+        else:
+            publish = partial(self._transport.publish, self._name, self._partition, self._batches, self._form.schema)
         published = self._calls.call_to_end(publish)
         self._batches = []
         reply.result.CopyFrom(
@@ -146,6 +166,8 @@ class ResultPublisher:
 
     def abort(self) -> None:
         self._batches = []
+        if self._has_added:
+            self._transport.server.native.abandon(self._name, self._partition)
 
 
 class WireForm:

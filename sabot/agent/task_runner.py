@@ -18,6 +18,7 @@ from sabot.agent.exact_batches import exact_batches
 from sabot.agent.file_output import FileWriter
 from sabot.agent.footers import Footers
 from sabot.agent.joins import joined, joined_with_copy, schema_joined
+from sabot.agent.large_steps import step_by_parts
 from sabot.agent.memory_limit import typed
 from sabot.agent.partial_grouping import PartialGrouping
 from sabot.agent.partition_answers import partition_answers
@@ -26,6 +27,7 @@ from sabot.agent.sent_epoch import SentEpoch
 from sabot.agent.slot_calls import SlotCalls
 from sabot.agent.source_gate import SourceGate
 from sabot.agent.task_input import InputAttempts, TaskInput
+from sabot.agent.task_limits import TaskLimits
 from sabot.agent.task_output import ResultPublisher, SampleTaker, ShuffleOutput, TaskOutput, conform
 from sabot.agent.task_partitioning import partitioning_of
 from sabot.agent.task_quarantine import TaskQuarantine
@@ -60,7 +62,6 @@ from sabot.errors import JobCancelled, UsageError
 from sabot.shuffle.attempts import AttemptWriter
 from sabot.shuffle.transport import ShuffleTransport
 from sabot.slots import MorselSource, TaskSlotManager
-from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
 from sabot.slots.sized_run import Sizers
 from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
@@ -90,19 +91,6 @@ class Task:
     tasks: int = 1  # of the stage
     boundaries: bytes = b""  # of the ranges that it sends rows to
     sent: SentEpoch = field(default_factory=SentEpoch)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskLimits:
-    """What bounds a task; see configs/agent.yaml for slots.morsel_bytes and shuffle.scatter_bytes_max.
-
-    `wait_s_max` ends waits that nothing else has ended: dead and frozen peers are found by pings long before.
-    """
-
-    morsel_bytes: MorselBytes
-    scatter_bytes_max: int
-    worker_memory_bytes: int = 4 * 1024**3
-    wait_s_max: float = 300.0
 
 
 class TaskRunner:
@@ -142,6 +130,7 @@ class TaskRunner:
             stored_bytes=lambda stage_id, part: self._transport.stored_bytes_of(shuffle_id(job_id, stage_id), part),
             row_bytes=lambda stage_id: self._transport.row_bytes_of(shuffle_id(job_id, stage_id)),
             scatter_bytes_max=self._limits.scatter_bytes_max,
+            partition_bytes_max=self._limits.partition_bytes_max,
             copies=[self._copy_bytes(task.plan, given) for given in task.copies],
         )
 
@@ -233,6 +222,7 @@ class TaskRunner:
                     name=f"{job_id}/result" + (f"/{task.attempt}" if task.attempt else ""),
                     partition=task.task,
                     agent_id=self._agent_id,
+                    kept_bytes_max=self._limits.partition_bytes_max,
                 )
             case WriteOutput():
                 return FileWriter(
@@ -285,7 +275,11 @@ class TaskRunner:
         """The rows after all steps, batch by batch where no step needs the whole table."""
         stage, steps = task.stage, segments(task.stage.steps)
         copies = {copy.stage_id: given.copy(copy, self._transport, calls) for copy in task.copies}
-        if steps and isinstance(steps[0], Join):
+        large = given.large(self._transport, calls, self._limits.partition_bytes_max)
+        if large is not None:
+            started = step_by_parts(stage.steps, large, calls, given.source, self._limits.partition_bytes_max)
+            stream, schema, steps = started.stream, started.schema, segments(started.steps_left)
+        elif steps and isinstance(steps[0], Join):
             join, *steps = steps
             assert isinstance(join, Join)
             sides = given.tables(self._transport, calls)

@@ -48,10 +48,12 @@ def working_bytes(
     stored_bytes: Callable[[int, int], int],
     row_bytes: Callable[[int], float],
     scatter_bytes_max: int,
+    partition_bytes_max: int = 0,
     copies: Sequence[int] = (),
 ) -> int:
     """Bytes that `stage` works with on `split`; `stored_bytes(stage_id, partition)` is what this agent stores, and
-    `row_bytes(stage_id)` the mean of a row. `copies` are the bytes of each that it joins."""
+    `row_bytes(stage_id)` the mean of a row. `partition_bytes_max` (0: all) of a partition are worked on at a time.
+    `copies` are the bytes of each that it joins."""
     given = scatter_bytes_max
     needed = 0
     match split:
@@ -70,14 +72,15 @@ def working_bytes(
         case PartitionSplit():
             assert isinstance(stage.input, ShuffleInput)
             given = sum(stored_bytes(stage_id, split.partition) for stage_id in stage.input.stage_ids)
-            needed = PARTITION_FACTOR * given
+            at_once = min(given, partition_bytes_max) if partition_bytes_max else given
+            needed = PARTITION_FACTOR * at_once
     if any(isinstance(step, MapPartitions) for step in stage.steps):
         needed = max(needed, PARTITION_FACTOR * given)  # all that the task reads is gathered
     for copy in copies:
         needed += COPY_FACTOR * copy + PROBE_FACTOR * min(given, PROBE_BYTES_MAX)
     match stage.output:
         case ResultOutput():
-            needed += given
+            needed += min(given, partition_bytes_max) if partition_bytes_max else given
         case HashShuffle() | RoundRobinShuffle() | BroadcastShuffle() | HomeShuffle() | RangeShuffle():
             needed += SCATTER_FACTOR * min(given, scatter_bytes_max)
     return min(needed, _MOST)

@@ -28,6 +28,7 @@ _RANGES_MAX = 1 << 16
 
 PIECE_BYTES = 8 << 20
 """What a task reads at once of files, in one slot: more where a row group has more."""
+_PIECE_ROWS_MAX = 1 << 14
 
 
 def splits_of(stage: Stage, plan: JobPlan, *, num_partitions: int | None, split_bytes: int, slots: int) -> list[Split]:
@@ -129,7 +130,8 @@ def joined_parts(parts: Iterable[FilePart]) -> tuple[FilePart, ...]:
 
 
 def pieces_of(part: FilePart, piece_bytes: int) -> Iterator[FilePart]:
-    """The part cut into what is read at once: one row group, or as many small ones as have `piece_bytes` together."""
+    """The part cut into what is read at once: one row group, or as many small ones as have `piece_bytes` together, and
+    not very many rows: packed in dictionaries they may be many times as large in memory as the footer says."""
     if part.byte_range is not None:
         first, end = part.byte_range
         for start in range(first, end, piece_bytes):
@@ -141,7 +143,10 @@ def pieces_of(part: FilePart, piece_bytes: int) -> Iterator[FilePart]:
         for group in part.row_groups:
             rows = part.file.row_group_rows[group] if group < len(part.file.row_group_rows) else None
             one = FilePart(file=part.file, row_groups=(group,), rows=rows)
-            if taken and sum(map(part_bytes, taken)) + part_bytes(one) > piece_bytes:
+            together = [*taken, one]
+            if taken and (
+                sum(map(part_bytes, together)) > piece_bytes or sum(it.rows or 0 for it in together) > _PIECE_ROWS_MAX
+            ):
                 yield from joined_parts(taken)
                 taken = []
             taken.append(one)

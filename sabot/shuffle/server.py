@@ -235,6 +235,15 @@ class ShuffleServer:
         ticket, rows, content_sum = self.native.publish(name, index, list(batches), schema)
         return Published(ticket=ticket, rows=rows, content_sum=content_sum)
 
+    def add_published(self, name: str, index: int, batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> None:
+        """Keeps batches for what `finish_published` makes known: meanwhile they may go to disk."""
+        self.native.add(name, index, list(batches), schema)
+
+    def finish_published(self, name: str, index: int) -> Published:
+        """Publishes all that was added under a name and an index."""
+        ticket, rows, content_sum = self.native.finish(name, index)
+        return Published(ticket=ticket, rows=rows, content_sum=content_sum)
+
     def find(self, name: str, index: int) -> pa.RecordBatchReader:
         """What is published here under a name and an index."""
         found = self.native.find(name, index)

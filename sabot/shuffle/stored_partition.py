@@ -8,6 +8,9 @@ import pyarrow as pa
 
 from sabot.native._native import NativePartition
 
+Place = tuple[int, int]
+"""A task, and which of its chunks."""
+
 
 class StoredPartition:
     """The rows of one partition, audited as they are read, once; what is on disk is loaded as reading goes on.
@@ -47,6 +50,16 @@ class StoredPartition:
         """
         while batches := self._native.next(timeout_s):
             yield batches
+
+    def placed_pieces(self, timeout_s: float) -> Iterator[tuple[Place, pa.RecordBatch]]:
+        """As `pieces`, each with its place: the rows are in order by places, and of one place as they come."""
+        while pieces := self._native.next_placed(timeout_s):
+            for task, sequence, batch in pieces:
+                yield (task, sequence), batch
+
+    def arrange(self) -> bool:
+        """Has the pieces come in the order of `all`, if called before them; False where they cannot."""
+        return self._native.arrange()
 
     def all(self, timeout_s: float) -> pa.Table:
         """All rows, in the order of the tasks that sent them and as each of them did, wherever they lay meanwhile."""

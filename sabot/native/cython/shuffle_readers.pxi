@@ -43,6 +43,24 @@ cdef class NativePartition:
             if batches or pieces.empty():
                 return batches
 
+    def next_placed(self, double timeout_s):
+        """As `next`, of a shuffle without a processor: (task, sequence, batch) of each."""
+        cdef CSlotUse slot_use = _slot_use(self.slots, timeout_s)
+        cdef CResult[vector[CPiece]] read
+        with nogil:
+            read = self.reader.get().Next(slot_use)
+        check(read.status())
+        cdef vector[CPiece] pieces = deref(read)
+        return [
+            (pieces[i].attempt.task, pieces[i].sequence, pyarrow_wrap_batch(pieces[i].rows))
+            for i in range(pieces.size())
+        ]
+
+    def arrange(self):
+        """Has `next` give the rows in the order of tasks, and of each as it gave them; False where that cannot be
+        had piece by piece."""
+        return self.reader.get().Arrange()
+
     def read_all(self, double timeout_s):
         """All batches that are left, audited, in the order of the tasks that sent them and as each of them did."""
         cdef CSlotUse slot_use = _slot_use(self.slots, timeout_s)

@@ -43,6 +43,8 @@ cdef extern from "sabot/native/shuffle/chunk_store.h" namespace "sabot::shuffle"
     cdef cppclass CPiece "sabot::shuffle::Piece":
         shared_ptr[CRecordBatch] rows
         int source
+        CAttemptKey attempt
+        uint32_t sequence
 
     cdef cppclass CContents "sabot::shuffle::PartitionContents":
         pass
@@ -89,6 +91,11 @@ cdef extern from "sabot/native/shuffle/published_store.h" namespace "sabot::shuf
         CResult[shared_ptr[const CPublished]] Publish(
             const string& name, int64_t index, shared_ptr[CSchema] schema,
             vector[shared_ptr[CRecordBatch]] batches, int64_t batch_bytes_max) except +
+        CStatus Add(
+            const string& name, int64_t index, shared_ptr[CSchema] schema,
+            vector[shared_ptr[CRecordBatch]] batches, int64_t batch_bytes_max) except +
+        CResult[shared_ptr[const CPublished]] Finish(const string& name, int64_t index) except +
+        void Abandon(const string& name, int64_t index) except +
         CResult[shared_ptr[const CPublished]] Find(const string& name, int64_t index) except +
         void DropPrefix(const string& prefix) except +
         vector[pair[string, double]] NamesWithAge() except +
@@ -258,6 +265,7 @@ cdef extern from "sabot/native/shuffle/partition_audit.h" namespace "sabot::shuf
         CPartitionReader(CContents contents, CReaderOptions options) except +
         CResult[vector[CPiece]] Next(const CSlotUse& slots) except +
         CResult[vector[CPiece]] ReadAll(const CSlotUse& slots) except +
+        cbool Arrange() except +
         const shared_ptr[CSchema]& schema()
         const CPartitionCount& released()
         int64_t network_rows()

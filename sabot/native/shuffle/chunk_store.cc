@@ -218,6 +218,7 @@ arrow::Result<PartitionContents> ChunkStore::Take(const std::string& shuffle_id,
     contents.num_partitions = shuffle->book.options().num_partitions;
     contents.layout = shuffle->book.layout().value_or(Layout{});
     AppendSpilled(*shuffle, partition, &contents);
+    contents.row_bytes = shuffle->rows_came == 0 ? 0.0 : shuffle->mean_row_bytes();
     const auto found = shuffle->chunks_of.find(partition);
     if (found != shuffle->chunks_of.end()) {
       for (const uint32_t number : found->second) {

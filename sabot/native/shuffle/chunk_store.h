@@ -59,6 +59,7 @@ struct PartitionContents {
   PartitionSum promised;
   Layout layout;
   int32_t num_partitions = 1;
+  double row_bytes = 0;  // the mean of the shuffle's rows in memory; 0 where none has come
 };
 
 struct StoreStats {

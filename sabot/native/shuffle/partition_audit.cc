@@ -14,8 +14,11 @@
 namespace sabot::shuffle {
 namespace {
 
-// About how much larger rows are in memory than packed with LZ4.
-constexpr int64_t kUnpackedFactor = 3;
+/// About how much the rows of a part on disk take in memory. How much room they have there says nothing of that: the
+/// same value in all rows packs to a hundredth.
+int64_t UnpackedBytes(const StoredPart& part, double row_bytes) {
+  return static_cast<int64_t>(row_bytes * static_cast<double>(part.run->segment_rows(part.segment)));
+}
 
 class AuditRun : public AwaitedRun {
  public:
@@ -159,6 +162,38 @@ arrow::Result<std::vector<Piece>> PartitionReader::ReadAll(const SlotUse& slots)
   return all;
 }
 
+bool PartitionReader::Arrange() {
+  using Place = std::pair<AttemptKey, uint32_t>;
+  struct Placed {
+    Place first, last;
+    size_t part;
+  };
+  std::vector<Placed> placed;
+  for (size_t i = 0; i < contents_.parts.size(); ++i) {
+    const StoredPart& part = contents_.parts[i];
+    std::vector<Place> places;
+    if (part.run == nullptr) {
+      places.emplace_back(part.piece.attempt, part.piece.sequence);
+    } else {
+      for (const spill::ChunkTag& chunk : part.run->ChunksIn(part.segment)) {
+        const AttemptKey attempt{chunk.task, chunk.attempt};
+        if (contents_.attempts.contains(attempt)) places.emplace_back(attempt, chunk.sequence);
+      }
+    }
+    if (places.empty()) continue;  // a segment with rows of other attempts alone
+    if (!std::ranges::is_sorted(places)) return false;
+    placed.push_back({places.front(), places.back(), i});
+  }
+  std::ranges::sort(placed, {}, &Placed::first);
+  for (size_t i = 1; i < placed.size(); ++i) {
+    if (placed[i].first < placed[i - 1].last) return false;
+  }
+  std::vector<StoredPart> arranged;
+  for (const Placed& one : placed) arranged.push_back(std::move(contents_.parts[one.part]));
+  contents_.parts = std::move(arranged);
+  return true;
+}
+
 arrow::Result<std::vector<Piece>> PartitionReader::LoadNext(const SlotUse& slots) {
   std::vector<Piece> pieces;
   while (pieces.empty()) {
@@ -166,7 +201,7 @@ arrow::Result<std::vector<Piece>> PartitionReader::LoadNext(const SlotUse& slots
     int64_t bytes = 0;
     while (next_ < contents_.parts.size() && (bytes < options_.loaded_bytes_max || next_ == first)) {
       const StoredPart& part = contents_.parts[next_++];
-      if (part.run != nullptr) bytes += kUnpackedFactor * part.run->segment_bytes(part.segment);
+      if (part.run != nullptr) bytes += UnpackedBytes(part, contents_.row_bytes);
     }
     if (first == next_) break;
     const std::span<StoredPart> parts(contents_.parts.data() + first, next_ - first);

@@ -40,6 +40,10 @@ class PartitionReader {
   /// All pieces that are left, in the order of task and sequence: rows as their tasks gave them, wherever they lay.
   arrow::Result<std::vector<Piece>> ReadAll(const SlotUse& slots);
 
+  /// Puts what is to be read into the order of task and sequence, piece by piece; false where it cannot be: rows that
+  /// lie on disk together may have others between them. Before the first Next.
+  bool Arrange();
+
   const std::shared_ptr<arrow::Schema>& schema() const { return contents_.schema; }
   /// What has been released so far, and how many of the rows came from other agents.
   const PartitionCount& released() const { return released_; }

@@ -9,9 +9,11 @@
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
-arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
-    const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
-    std::vector<std::shared_ptr<arrow::RecordBatch>> batches, int64_t batch_bytes_max, bool ours) {
+
+arrow::Result<std::shared_ptr<Published>> PublishedStore::Keep(const std::string& name, int64_t index,
+                                                               std::shared_ptr<arrow::Schema> schema,
+                                                               std::vector<std::shared_ptr<arrow::RecordBatch>> batches,
+                                                               int64_t batch_bytes_max, bool ours) const {
   if (name.empty() || name.size() > kNameBytesMax) {
     return MakeStatus(Code::kUsage, "A published name is a text of 1 to " + std::to_string(kNameBytesMax) + " bytes.");
   }
@@ -41,6 +43,19 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
       part->batches.push_back(std::make_shared<spill::KeptRows>(std::move(copy)));
     }
   }
+  return part;
+}
+
+namespace {
+
+std::string PartOf(const std::string& name, int64_t index) { return "part " + std::to_string(index) + " of " + name; }
+
+}  // namespace
+
+arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
+    const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
+    std::vector<std::shared_ptr<arrow::RecordBatch>> batches, int64_t batch_bytes_max, bool ours) {
+  ARROW_ASSIGN_OR_RAISE(auto part, Keep(name, index, std::move(schema), std::move(batches), batch_bytes_max, ours));
   {
     std::lock_guard lock(mutex_);
     const auto [found, fresh] = parts_.try_emplace({name, index}, Part{.published = part});
@@ -50,14 +65,63 @@ arrow::Result<std::shared_ptr<const Published>> PublishedStore::Publish(
     }
     bytes_ += part->bytes;
   }
-  if (options_.blocks.ledger != nullptr) options_.blocks.ledger->TellFreeable();
+  TellFreeable();
   return std::shared_ptr<const Published>(part);
+}
+
+arrow::Status PublishedStore::Add(const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
+                                  std::vector<std::shared_ptr<arrow::RecordBatch>> batches, int64_t batch_bytes_max) {
+  ARROW_ASSIGN_OR_RAISE(const auto more,
+                        Keep(name, index, std::move(schema), std::move(batches), batch_bytes_max, /*ours=*/false));
+  {
+    std::lock_guard lock(mutex_);
+    const auto [found, fresh] = parts_.try_emplace({name, index}, Part{.published = more, .grows = true});
+    Part& part = found->second;
+    if (!fresh) {
+      if (!part.grows)
+        return MakeStatus(Code::kUsage, "No rows can be added to " + PartOf(name, index) + ", which is published.");
+      if (!part.published->schema->Equals(*more->schema, /*check_metadata=*/false)) {
+        return MakeStatus(Code::kUsage, "The rows of " + PartOf(name, index) + " have several schemas. Cast them.");
+      }
+      std::ranges::copy(more->batches, std::back_inserter(part.published->batches));
+      part.published->rows += more->rows;
+      part.published->content_sum += more->content_sum;
+      part.published->bytes += more->bytes;
+    }
+    bytes_ += more->bytes;
+  }
+  TellFreeable();
+  return arrow::Status::OK();
+}
+
+arrow::Result<std::shared_ptr<const Published>> PublishedStore::Finish(const std::string& name, int64_t index) {
+  std::lock_guard lock(mutex_);
+  const auto found = parts_.find({name, index});
+  if (found == parts_.end() || !found->second.grows) {
+    return MakeStatus(Code::kUsage, "Nothing was added to " + PartOf(name, index) + ", or it is published already.");
+  }
+  found->second.grows = false;
+  return std::shared_ptr<const Published>(found->second.published);
+}
+
+void PublishedStore::Abandon(const std::string& name, int64_t index) {
+  std::shared_ptr<const Published> freed;  // outside the lock
+  std::lock_guard lock(mutex_);
+  const auto found = parts_.find({name, index});
+  if (found == parts_.end() || !found->second.grows) return;
+  bytes_ -= found->second.published->bytes;
+  freed = std::move(found->second.published);
+  parts_.erase(found);
+}
+
+void PublishedStore::TellFreeable() const {
+  if (options_.blocks.ledger != nullptr) options_.blocks.ledger->TellFreeable();
 }
 
 arrow::Result<std::shared_ptr<const Published>> PublishedStore::Find(const std::string& name, int64_t index) const {
   std::lock_guard lock(mutex_);
   const auto found = parts_.find({name, index});
-  if (found != parts_.end()) return found->second.published;
+  if (found != parts_.end() && !found->second.grows) return std::shared_ptr<const Published>(found->second.published);
   return MakeStatus(Code::kUsage, "Nothing is published as part " + std::to_string(index) + " of " + name +
                                       " on this agent: it was never registered here, or has been dropped.");
 }
@@ -96,7 +160,7 @@ void PublishedStore::DropThose(const std::function<bool(const std::string&)>& na
   for (const auto& group : files) group->Unlink();
 }
 
-/// Some batches of one part on their way to disk.
+/// Some batches of one part on their way to disk. Made under the store's lock.
 class PublishedStore::Spilling : public spill::SpillJob {
  public:
   Spilling(std::shared_ptr<PublishedStore> store, std::pair<std::string, int64_t> key,
@@ -107,7 +171,8 @@ class PublishedStore::Spilling : public spill::SpillJob {
         files_(std::move(files)),
         first_(first) {
     for (size_t i = first; i < part_->batches.size() && bytes > 0; ++i) {
-      batches_.push_back(part_->batches[i]->in_memory());
+      kept_.push_back(part_->batches[i]);
+      batches_.push_back(kept_.back()->in_memory());
       bytes -= RetainedBytes(*batches_.back());
     }
   }
@@ -124,7 +189,7 @@ class PublishedStore::Spilling : public spill::SpillJob {
   }
   spill::SpillGroup& group() override { return *files_; }
   void Written(std::shared_ptr<const spill::SpilledRun> run) override {
-    for (size_t i = 0; i < batches_.size(); ++i) part_->batches[first_ + i]->Swap(run, static_cast<uint32_t>(i));
+    for (size_t i = 0; i < batches_.size(); ++i) kept_[i]->Swap(run, static_cast<uint32_t>(i));
     store_->Swapped(key_.first, key_.second, part_, first_ + batches_.size());
     batches_.clear();
   }
@@ -136,6 +201,7 @@ class PublishedStore::Spilling : public spill::SpillJob {
   const std::shared_ptr<const Published> part_;  // shared with the store, which may drop it meanwhile
   const std::shared_ptr<spill::SpillGroup> files_;
   const size_t first_;
+  std::vector<std::shared_ptr<spill::KeptRows>> kept_;  // the part itself may grow meanwhile
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches_;
 };
 

@@ -47,6 +47,14 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
                                                           std::shared_ptr<arrow::Schema> schema,
                                                           std::vector<std::shared_ptr<arrow::RecordBatch>> batches,
                                                           int64_t batch_bytes_max, bool ours = false);
+  /// Adds copies of `batches` to what Finish publishes under the name and index, so that a part may be larger than
+  /// memory: what has been added may go to disk before the next comes. Until then it is not found.
+  arrow::Status Add(const std::string& name, int64_t index, std::shared_ptr<arrow::Schema> schema,
+                    std::vector<std::shared_ptr<arrow::RecordBatch>> batches, int64_t batch_bytes_max);
+  /// Publishes what was added, once at least; kUsage where nothing was, or it was published already.
+  arrow::Result<std::shared_ptr<const Published>> Finish(const std::string& name, int64_t index);
+  /// Drops what was added and is not published.
+  void Abandon(const std::string& name, int64_t index);
   /// kUsage where nothing is published so.
   arrow::Result<std::shared_ptr<const Published>> Find(const std::string& name, int64_t index) const;
   /// Drops what is named `prefix` or lies below "prefix/".
@@ -64,10 +72,18 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
  private:
   class Spilling;
   struct Part {
-    std::shared_ptr<const Published> published;  // shared with who reads it
-    size_t spilled = 0;                          // how many of its batches are on disk
-    bool stuck = false;                          // no folder had room for it: it stays in memory
+    std::shared_ptr<Published> published;  // shared with who reads it, which nobody does while it grows
+    size_t spilled = 0;                    // how many of its batches are on disk
+    bool stuck = false;                    // no folder had room for it: it stays in memory
+    bool grows = false;
   };
+
+  /// Copies of `batches`, cut to about `batch_bytes_max` each, with their sums.
+  arrow::Result<std::shared_ptr<Published>> Keep(const std::string& name, int64_t index,
+                                                 std::shared_ptr<arrow::Schema> schema,
+                                                 std::vector<std::shared_ptr<arrow::RecordBatch>> batches,
+                                                 int64_t batch_bytes_max, bool ours) const;
+  void TellFreeable() const;
 
   void Swapped(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part, size_t count);
   void DropThose(const std::function<bool(const std::string&)>& named);
