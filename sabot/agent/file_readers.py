@@ -78,10 +78,21 @@ def _read_piece(
         names = set(wanted.names)
         found = parquet.schema_arrow.names
         columns = None if names.issuperset(found) else [name for name in found if name in names]
-        table = parquet.read_row_groups(list(piece.row_groups or ()), columns=columns, use_threads=False)
+        groups = list(piece.row_groups or ())
+        # Dictionaries within lists and structs of several row groups are beyond pyarrow's reader.
+        alone = len(groups) > 1 and any(_is_nested_dictionary(field.type) for field in wanted)
+        table = pa.concat_tables(
+            parquet.read_row_groups(some, columns=columns, use_threads=False)
+            for some in ([[group] for group in groups] if alone else [groups])
+        )
     if table.num_rows != piece.rows:
         raise OSError(f"row groups {piece.row_groups} gave {table.num_rows:,} rows and have {piece.rows:,}")
     return table
+
+
+def _is_nested_dictionary(kind: pa.DataType) -> bool:
+    fields = [kind.field(index) for index in range(kind.num_fields)]
+    return any(pa.types.is_dictionary(field.type) or _is_nested_dictionary(field.type) for field in fields)
 
 
 def _conform(table: pa.Table, file: SourceFile, scan: ScanInput) -> pa.Table:

@@ -78,6 +78,17 @@ def test_reader_gives_what_pyarrow_gives(session: Session, tmp_path: Path, kind:
     assert every.count_rows() == TABLE.num_rows - 3
 
 
+def test_dictionaries_within_lists_of_several_row_groups_are_read_as_pyarrow_reads_them(
+    session: Session, tmp_path: Path
+) -> None:
+    kind = pa.list_(pa.dictionary(pa.int8(), pa.string()))
+    table = pa.table({"n": range(7), "l": pa.array([["a"], None, ["b", "a"], [], ["c"], ["d"], ["a"]], kind)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    answer = read(session, "parquet", tmp_path).sort_by("n")
+    assert answer.schema.equals(table.schema)
+    assert answer.to_pylist() == table.to_pylist() == ds.dataset(tmp_path).to_table().to_pylist()
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv", "json", "ipc"])
 def test_hive_folders_become_columns(session: Session, tmp_path: Path, kind: str) -> None:
     for year, city in [(2023, "Ulm"), (2024, "Bad Tölz/x"), (2024, None)]:
