@@ -1,4 +1,4 @@
-"""An agent that resets all of its connections at SIGUSR1, as a switch or firewall might. Run as a process."""
+"""An agent that resets its connections at SIGUSR1, as a firewall might, and sorts by many ranges. Run as a process."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sabot.cli.main import main
+from tests.jobs.fine_agent import cut_finely
 
 
 def cut(number: int, frame: object) -> None:
@@ -23,4 +24,5 @@ def cut(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, cut)
+    cut_finely()
     main()

@@ -9,7 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from .held_job import ANSWERED_S, ROWS, VICTIM, Blow, Held, Moment, Trio, check, files, held_by, holding, until
+from sabot.dataflow import sorting
+
+from .held_job import ANSWERED_S, ROWS, VICTIM, Blow, Held, Moment, Trio, files, held_by, holding, until
+from .held_work import BROADCAST_JOIN, GROUPING, SORT, Work
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +20,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SABOT_JOBS_PEER_DEADLINE_S", "1")
         environment.setenv("SABOT_JOBS_SPLIT_BYTES", str(16 * 1024))  # a task for each row group
+        environment.setattr(sorting, "SORTED_BY_ONE_BYTES_MAX", -1)
         agents = Trio(tmp_path_factory.mktemp("trio"))
         yield agents
         agents.close()
@@ -30,19 +34,30 @@ def trio(cluster: Trio) -> Iterator[Trio]:
     cluster.victim.close()
 
 
-@pytest.mark.parametrize("blow", ["killed", "frozen", "restarted", "cut"])
-@pytest.mark.parametrize("moment", ["send", "transfer", "barrier", "take", "end"])
+_MOMENTS: tuple[Moment, ...] = ("send", "transfer", "barrier", "take", "end")
+_BLOWS: tuple[Blow, ...] = ("killed", "frozen", "restarted", "cut")
+
+
+@pytest.mark.parametrize(
+    ("work", "moment", "blow"),
+    [
+        *((GROUPING, moment, blow) for moment in _MOMENTS for blow in _BLOWS),
+        *((SORT, moment, "killed") for moment in _MOMENTS),
+        *((BROADCAST_JOIN, moment, "killed") for moment in ("send", "take", "end")),
+    ],
+    ids=lambda value: value.name if isinstance(value, Work) else value,
+)
 def test_agent_struck_at_any_moment_leaves_the_answer_exact(
-    trio: Trio, tmp_path: Path, moment: Moment, blow: Blow
+    trio: Trio, tmp_path: Path, work: Work, moment: Moment, blow: Blow
 ) -> None:
-    job = Held(trio, tmp_path, moment)
+    job = Held(trio, tmp_path, moment, lambda rows: work.of(trio.session, rows))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(job.data.run)
         until(job.reached)
         trio.strike(blow)
         job.go_on()
         with running.result(ANSWERED_S) as result:
-            check(result)
+            work.check(result)
             assert set(result.stats.agents_lost) <= {VICTIM}
             assert blow == "cut" or result.stats.agents_lost == (VICTIM,)
     trio.thaw()

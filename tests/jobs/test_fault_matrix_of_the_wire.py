@@ -13,7 +13,8 @@ import pytest
 
 from tests.shuffle.faulty_proxy import FaultyProxy
 
-from .held_job import ANSWERED_S, VICTIM, Held, Moment, Trio, check, until
+from .held_job import ANSWERED_S, VICTIM, Held, Moment, Trio, until
+from .held_work import GROUPING
 
 NEAR, FAR = "127.0.0.3", "127.0.0.2"  # where others find the victim, and where it is
 HELD_BACK_S = 0.3
@@ -94,14 +95,14 @@ class Elapsed:
 def test_whatever_the_wire_does_at_any_moment_the_answer_is_exact(
     trio: WiredTrio, tmp_path: Path, moment: Moment, fault: Callable[[WiredTrio, random.Random], None], seed: int
 ) -> None:
-    job = Held(trio, tmp_path, moment)
+    job = Held(trio, tmp_path, moment, lambda rows: GROUPING.of(trio.session, rows))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(job.data.run)
         until(job.reached)
         fault(trio, random.Random(seed))
         job.go_on()
         with running.result(ANSWERED_S) as result:
-            check(result)
+            GROUPING.check(result)
             assert set(result.stats.agents_lost) <= {VICTIM}
     trio.flight.flow()
     trio.control.flow()

@@ -79,7 +79,7 @@ def open_arena(agents: int, folder: Path) -> Iterator[Arena]:
         patch.setattr(sorting, "SORTED_BY_ONE_BYTES_MAX", -1)
         processes = Agents(folder / "agents")
         stack.callback(processes.close)
-        module = "tests.operations.fine_agent"
+        module = "tests.jobs.fine_agent"
         first = processes.start("agent-0", module=module)
         with ThreadPoolExecutor(4) as pool:
             names = [f"agent-{index}" for index in range(1, agents)]

@@ -1,4 +1,4 @@
-"""An agent that cuts sorts into ranges of single rows where the slots want as many. Run as a process."""
+"""An agent that cuts sorts into as many ranges as the slots want, however few their rows. Run as a process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from sabot.cli.main import main
 
 FINE = RangeRule(rows_min=1)
 
-if __name__ == "__main__":
+
+def cut_finely() -> None:
+    """From now on, in this process."""
     RangeRule.within = classmethod(lambda cls, memory_bytes_max: FINE)  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    cut_finely()
     main()
