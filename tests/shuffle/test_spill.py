@@ -178,6 +178,25 @@ def test_full_disk_fails_the_shuffle_by_name_and_the_agent_goes_on(
     assert read_all(transport, "next") == written.combine_chunks()
 
 
+def test_published_rows_that_a_full_disk_does_not_take_fail_what_follows_under_their_name(
+    transport: ShuffleTransport, folder: Path, rng: random.Random
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(LimitReached) as caught:
+            for index in range(20):
+                transport.publish("p", index, [noisy_rows(0, 10_000, rng)], SCHEMA)
+                assert transport.server.native.wait_spilled(IDLE_S)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.facts["limit"] == "spill.dirs"
+    assert caught.value.facts["folder"].startswith(str(folder))
+    transport.drop("p")
+    transport.publish("p", 0, [noisy_rows(0, 10, rng)], SCHEMA)
+    assert files_in(folder) == []
+
+
 def test_limit_of_the_spilled_bytes_is_kept_and_named(folder: Path, rng: random.Random) -> None:
     with small_transport([folder], spill_bytes_max=8 * MiB) as transport:
         with pytest.raises(LimitReached, match=r"Raise it, or memory\.bytes_max") as caught:

@@ -18,6 +18,10 @@ arrow::Result<std::shared_ptr<Published>> PublishedStore::Keep(const std::string
     return MakeStatus(Code::kUsage, "A published name is a text of 1 to " + std::to_string(kNameBytesMax) + " bytes.");
   }
   ARROW_RETURN_NOT_OK(DecodeNumber(std::to_string(index), "index").status());
+  {
+    std::lock_guard lock(mutex_);
+    if (const auto found = no_room_.find(name); found != no_room_.end()) return found->second;
+  }
   auto part = std::make_shared<Published>();
   part->schema = std::move(schema);
   part->published_at = std::chrono::steady_clock::now();
@@ -148,6 +152,7 @@ void PublishedStore::DropThose(const std::function<bool(const std::string&)>& na
       freed.push_back(std::move(entry->second.published));
       entry = parts_.erase(entry);
     }
+    std::erase_if(no_room_, [&](const auto& entry) { return named(entry.first); });
     for (auto entry = files_.begin(); entry != files_.end();) {
       if (!named(entry->first)) {
         ++entry;
@@ -193,7 +198,7 @@ class PublishedStore::Spilling : public spill::SpillJob {
     store_->Swapped(key_.first, key_.second, part_, first_ + batches_.size());
     batches_.clear();
   }
-  void Failed(const arrow::Status&) override { store_->Stuck(key_.first, key_.second, part_); }
+  void Failed(const arrow::Status& status) override { store_->Stuck(key_.first, key_.second, part_, status); }
 
  private:
   const std::shared_ptr<PublishedStore> store_;  // shared with the server
@@ -230,10 +235,13 @@ void PublishedStore::Swapped(const std::string& name, int64_t index, const std::
   if (found != parts_.end() && found->second.published == part) found->second.spilled = count;
 }
 
-void PublishedStore::Stuck(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part) {
+void PublishedStore::Stuck(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part,
+                           const arrow::Status& status) {
   std::lock_guard lock(mutex_);
   const auto found = parts_.find({name, index});
-  if (found != parts_.end() && found->second.published == part) found->second.stuck = true;
+  if (found == parts_.end() || found->second.published != part) return;
+  found->second.stuck = true;
+  if (CodeOf(status) == Code::kLimit) no_room_.emplace(name, status);
 }
 
 std::vector<std::pair<std::string, double>> PublishedStore::NamesWithAge() const {

@@ -41,8 +41,8 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
   explicit PublishedStore(Options options) : options_(std::move(options)) {}
 
   /// Cuts `batches` to about `batch_bytes_max` each, sums them and keeps a copy, letting go of each once it is copied;
-  /// kUsage where the name and index are taken. What `ours` says are blocks of blocks() alone, and small enough, is
-  /// kept as it is.
+  /// kUsage where the name and index are taken, kLimit where rows of this name found no room on disk: more of them
+  /// would fill the memory. What `ours` says are blocks of blocks() alone, and small enough, is kept as it is.
   arrow::Result<std::shared_ptr<const Published>> Publish(const std::string& name, int64_t index,
                                                           std::shared_ptr<arrow::Schema> schema,
                                                           std::vector<std::shared_ptr<arrow::RecordBatch>> batches,
@@ -87,12 +87,14 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
 
   void Swapped(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part, size_t count);
   void DropThose(const std::function<bool(const std::string&)>& named);
-  void Stuck(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part);
+  void Stuck(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part,
+             const arrow::Status& status);
 
   const Options options_;
-  mutable std::mutex mutex_;  // guards the three below; a leaf
+  mutable std::mutex mutex_;  // guards the four below; a leaf
   std::map<std::pair<std::string, int64_t>, Part> parts_;
   std::map<std::string, std::shared_ptr<spill::SpillGroup>> files_;  // by name
+  std::map<std::string, arrow::Status> no_room_;                     // by name, why rows of it are not on disk
   int64_t bytes_ = 0;
 };
 
