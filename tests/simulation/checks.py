@@ -253,7 +253,9 @@ class Checks:
                 if job_id in agent.jobs or left:
                     raise Violation(f"{agent.member.agent_id} still holds job {job_id}: {left}")
             allocated, _, _, credits = agent.memory.ledger.snapshot()
-            if allocated or credits:
+            on_disk = agent.memory.disk_bytes_max - agent.memory.disk_left
+            if allocated or credits or on_disk:
                 raise Violation(
-                    f"{agent.member.agent_id} holds {allocated} bytes and has promised {credits} after its jobs"
+                    f"{agent.member.agent_id} holds {allocated} bytes, {on_disk} more on disk, and has promised "
+                    f"{credits} after its jobs"
                 )

@@ -34,7 +34,7 @@ class Memory:
         self.bytes_max = bytes_max
         self.ledger = LedgerMachine(bytes_max)
         self.desk = CreditDeskMachine(CHUNK_BYTES)
-        self.disk_left = disk_bytes_max
+        self.disk_left = self.disk_bytes_max = disk_bytes_max
         self._spilling = False
         self._streams = 0
         self._waiting: dict[int, tuple[Callable[[], None], Timer]] = {}  # requests, by stream
@@ -133,6 +133,21 @@ class Memory:
                 self._spilling = True
                 self._agent.later(self._agent.world.rng.uniform(0.0, 0.01), lambda at=shuffle: self._spill(at))
                 return
+        if any(outbox.coldest() is not None for outbox in self._agent.outboxes.values()):
+            self._spilling = True
+            self._agent.later(self._agent.world.rng.uniform(0.0, 0.01), self._spill_outbox)
+
+    def _spill_outbox(self) -> None:
+        """After what is stored goes what waits to be sent. Where the disk is full it stays."""
+        self._spilling = False
+        coldest = next((c for outbox in self._agent.outboxes.values() if (c := outbox.coldest()) is not None), None)
+        if coldest is None or self.disk_left < bytes_of(coldest.rows):
+            return
+        self.disk_left -= bytes_of(coldest.rows)
+        coldest.on_disk = True
+        self._agent.world.say("spill", "agent-%s spills %s bytes to be sent", self._agent.place, bytes_of(coldest.rows))
+        self.free("outbox", bytes_of(coldest.rows))
+        self.press()
 
     def _spill(self, shuffle: HeldShuffle) -> None:
         self._spilling = False

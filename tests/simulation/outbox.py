@@ -19,11 +19,21 @@ STREAM_TIMEOUT_S = 30.0
 RESUME_S = 2.0
 IDLE_S = 1.0
 WINDOW_CHUNKS = 2
+MEMORY_PAUSE_S = 0.02
 
 
 class Listener(Protocol):
     def acknowledged(self, address: str, header: bytes, error: SabotError | None) -> None: ...
     def undelivered(self, error: SabotError) -> None: ...
+
+
+class Waiting:
+    """A message that is not acknowledged yet, in memory or on disk."""
+
+    def __init__(self, rows: Rows, listener: Listener) -> None:
+        self.rows, self.listener = rows, listener
+        self.taken = False  # by a stream
+        self.on_disk = False
 
 
 class _Lane:
@@ -49,7 +59,7 @@ class Outbox:
         self._address = address
         self._window = SendWindowMachine(address, WINDOW_CHUNKS, streams=streams)
         self._lanes = [_Lane() for _ in range(streams)]
-        self._rows: dict[bytes, tuple[Rows, Listener]] = {}
+        self._waiting: dict[bytes, Waiting] = {}
         self._failure: SabotError | None = None
         self._alive_s = self._written_s = 0.0
 
@@ -63,7 +73,7 @@ class Outbox:
             self._agent.memory.free("outbox", bytes_of(rows))
             listener.undelivered(self._failure)
             return
-        self._rows[header] = (rows, listener)
+        self._waiting[header] = Waiting(rows, listener)
         self._window.add(header)
         self._send()
 
@@ -80,8 +90,39 @@ class Outbox:
                     break
                 lane.starved_s = None
                 self._written_s = self._agent.world.clock.now_s
-                stream.write(header, self._rows[header][0])
+                self._write(lane, stream, header)
             self._agent.world.checks.window(self._window.unacknowledged(number), WINDOW_CHUNKS)
+
+    def coldest(self) -> Waiting | None:
+        """What may go to disk and will be sent last: no stream has taken it."""
+        waiting = reversed(self._waiting.values())
+        return next((one for one in waiting if one.rows and not one.taken and not one.on_disk), None)
+
+    def _write(self, lane: _Lane, stream: Stream, header: bytes) -> None:
+        """As soon as there is memory for it, where it is on disk. Meanwhile the lane stands still."""
+        waiting, memory = self._waiting[header], self._agent.memory
+        waiting.taken = True
+        if waiting.on_disk:
+            if not memory.allocate("outbox", bytes_of(waiting.rows)):
+                lane.pausing = True
+                self._agent.later(MEMORY_PAUSE_S, partial(self._write_again, lane, stream, header))
+                return
+            waiting.on_disk = False
+            memory.disk_left += bytes_of(waiting.rows)
+        stream.write(header, waiting.rows)
+
+    def _write_again(self, lane: _Lane, stream: Stream, header: bytes) -> None:
+        if lane.stream is not stream or header not in self._waiting:
+            return  # the stream has broken, and another writes it anew
+        lane.pausing = False
+        self._write(lane, stream, header)
+        self._send()
+
+    def _let_go(self, waiting: Waiting) -> None:
+        if waiting.on_disk:
+            self._agent.memory.disk_left += bytes_of(waiting.rows)
+        else:
+            self._agent.memory.free("outbox", bytes_of(waiting.rows))
 
     def _ask(self, lane: _Lane, stream: Stream, need: int) -> None:
         if lane.asking:
@@ -130,9 +171,9 @@ class Outbox:
         lane.retries = 0
         self._look_later(number)
         if header is not None:
-            rows, listener = self._rows.pop(header)
-            self._agent.memory.free("outbox", bytes_of(rows))
-            listener.acknowledged(self._address, header, ack.error)
+            waiting = self._waiting.pop(header)
+            self._let_go(waiting)
+            waiting.listener.acknowledged(self._address, header, ack.error)
         self._send()
 
     def _look_later(self, number: int) -> None:
@@ -177,7 +218,7 @@ class Outbox:
             if lane.stream is not None:
                 lane.stream.forget()
                 lane.stream = None
-        lost, self._rows = self._rows, {}
-        for rows, listener in lost.values():
-            self._agent.memory.free("outbox", bytes_of(rows))
-            listener.undelivered(error)
+        lost, self._waiting = self._waiting, {}
+        for waiting in lost.values():
+            self._let_go(waiting)
+            waiting.listener.undelivered(error)

@@ -18,10 +18,10 @@ from sabot.agent.owner_table import OwnerTable
 from sabot.agent.receipts import Receipts
 from sabot.agent.slow_tasks import SlowRule
 from sabot.agent.stage_run import StageRun
-from sabot.native._native import CreditDeskMachine, SendWindowMachine
+from sabot.native._native import SendWindowMachine
 
 from . import agent as agent_module
-from . import memory, outbox
+from . import outbox
 from .cluster import SLOW, Cluster, Guards
 from .faults import Fault, Kind, Odds
 from .held_jobs import HeldJobs
@@ -313,67 +313,3 @@ def test_agent_that_forgets_to_end_a_job_is_seen(monkeypatch: pytest.MonkeyPatch
 def test_agent_that_thaws_and_never_asks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HeldJobs, "_check", lambda self, held, watched: None)
     assert "still holds job" in str(caught())
-
-
-def test_little_memory_slows_a_job_down_and_nothing_else() -> None:
-    spilling = 0
-    for seed in range(100):
-        trace: list[str] = []
-        ends = Cluster(seed, odds=Odds(broken_stream=0.05), faults=[], bytes_max=LITTLE, trace=trace.append).run()
-        assert ends == "answer", f"seed {seed}"
-        spilling += any(" spills " in line for line in trace)
-    assert spilling > 50
-
-
-def test_two_agents_whose_outboxes_for_each_other_are_full_go_on() -> None:
-    full = 0
-    for seed in range(400):
-        cluster = Cluster(seed, odds=Odds(), faults=[], bytes_max=LITTLE)
-        if len(cluster.agents) > 2:
-            continue
-        held: list[set[int]] = []
-
-        def note(line: str, cluster: Cluster = cluster, held: list[set[int]] = held) -> None:
-            held.append({a.place for a in cluster.agents if a.memory.ledger.snapshot()[2] >= LITTLE[0] // 6})
-
-        cluster.watch(note)
-        assert cluster.run() == "answer", f"seed {seed}"
-        full += {0, 1} in held
-    assert full > 3
-
-
-def test_full_disk_fails_the_job_and_leaves_nothing_behind() -> None:
-    ends = [Cluster(seed, odds=Odds(), faults=[], bytes_max=(3_000, 500)).run() for seed in range(100)]
-    assert set(ends) <= {"answer", "LimitReached"}
-    assert ends.count("LimitReached") > 20
-
-
-class _DeskThatLendsNothing(CreditDeskMachine):
-    def lend_own_chunks(self) -> bool:
-        return False
-
-
-class _DeskThatKeepsCredit(CreditDeskMachine):
-    def closed(self, stream: int) -> int:
-        return max(0, super().closed(stream) - 1)
-
-
-class _WindowWithoutCredit(SendWindowMachine):
-    def granted(self, total: int, stream: int = 0) -> None:
-        super().granted(total + 10_000, stream)
-
-
-@pytest.mark.parametrize("desk", [_DeskThatLendsNothing, _DeskThatKeepsCredit])
-def test_broken_credit_desk_is_seen(desk: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CreditDeskMachine", desk)
-    caught(odds=Odds(), faults=[], bytes_max=LITTLE)
-
-
-def test_sender_that_takes_more_than_its_credit_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "SendWindowMachine", _WindowWithoutCredit)
-    caught(odds=Odds(), faults=[], bytes_max=LITTLE)
-
-
-def test_spill_writer_that_does_not_write_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.Memory, "press", lambda self: None)
-    caught(odds=Odds(), faults=[], bytes_max=LITTLE)
