@@ -122,7 +122,7 @@ class Coordinator:
         try:
             return [*self._on(event), *self._write_down()]
         except Exception as error:  # a receipt that does not add up, or a bug: either way the job ends, and says so
-            return self._fail(to_failure(error))
+            return self._drop(to_failure(error)) if tf.is_lost_upload(error) else self._fail(to_failure(error))
 
     def journal_update(self, agent: int) -> JobJournal | None:
         """What the agent's journal of the job lacks now; None: nothing."""
@@ -388,9 +388,9 @@ class Coordinator:
         farewells = [ev.EndJob(agent=agent, keep_result=keep_result) for agent in self._asked]
         return [*farewells, ev.Finish(finished=answer)]
 
-    def _drop(self) -> list[ev.Command]:
+    def _drop(self, failure: Failure | None = None) -> list[ev.Command]:
         self._phase = _Phase.ENDED
-        return [ev.Drop()]
+        return [ev.Drop(failure=failure)]
 
     def _fail(self, failure: Failure) -> list[ev.Command]:
         self._phase = _Phase.ENDED

@@ -307,7 +307,9 @@ class EndJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
-    """Let go of the job without a word to anybody: it is another's."""
+    """Let go of the job without a word to its agents: it is another's, or where `failure` tells the client is to be."""
+
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, Sabo
 from sabot.wire import agent_pb2
 from sabot.wire.agent_pb2 import (
     EndJobRequest,
+    Failure,
     JobAccepted,
     JobEvent,
     JobJournal,
@@ -197,9 +198,9 @@ class JobRun:
                 self._folder.publish(files)
             case ev.DiscardFolder():
                 self._folder.discard()
-            case ev.Drop():
-                log.warning("job is coordinated by another agent now job=%s", self.job_id)
-                self._let_go()
+            case ev.Drop(failure=failure):
+                log.warning("job is another's now job=%s message=%s", self.job_id, failure and failure.message)
+                self._let_go(failure)
             case ev.Finish(finished=finished):
                 finished.elapsed_s = asyncio.get_running_loop().time() - self._started_s
                 self._times.filled(finished.stages)
@@ -221,11 +222,11 @@ class JobRun:
         self._stop_calls()
         self._news.end(event)
 
-    def _let_go(self) -> None:
+    def _let_go(self, failure: Failure | None = None) -> None:
         self.dropped = True
         self._last_words.clear()
-        error = JobTakenOver(f"job {self.job_id} is coordinated by another agent now", job=self.job_id)
-        self._end_with(JobEvent(failed=to_failure(error)))
+        taken_over = JobTakenOver(f"job {self.job_id} is coordinated by another agent now", job=self.job_id)
+        self._end_with(JobEvent(failed=failure or to_failure(taken_over)))
         self._wound_up.set()
 
     async def _fail_when_told(self, event: JobEvent, endings: set[asyncio.Task[None]]) -> None:

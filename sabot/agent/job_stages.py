@@ -382,10 +382,12 @@ class JobStages:
         if holder is not None and holder not in self.table.lost:
             return holder
         name = "the agent" if holder is None else f"agent {self._agents[holder].agent_id}"
+        uploaded = split.piece.result is None
         raise PeerLost(
             f"{name} at {address}, which alone holds {split.piece}, takes no part in the job: it is gone or draining; "
-            + ("run the job again" if split.piece.result is None else "persist the dataset again"),
+            + ("run the job again" if uploaded else "persist the dataset again"),
             address=address,
+            **({"upload": address} if uploaded else {}),
         )
 
 

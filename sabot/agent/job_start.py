@@ -107,10 +107,13 @@ class JobStarter:
         members = [member for member in known if not member.draining]
         others = [member for member in members if member.identity != me]
         answering, lost = await self._watch.answering(others)
-        holders = {piece.flight_address for pieces in plan.uploads.values() for piece in pieces}
+        holders = {piece.flight_address: piece for pieces in plan.uploads.values() for piece in pieces}
         silent = [member for member in others if member not in answering]
         for member, error in zip(silent, lost, strict=True):
-            if member.flight_address in holders:
+            piece = holders.get(member.flight_address)
+            if piece is not None:
+                if piece.result is None:
+                    error.facts["upload"] = piece.flight_address
                 raise error
             log.warning("agent left out job=%s agent=%s error=%s", plan.job_id, member.agent_id, error.message)
         return [member for member in members if member not in silent]

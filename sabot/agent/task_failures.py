@@ -94,3 +94,8 @@ def with_history(failures: Sequence[Failure]) -> Failure:
 
 def _is(failure: Failure, kind: type[SabotError]) -> bool:
     return failure.type == f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_lost_upload(error: Exception) -> bool:
+    """Whether rows are gone that their client has: it uploads them once more, and has the job taken over."""
+    return isinstance(error, PeerLost) and "upload" in error.facts

@@ -172,7 +172,11 @@ def _take(item: agent_pb2.JobEvent | BaseException | None, seat: Seat, told: Tol
     match kind:
         case "failed":
             error = from_failure(item.failed)
-            raise _CoordinatorLost(error) if isinstance(error, JobTakenOver) else error
+            # Of an upload that is lost with an agent the client has the rows: it brings them to a successor.
+            lost_upload = isinstance(error, PeerLost) and "upload" in error.facts
+            if isinstance(error, JobTakenOver | PeerLost) and (lost_upload or isinstance(error, JobTakenOver)):
+                raise _CoordinatorLost(error)
+            raise error
         case "accepted":
             seat.accepted(item.accepted)
         case "queued":

@@ -24,8 +24,8 @@ _EPOCHS_OF_A_COORDINATOR = 1 << 16
 _TURNS_MAX = 3
 """How often an agent may coordinate one job: a connection that breaks may be all that was wrong with it."""
 
-Replan = Callable[[Member, Member], bytes]
-"""The packed plan for the successor, the second one, of the agent that is lost: what lay there lies elsewhere now."""
+Replan = Callable[[str, Member], bytes]
+"""The packed plan where the agent at a Flight address is lost: what lay there lies on the other agent now."""
 
 
 class Seat:
@@ -70,19 +70,19 @@ class Seat:
         self.control.grant_publish(self.job_id, self.epoch)
 
     def succeed(self, error: SabotError) -> None:
-        """The coordinator is lost, by `error`: finds another agent that is to go on. Raises how the first was lost
-        where none is left that could.
+        """The coordinator is lost, by `error`, or what was uploaded to another agent: finds an agent that is to go on.
+        Raises how the first was lost where none is left that could.
         """
         lost = self.member
         self._lost = self._lost or error
         self._turns[lost.identity] += _TURNS_MAX if isinstance(error, PeerRefused) else 1
-        candidates = self._candidates(lost)
+        candidates, address = self._candidates(lost), error.facts.get("upload", lost.flight_address)
         for member in [*candidates, *candidates]:  # a connection that breaks once is no death
             if not answers(member):
                 continue
             log.warning("coordinator lost job=%s agent=%s error=%s", self.job_id, lost.agent_id, error.message)
             try:
-                self._plan = self._replan(lost, member)
+                self._plan = self._replan(address, member)
             except PeerError as failed:
                 error = failed
                 continue

@@ -136,9 +136,9 @@ class Session(Readers):
             plan = replace(plan, uploads={**plan.uploads, **self._upload(job_id, tables)})
             packed = self._pack(plan)
 
-        def replan(lost: Member, successor: Member) -> bytes:
+        def replan(lost: str, successor: Member) -> bytes:
             nonlocal plan
-            uploads = move_pieces(job_id, tables, plan.uploads, lost.flight_address, successor.flight_address)
+            uploads = move_pieces(job_id, tables, plan.uploads, lost, successor.flight_address)
             plan = replace(plan, uploads=uploads)
             return self._pack(plan)
 

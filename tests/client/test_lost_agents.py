@@ -16,7 +16,8 @@ import pytest
 from sabot import LocalCluster
 from sabot.client.control import ControlClient
 from sabot.client.session import Session
-from sabot.errors import PeerError, PeerLost
+from sabot.dataflow.dataset import Dataset
+from sabot.errors import PeerLost
 
 WAIT_S = 30.0
 TABLE = pa.table({"x": pa.array(range(1000), pa.int64())})
@@ -69,8 +70,9 @@ def cluster() -> Iterator[LocalCluster]:
         yield running
 
 
-def run_until_at_gate(session: Session, gate: Gate, then: Callable[[], None]) -> pa.Table:
+def run_until_at_gate(session: Session, gate: Gate, then: Callable[[], None], given: Dataset | None = None) -> pa.Table:
     """Runs a job whose functions stop at the gate; calls `then` from another thread when the first is there."""
+    given = session.from_table(TABLE).map_batches(gate.function()) if given is None else given
 
     def at_gate() -> None:
         gate.wait_for_one()
@@ -79,7 +81,7 @@ def run_until_at_gate(session: Session, gate: Gate, then: Callable[[], None]) ->
     thread = threading.Thread(target=at_gate)
     thread.start()
     try:
-        return session.from_table(TABLE).map_batches(gate.function()).to_table()
+        return given.to_table()
     finally:
         thread.join(WAIT_S)
 
@@ -92,27 +94,34 @@ def jobs_running(address: str) -> int:
         control.close()
 
 
-def test_member_killed_during_a_job_is_named(cluster: LocalCluster, gate: Gate) -> None:
-    with cluster.connect(progress=False) as session:
-        with pytest.raises(PeerError, match="local-1"):
-            run_until_at_gate(session, gate, cluster.agents[1].kill)
-
-
+@pytest.mark.parametrize("victim", [0, 1], ids=["coordinator", "other"])
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
-def test_table_that_lay_on_a_lost_coordinator_is_uploaded_again(
-    gate: Gate, blow: signal.Signals, monkeypatch: pytest.MonkeyPatch
+def test_table_that_lay_on_a_lost_agent_is_uploaded_again(
+    gate: Gate, blow: signal.Signals, victim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SABOT_JOBS_PEER_DEADLINE_S", "2")
 
     def strike() -> None:
-        os.kill(cluster.agents[0].pid, blow)
+        os.kill(cluster.agents[victim].pid, blow)
         gate.open_wide()
 
     with LocalCluster(agents=2, slots=1) as cluster, cluster.connect(progress=False) as session:
         answer = run_until_at_gate(session, gate, strike)
         assert sorted(answer["x"].to_pylist()) == TABLE["x"].to_pylist()
-        assert session.agent.agent_id == "local-1"
+        assert session.agent.agent_id == f"local-{1 - victim}"
         assert session.from_table(TABLE).count_rows() == 1000
+
+
+def test_batches_are_uploaded_again_whatever_they_came_from(cluster: LocalCluster, gate: Gate) -> None:
+    def strike() -> None:
+        cluster.agents[1].kill()
+        gate.open_wide()
+
+    with cluster.connect(progress=False) as session:
+        used_up = iter(TABLE.to_batches(max_chunksize=100))
+        given = session.from_batches(used_up).map_batches(gate.function())
+        answer = run_until_at_gate(session, gate, strike, given)
+        assert sorted(answer["x"].to_pylist()) == TABLE["x"].to_pylist()
 
 
 @pytest.mark.parametrize("source", ["files", "table"])

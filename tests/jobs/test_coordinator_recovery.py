@@ -238,15 +238,18 @@ def test_replay_that_is_taken_on_trust_mixes_two_answers(monkeypatch: pytest.Mon
     assert Counter(answer_of(job.agents, job.told)) != all_rows(job.plan, job.told)
 
 
-def test_upload_that_only_the_lost_agent_held_ends_the_job_and_says_so() -> None:
+def test_upload_that_only_the_lost_agent_held_is_asked_for_again() -> None:
+    """The coordinator lets go of the job, for the client to bring the rows and have it taken over."""
     job = Job(join_plan(5, 5, uploads=(1,)), 2)
     job.go_on(ev.StartTask, stage_id=0)
     job.kill(1)
     job.go_on()
-    (failed,) = [command for command in job.told if isinstance(command, ev.Fail)]
-    error = from_failure(failed.failure)
+    dropped = job.told[-1]
+    assert isinstance(dropped, ev.Drop) and dropped.failure is not None and job.coordinator.ended
+    error = from_failure(dropped.failure)
     assert isinstance(error, PeerLost) and "agent-1" in str(error) and "uploaded table" in str(error)
-    assert_ended_once_everywhere(job.told)
+    assert error.facts["upload"] == member(1).flight_address
+    assert kinds(job.told)["EndJob"] == 0  # what the others hold of the job is wanted still
 
 
 def test_agent_lost_while_it_prepares_costs_the_job_its_slots_only() -> None:

@@ -55,6 +55,7 @@ class Client:
         self._agents: list[Member] = []
         self._turns: Counter[tuple[str, int]] = Counter()
         self._lost: SabotError | None = None
+        self._lost_address = ""  # where what was uploaded is lost
         self._parts_left = 0
         self._watch = Watch(self, self.member, self._on_lost)
         agent.on_call("submit", (plan, self, 0, self.members), lambda _: None)
@@ -118,7 +119,8 @@ class Client:
     def failed(self, failure: Failure) -> None:
         error = from_failure(failure)
         refused = self.epoch > 0 and self.driver is not None and self.driver.coordinator is None
-        if isinstance(error, JobTakenOver) or (refused and isinstance(error, SabotError)):
+        lost_upload = isinstance(error, PeerLost) and "upload" in error.facts
+        if lost_upload or isinstance(error, JobTakenOver) or (refused and isinstance(error, SabotError)):
             self._on_lost(error)
         else:
             self._end(error)
@@ -175,6 +177,7 @@ class Client:
         self._listens = False
         self._end_stream()
         self._lost = self._lost or error
+        self._lost_address = error.facts.get("upload", self.member.flight_address)
         self._turns[self.member.identity] += TURNS_MAX if isinstance(error, PeerRefused) else 1
         members = self._agents or self.members
         able = [member for member in members if self._turns[member.identity] < TURNS_MAX]
@@ -199,8 +202,7 @@ class Client:
         self.world.network.call(self, member.flight_address, "ping", None, answer=answered, timeout_s=PING_S)
 
     def _submit(self, member: Member) -> None:
-        lost = self.member.flight_address
-        self.plan = _moved(self.plan, lost, member.flight_address)
+        self.plan = _moved(self.plan, self._lost_address, member.flight_address)
         self.member = member
         self.epoch += EPOCHS_OF_A_COORDINATOR
         self._listens = True

@@ -124,7 +124,7 @@ class Driver:
         holders = {piece.flight_address for pieces in self.plan.uploads.values() for piece in pieces}
         missing = holders - {member.flight_address for member in self.agents}
         if missing and inherited is None:
-            self.refuse(PeerLost(f"{missing} with rows of the job did not answer"))
+            self.refuse(PeerLost(f"{missing} with rows of the job did not answer", upload=min(missing)))
             return
         try:
             self.coordinator = Coordinator(
@@ -254,8 +254,10 @@ class Driver:
                 self._folder.publish(files)
             case ev.DiscardFolder():
                 self._folder.discard()
-            case ev.Drop():
+            case ev.Drop(failure=failure):
                 self._let_go()
+                if failure is not None:
+                    self._client.hear(self, partial(self._client.failed, failure))
             case ev.Finish(finished=finished):
                 self.agent.keepers[self.plan.job_id] = self.identities
                 self._end()
