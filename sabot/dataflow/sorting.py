@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from sabot.dataflow.estimates import fixed_width
 from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode
+from sabot.dataflow.persisted import PersistedNode
 from sabot.dataflow.plan import JoinNode, Node, ScanNode, SortNode, TableNode
 from sabot.dataflow.ranges import SortKey
 from sabot.dataflow.wire_form import wire_schema
 
 SORTED_BY_ONE_BYTES_MAX = 4 << 20
 """What one task sorts before another agent has been asked."""
+_TEXT_BYTES = 16.0  # of a text, where nothing is known of it
 
 
 def range_sorting(node: SortNode) -> tuple[SortKey, ...] | None:
@@ -50,6 +53,8 @@ def _bytes_read_max(node: Node) -> float:
             return sum(file.size_bytes for file in node.files)
         case TableNode():
             return int(node.table.nbytes)
+        case PersistedNode():
+            return node.rows * sum(fixed_width(kind) or _TEXT_BYTES for kind in node.schema.types)
         case MapBatchesNode() | MapPartitionsNode() | JoinNode():
             return float("inf")
     return sum(_bytes_read_max(source) for source in node.inputs)

@@ -53,6 +53,18 @@ def test_few_rows_are_sorted_by_one_task() -> None:
     assert outputs(files(1).filter(pc.field("k") > 1).sort_by("k")) == [HashShuffle(keys=()), ResultOutput()]
 
 
+def test_persisted_rows_are_as_many_as_they_are() -> None:
+    session = InterpreterSession()
+    for rows, outputs_expected in ((1, 1), (1000, 3)):
+        persisted = session.from_table(pa.table({"x": range(rows), "s": ["text"] * rows})).persist()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sorting, "SORTED_BY_ONE_BYTES_MAX", 4096)
+            plan = plan_job(persisted.sort_by("x")._node, job_id="job")
+        assert sum(isinstance(stage.output, HomeShuffle | RangeShuffle | ResultOutput) for stage in plan.stages) == (
+            outputs_expected
+        )
+
+
 def test_a_key_that_has_no_ranges_is_sorted_by_one_task() -> None:
     half = files(500).filter(pc.field("k") > 1).map_batches(lambda batch: batch, schema=SCHEMA)
     assert not sorting.has_ranges(pa.float16())
