@@ -356,7 +356,7 @@ class JobRun:
             self.post(ev.AgentJoined(member=member))
 
     async def _watch(self, index: int, member: Member) -> None:
-        self._lost(index, await self._around.watch.lost(member))
+        self._lost(index, await self._around.watch.lost(member, eager=True))
 
     def _lost(self, index: int, error: SabotError) -> None:
         if index in self._coordinator.living and not self.ended:

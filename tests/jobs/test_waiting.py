@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from sabot.agent.leases import Leases
 from sabot.agent.peer_watch import PeerWatch
 from sabot.errors import PeerLost
@@ -177,6 +179,23 @@ def test_agent_is_pinged_once_a_second_however_many_watch_it() -> None:
         assert len({id(error) for error in lost}) == 1
 
     watching({A.flight_address: A.incarnation}, main)
+
+
+@pytest.mark.parametrize(("agents", "pings_a_second"), [(1, 10), (2, 10), (10, 2), (40, 1)])
+def test_agents_of_a_job_that_waits_for_them_are_pinged_as_often_as_that_is_cheap(
+    agents: int, pings_a_second: int
+) -> None:
+    peers_of_job = [member(index) for index in range(agents)]
+
+    async def main(watch: PeerWatch, peers: ScriptedPeers) -> None:
+        jobs = [asyncio.create_task(watch.lost(peer, eager=True)) for peer in peers_of_job]
+        other = asyncio.create_task(watch.lost(peers_of_job[0]))
+        await pass_by(10.05)
+        assert len(peers.pings) == 10 * (agents * pings_a_second + 1)
+        for job in (*jobs, other):
+            job.cancel()
+
+    watching({peer.flight_address: peer.incarnation for peer in peers_of_job}, main)
 
 
 def test_watch_goes_on_for_one_job_when_another_ends() -> None:
