@@ -1,4 +1,4 @@
-"""Grouping by one key in one thread, by our own code and by Acero: sums and counts of rows in order and out of order.
+"""Grouping in one thread by our own hash table, by runs of equal keys and by Acero: rows in order and out of order.
 
 `python benchmarks/grouping.py [--rounds N] [--seed N]`. Medians of CPU milliseconds of runs in turns.
 """
@@ -16,6 +16,7 @@ import pyarrow as pa
 from measuring import in_turns, print_machine
 
 from sabot.dataflow.grouping import group_by_one_key, group_declaration
+from sabot.dataflow.run_grouping import group_runs
 from sabot.dataflow.stage import Aggregate
 
 GROUPS = 200_000
@@ -44,12 +45,19 @@ def main() -> None:
     for name, keys in {"keys side by side": in_order, "in random order": rng.sample(in_order, len(in_order))}.items():
         table = pa.table({"k": pa.array(keys, pa.int64()), "v": values})
         cases = {
-            "ours": cpu_ms(lambda table=table: group_by_one_key(table, STEP)),  # type: ignore[misc]
+            "hash table": cpu_ms(lambda table=table: group_by_one_key(table, STEP)),  # type: ignore[misc]
             "Acero": cpu_ms(lambda table=table: group_declaration(table, STEP).to_table(use_threads=False)),  # type: ignore[misc]
         }
+        if keys is in_order:
+            cases["runs"] = cpu_ms(lambda table=table: group_runs(STEP, table, ascending=True))  # type: ignore[misc]
+            two_keys = table.append_column("m", pa.array(keys, pa.int32()))
+            two = Aggregate(keys=("k", "m"), aggregations=STEP.aggregations)
+            cases["runs of two keys"] = cpu_ms(lambda: group_runs(two, two_keys, ascending=True))  # noqa: B023
+            cases["Acero's two keys"] = cpu_ms(lambda: group_declaration(two_keys, two).to_table(use_threads=False))  # noqa: B023
         took = {case: statistics.median(runs) for case, runs in in_turns(cases, options.rounds, rng).items()}
         print(f"{len(keys):,} rows in {GROUPS:,} groups, {name}:")
-        print(f"  ours {took['ours']:.1f} ms, Acero {took['Acero']:.1f} ms: {took['Acero'] / took['ours']:.1f} x")
+        for case, each_ms in took.items():
+            print(f"  {case:16} {each_ms:6.1f} ms, {each_ms / took['hash table']:.1f} x the hash table's")
 
 
 if __name__ == "__main__":
