@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sabot.dataflow.splits import splits_of
+from sabot.dataflow.splits import PIECE_BYTES, pieces_of, splits_of
 from sabot.dataflow.stage import (
     FilePart,
     FilesSplit,
@@ -144,3 +144,16 @@ def test_every_row_group_is_in_one_split_and_no_slot_is_left_idle(
     assert len(found) >= max(1, min(len(groups), 2 * slots))
     assert all(split.parts for split in found if isinstance(split, FilesSplit)) or not groups
     assert splits(scan(*files), split_bytes=split_bytes, slots=slots) == found
+
+
+@pytest.mark.parametrize(("group_rows", "group_bytes", "at_once"), [(100, 1000, 50), (5_000, 1000, 3), (100, MIB, 8)])
+def test_small_row_groups_are_read_together_while_their_rows_and_bytes_are_few(
+    group_rows: int, group_bytes: int, at_once: int
+) -> None:
+    """Rows count, too: a footer tells how large a column is in its dictionary, which says little of it in memory."""
+    file = source_file("x.parquet", rows=(group_rows,) * 50, sizes=(group_bytes,) * 50)
+    part = FilePart(file=file, row_groups=tuple(range(50)), rows=50 * group_rows)
+    pieces = list(pieces_of(part, PIECE_BYTES))
+    assert [len(piece.row_groups or ()) for piece in pieces[:-1]] == [at_once] * (len(pieces) - 1)
+    assert [group for piece in pieces for group in piece.row_groups or ()] == list(range(50))
+    assert [piece.rows for piece in pieces] == [len(piece.row_groups or ()) * group_rows for piece in pieces]

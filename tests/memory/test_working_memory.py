@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from sabot.agent.joins import PROBE_BYTES_MAX
+from sabot.agent.task_limits import TaskLimits
 from sabot.agent.working_memory import (
     COPY_FACTOR,
     PARTITION_FACTOR,
@@ -14,6 +15,7 @@ from sabot.agent.working_memory import (
     SCATTER_FACTOR,
     working_bytes,
 )
+from sabot.config import Config
 from sabot.dataflow.stage import (
     FilePart,
     FilesSplit,
@@ -43,6 +45,7 @@ def needed(
     output: Output,
     stored: dict[tuple[int, int], int] | None = None,
     copies: tuple[int, ...] = (),
+    partition_bytes_max: int = 0,
 ) -> int:
     source = (
         ScanInput(format="parquet", files=(), columns=None, schema=SCHEMA)
@@ -57,6 +60,7 @@ def needed(
         row_bytes=lambda stage_id: {1: 100.0, 2: 10.0}[stage_id],
         scatter_bytes_max=SCATTER_MAX,
         copies=copies,
+        partition_bytes_max=partition_bytes_max,
     )
 
 
@@ -84,6 +88,31 @@ def test_scan_of_a_file_of_unknown_row_groups_needs_the_file() -> None:
 def test_partition_needs_a_multiple_of_what_is_stored_of_all_its_inputs(output: Output, more: int) -> None:
     stored = {(1, 7): MiB, (2, 7): 2 * MiB}
     assert needed(PartitionSplit(partition=7), output, stored) == PARTITION_FACTOR * 3 * MiB + more
+
+
+def test_a_large_partition_needs_what_is_worked_on_of_it_at_a_time() -> None:
+    stored = {(1, 7): 100 * MiB, (2, 7): 20 * MiB}
+    at_once = needed(PartitionSplit(partition=7), ResultOutput(), stored, partition_bytes_max=16 * MiB)
+    assert at_once == PARTITION_FACTOR * 16 * MiB + 16 * MiB
+    all_of_it = needed(PartitionSplit(partition=7), ResultOutput(), stored, partition_bytes_max=200 * MiB)
+    assert all_of_it == PARTITION_FACTOR * 120 * MiB + 120 * MiB
+
+
+@pytest.mark.parametrize("memory", [96 * MiB, 1 << 30])
+def test_what_is_worked_on_at_a_time_fits_into_the_memory_with_what_it_takes(memory: int) -> None:
+    limits = TaskLimits.of(Config(), memory_bytes_max=memory)
+    stored = {(1, 7): memory, (2, 7): memory}
+    for output in (ResultOutput(), SHUFFLE):
+        most = working_bytes(
+            stage(ShuffleInput(stage_ids=(1, 2)), output),
+            PartitionSplit(partition=7),
+            stored_bytes=lambda stage_id, partition: stored[stage_id, partition],
+            row_bytes=lambda _: 1.0,
+            scatter_bytes_max=limits.scatter_bytes_max,
+            partition_bytes_max=limits.partition_bytes_max,
+        )
+        assert most <= 0.75 * memory
+    assert TaskLimits.of(Config(), memory_bytes_max=0).partition_bytes_max == 0
 
 
 def test_share_needs_what_its_rows_take_though_nothing_of_them_is_stored_here() -> None:
