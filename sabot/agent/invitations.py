@@ -20,13 +20,11 @@ class Invitations:
         self.sent: set[tuple[str, int]] = set()
         self._leaving: set[tuple[str, int]] = set()
 
-    def due(self, agents: Sequence[Member]) -> list[Member]:
-        """Who is to be asked now, of those that are none of the job's `agents`. An agent started anew at the address of
-        one of these is for later jobs: here its chunks would be taken for the old one's.
-        """
-        known = {agent.flight_address for agent in agents}
-        members = [member for member in self._members() if member.flight_address not in known and not member.draining]
-        new = [member for member in members if member.identity not in self.sent]
+    def due(self, agents: Sequence[Member], living: Sequence[Member]) -> list[Member]:
+        """Who is to be asked now, of those that are none of the job's `agents`, of whom it still has those `living`."""
+        known = self.sent.union(agent.identity for agent in agents)
+        members = [member for member in self._members() if not member.draining and member.identity not in known]
+        new = [member for member in members if is_free(member, living)]
         self.sent.update(member.identity for member in new)
         return new
 
@@ -36,9 +34,16 @@ class Invitations:
         self._leaving |= draining
         return [index for index, agent in enumerate(agents) if agent.identity in draining]
 
-    async def is_accepted(self, member: Member, agents: Sequence[Member]) -> bool:
-        """Whether it answers, and nobody has come from its address meanwhile. One that does not answer now is left out
-        for good, as it would have been at the job's start.
-        """
+    async def answers(self, member: Member) -> bool:
+        """One that does not answer is due again: a connection to who was there before may have been kept."""
         answering, _ = await self._watch.answering([member])
-        return bool(answering) and member.flight_address not in {agent.flight_address for agent in agents}
+        if not answering:
+            self.sent.discard(member.identity)
+        return bool(answering)
+
+
+def is_free(member: Member, living: Sequence[Member]) -> bool:
+    """Whether the job has nobody at its address. An agent that was started anew may come when the one before it has
+    been given up, or has left: until then its chunks would be taken for the other's.
+    """
+    return member.flight_address not in {agent.flight_address for agent in living}

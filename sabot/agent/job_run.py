@@ -15,7 +15,7 @@ from typing import Any
 
 from sabot.agent import job_events as ev
 from sabot.agent.coordinator import Coordinator
-from sabot.agent.invitations import Invitations
+from sabot.agent.invitations import Invitations, is_free
 from sabot.agent.job_folder import JobFolder
 from sabot.agent.job_news import JobNews
 from sabot.agent.job_recorder import JobRecorder
@@ -343,14 +343,14 @@ class JobRun:
         while True:
             await asyncio.sleep(_TELL_TIME_EVERY_S)
             self.post(ev.TimePassed(elapsed_s=loop.time() - self._started_s))
-            for member in self._invitations.due(self.agents):
+            for member in self._invitations.due(self.agents, self.living):
                 self._spawn(self._invite(member))
             for agent in self._invitations.leavers(self.agents):
                 stays = self.agents[agent].identity == self._around.me.identity
                 self.post(ev.AgentDraining(agent=agent, stays=stays))
 
     async def _invite(self, member: Member) -> None:
-        if await self._invitations.is_accepted(member, self.agents):
+        if await self._invitations.answers(member) and is_free(member, self.living):
             self.agents.append(member)
             self._spawn(self._watch(len(self.agents) - 1, member))
             self.post(ev.AgentJoined(member=member))

@@ -378,7 +378,9 @@ class JobStages:
         if not isinstance(split, TableSplit):
             return None
         address = split.piece.flight_address
-        holder = next((index for index, agent in enumerate(self._agents) if agent.flight_address == address), None)
+        # Who came later, perhaps to the address of one that is gone, was given none.
+        places = [index for index in range(self.founders) if self._agents[index].flight_address == address]
+        holder = places[-1] if places else None
         if holder is not None and holder not in self.table.lost:
             return holder
         name = "the agent" if holder is None else f"agent {self._agents[holder].agent_id}"

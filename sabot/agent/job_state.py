@@ -145,6 +145,8 @@ class JobState:
         owner_of = tuple(request.table.owners)
         try:
             await self.in_thread(lambda: self._open_shuffles(plan, num_partitions, owners, owner_of))
+            if request.table.epoch:  # it comes to a job that has changed its table before
+                await self.in_thread(lambda: self._reown_shuffles(plan, list(request.agents), request.table))
         except BaseException:  # its coordinator may have gone meanwhile, and nobody else would end it
             await asyncio.shield(self.end(plan.job_id, keep_result=False))
             raise
@@ -164,11 +166,9 @@ class JobState:
             held.table.CopyFrom(table)
             held.keep_result = request.keep_result
         held.learn(request.agents)
-        agents, lost = list(held.request.agents), tuple(table.lost)
+        agents = list(held.request.agents)
         try:
-            await self.in_thread(
-                lambda: self._reown_shuffles(held.plan, agents, table.epoch, tuple(table.owners), lost)
-            )
+            await self.in_thread(lambda: self._reown_shuffles(held.plan, agents, table))
         except Exception:
             self._check_not_ended(job_id)  # its shuffles are gone because it has ended here meanwhile
             raise
@@ -298,22 +298,19 @@ class JobState:
                 weight=plan.weight,
             )
 
-    def _reown_shuffles(
-        self,
-        plan: JobPlan,
-        agents: Sequence[Agent],
-        epoch: int,
-        owner_of: Sequence[int],
-        lost: Sequence[int],
-    ) -> None:
+    def _reown_shuffles(self, plan: JobPlan, agents: Sequence[Agent], table: OwnerTable) -> None:
+        lost = frozenset(table.lost)
         for stage in _shuffling(plan):
             name = shuffle_id(plan.job_id, stage.stage_id)
             self._transport.reown(
                 name,
-                epoch=epoch,
+                epoch=table.epoch,
                 owners=[agent.flight_address for agent in agents],
-                owner_of=owner_of,
-                given_up={agents[agent].flight_address: agents[agent].incarnation for agent in lost},
+                owner_of=tuple(table.owners),
+                given_up=[agents[agent].incarnation for agent in lost],
+                gone={agents[agent].flight_address for agent in lost}.difference(
+                    agent.flight_address for index, agent in enumerate(agents) if index not in lost
+                ),
             )
 
     def _task_ended(

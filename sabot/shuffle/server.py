@@ -129,7 +129,7 @@ class ShuffleServer:
         then `owner_of` may name another owner of each partition, as an index into `agents`. What the shuffle does in
         slots goes on the account of `job`, of that `weight`.
         """
-        _check_shuffle(shuffle_id, num_partitions, agents)
+        _check_shuffle(shuffle_id, num_partitions, agents, unique=senders != 0)
         if processor is not None and self._slot_pool is None:
             raise UsageError(
                 "A processor runs in slots, and this server has none. Use an AgentContext's shuffle_transport, or give "
@@ -142,7 +142,7 @@ class ShuffleServer:
                 shuffle_id,
                 num_partitions=num_partitions,
                 owner_count=len(agents),
-                my_owner=agents.index(self.address) if self.address in agents else -1,
+                my_owner=max((index for index, agent in enumerate(agents) if agent == self.address), default=-1),
                 sender_count=len(agents) if senders is None else senders,
                 owners_fixed=senders == 0,
                 owner_of=owner_of,
@@ -346,12 +346,13 @@ def check_partition(shuffle_id: str, partition_id: int, num_partitions: int) -> 
         )
 
 
-def _check_shuffle(shuffle_id: str, num_partitions: int, agents: Sequence[str]) -> None:
+def _check_shuffle(shuffle_id: str, num_partitions: int, agents: Sequence[str], *, unique: bool) -> None:
+    """`unique`: no two agents may have one address, as they may in a job: then the earlier one is gone."""
     if not isinstance(shuffle_id, str) or not shuffle_id or len(shuffle_id.encode()) > 512:
         raise UsageError("A shuffle_id is a text of 1 to 512 bytes.")
     if not 1 <= num_partitions <= 1 << 20:
         raise UsageError(f"num_partitions is {num_partitions}; it must be from 1 to {1 << 20}.")
     if isinstance(agents, str) or not agents:
         raise UsageError('agents is the list of the Flight addresses that take part, such as ["127.0.0.1:8816"].')
-    if len(set(agents)) != len(agents):
+    if unique and len(set(agents)) != len(agents):
         raise UsageError(f"agents names an address twice: {', '.join(agents)}.")

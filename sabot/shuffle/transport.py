@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
@@ -244,11 +244,13 @@ class ShuffleTransport:
             shuffle_id, num_partitions, owners, senders=0, owner_of=owner_of, schema=schema, job=job, weight=weight
         )
 
-    def reown(self, shuffle_id: str, *, given_up: Mapping[str, int], **table: Unpack[NewTable]) -> None:
+    def reown(
+        self, shuffle_id: str, *, given_up: Sequence[int], gone: Collection[str] = (), **table: Unpack[NewTable]
+    ) -> None:
         """Gives a job's shuffle the owner table of a new epoch; see ShuffleServer.reown. What is being pulled from
-        those that are given up ends; `given_up` has their incarnations by address."""
-        self.server.reown(shuffle_id, given_up=list(given_up.values()), **table)
-        for address in given_up:
+        the addresses that are `gone` ends."""
+        self.server.reown(shuffle_id, given_up=given_up, **table)
+        for address in gone:
             self.client.end_pulls(shuffle_id, address)
 
     def attempt_writer(

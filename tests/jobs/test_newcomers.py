@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 import sabot
 from sabot.agent import job_events as ev
@@ -102,18 +104,52 @@ def test_newcomer_that_cannot_take_part_is_sent_away_and_the_job_goes_on() -> No
         assert not finish.finished.agents_lost and not finish.finished.agents_joined
 
 
-def noting(folder: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    """A function that says which agent runs it, and when, and takes its time until two have."""
+def noting(folder: Path, processes: int = 2) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """A function that says which agent runs it, and when, and takes its time until so many have."""
 
     def note(batch: pa.RecordBatch) -> pa.RecordBatch:
         if batch.num_rows:
             with (folder / f"{os.getpid()}").open("a") as file:
                 file.write(f"{time.monotonic()}\n")
-            if len(list(folder.iterdir())) < 2:
+            if len(list(folder.iterdir())) < processes:
                 threading.Event().wait(0.1)
         return batch
 
     return note
+
+
+@pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGKILL])
+def test_agent_started_anew_at_its_address_takes_part_in_the_job_that_it_had_before(
+    tmp_path: Path, blow: signal.Signals
+) -> None:
+    table = pa.table({"k": [i * 7919 % 97 for i in range(ROWS)], "v": list(range(ROWS))})
+    (tmp_path / "t").mkdir()
+    (tmp_path / "notes").mkdir()
+    for index in range(FILES):
+        pq.write_table(table.slice(index * ROWS // FILES, ROWS // FILES), tmp_path / "t" / f"{index:02}.parquet")
+    agents = Agents(tmp_path / "agents")
+    try:
+        first = agents.start("first", environment={"SABOT_JOBS_SPLIT_BYTES": "1024"})
+        second = agents.start("second", "--join", first.control)
+        until(lambda: len(first.members()) == 2)
+        with sabot.connect(first.control, progress=False) as session:
+            data = session.read_parquet(str(tmp_path / "t"))
+            data = data.map_batches(noting(tmp_path / "notes", 3), schema=data.schema, processes=False)
+            job = data.group_by("k").aggregate([("v", "sum")]).submit(timeout_s=60)
+            until(lambda: len(list((tmp_path / "notes").iterdir())) == 2)
+            second.signal(blow)
+            second.wait()
+            again = agents.start("second", "--join", first.control, ports=second.ports())
+            until((tmp_path / "notes" / str(again.process.pid)).exists)
+            with job.result() as result:
+                expected = table.group_by("k").aggregate([("v", "sum")]).sort_by("k")
+                assert result.to_table().sort_by("k").select(expected.column_names).equals(expected)
+                assert result.receipt.exact and result.stats.agents_joined == ("second",)
+                assert result.stats.agents_lost == (() if blow is signal.SIGTERM else ("second",))
+                redone = sum(stage.tasks_redone for stage in result.stats.stages)
+                assert redone == 0 if blow is signal.SIGTERM else redone > 0
+    finally:
+        agents.close()
 
 
 def test_agent_that_joins_while_a_job_runs_gets_work_within_a_second(tmp_path: Path) -> None:

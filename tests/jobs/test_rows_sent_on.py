@@ -75,7 +75,7 @@ def hand_over(
 ) -> None:
     for transport in (leaver, taker):
         owners = [leaver.address, taker.address]
-        transport.reown(SHUFFLE, epoch=1, owners=owners, owner_of=(1,) * PARTITIONS, given_up={})
+        transport.reown(SHUFFLE, epoch=1, owners=owners, owner_of=(1,) * PARTITIONS, given_up=())
     with TaskSlotManager(1) as slots:
         for task in range(TASKS):
             calls = SlotCalls(slots, threading.Event(), morsel_bytes="auto", job_id="j")

@@ -146,7 +146,7 @@ class Agent:
         return None
 
     def open_shuffles(self, held: HeldJob) -> None:
-        me = next(i for i, agent in enumerate(held.agents) if agent.flight_address == self.address)
+        me = held.agents.index(self.member)
         for stage in held.plan.stages:
             if isinstance(stage.output, Shuffle):
                 name = shuffle_id(held.plan.job_id, stage.stage_id)
@@ -161,6 +161,8 @@ class Agent:
                     check_manifests=self.world.guards.check_manifests,
                     check_epochs=self.world.guards.check_epochs,
                 )
+                given_up = [held.agents[agent].incarnation for agent in held.table.lost]
+                book.reown(held.table.epoch, held.table.owners, given_up)
                 self.shuffles[name] = HeldShuffle(book)
                 self.look_again(name)
 

@@ -254,6 +254,7 @@ class Cluster:
         elif not agent.draining and len(self.takers) > 1:
             self.say("drain", "agent-%s takes nothing new", agent.place)
             agent.draining = True
+            self.struck.add(agent.member.identity)  # it takes no job over
             self.changes += 1
             self._leave_when_free(agent)
 

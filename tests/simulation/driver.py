@@ -57,7 +57,9 @@ class Driver:
         self._forsaken = self._said_goodbye = False
         self._folder = Folder(self)
         agent.drivers[plan.job_id] = client.driver = self
-        if epoch:
+        if agent.draining:
+            self.refuse(PeerRefused(f"agent {agent.member.agent_id} is draining and takes no new work"))
+        elif epoch:
             Gathering(self, members)
         else:
             Roll(self, members)
@@ -82,7 +84,7 @@ class Driver:
             self.world.checks.committed(self.plan.job_id, event, self._epoch_told)
         if isinstance(event, ev.TaskSucceeded | ev.TaskFailed):
             self.world.checks.task_ended(self.plan.job_id, event)
-        if isinstance(event, ev.Prepared):
+        elif isinstance(event, ev.Prepared):
             self.world.checks.prepared(self.plan.job_id, event)
         commands = self.coordinator.handle(event)
         if isinstance(event, ev.TaskSucceeded):
@@ -99,19 +101,17 @@ class Driver:
         for agent in self.world.agents:
             if agent.draining and agent.member in self.agents and agent.member not in self._leavers:
                 self._leavers.append(agent.member)
-                place, stays = self.agents.index(agent.member), agent is self.agent
-                self.post(ev.AgentDraining(agent=place, stays=stays))
+                self.post(ev.AgentDraining(agent=self.agents.index(agent.member), stays=agent is self.agent))
                 return True
         return False
 
     def _look_for_newcomers(self) -> bool:
-        """Whether one more lives at an address that none of the job's agents has had."""
-        known = {member.flight_address for member in (*self.agents, *self._client.members)}
-        for agent in self.world.agents:
-            if agent.address not in known and not agent.process.dead and not agent.draining:
+        """Whether one more lives that the job has not had, at the address of none that it has."""
+        taken, known = {m.flight_address for m in self.living}, {m.identity for m in self.agents + self._client.members}
+        for agent in self.world.takers:
+            if agent.address not in taken and agent.member.identity not in known:
+                self._watches.append(Watch(self.agent, agent.member, partial(self._lost, len(self.agents))))
                 self.agents.append(agent.member)
-                place = len(self.agents) - 1
-                self._watches.append(Watch(self.agent, agent.member, partial(self._lost, place)))
                 self.post(ev.AgentJoined(member=agent.member))
                 return True
         return False
@@ -205,6 +205,7 @@ class Driver:
             self.agent.later(TELL_TIME_EVERY_S, self._tell_time)
 
     def _lost(self, place: int, error: SabotError) -> None:
+        self._changes_seen = -1  # another may have come to its address
         self.post(ev.AgentLost(agent=place, failure=to_failure(error)))
 
     def _carry_out(self, command: ev.Command) -> None:

@@ -107,6 +107,13 @@ def test_agents_that_join_take_part_and_change_nothing_else() -> None:
     assert sum(cluster.clients[0].joined for cluster in clusters) > 60
 
 
+def test_agents_that_are_started_anew_at_their_address_take_part_again() -> None:
+    crash = Fault(kind=Kind.CRASH, happening="task begun", count=2, lasts_s=0.05)
+    clusters = [Cluster(seed, faults=[crash], odds=Odds(), bytes_max=MUCH) for seed in range(40)]
+    assert {cluster.run() for cluster in clusters} <= {"answer", "PeerLost"}  # of an only holder of a piece of a table
+    assert sum(cluster.clients[0].joined for cluster in clusters) > 10
+
+
 def test_agents_that_drain_leave_in_the_middle_of_a_job_and_cost_nothing() -> None:
     left = 0
     for seed in range(60):
