@@ -46,7 +46,6 @@ def writer_of(transport: ShuffleTransport, task: int, partitioning: Partitioning
         attempt=int(again),
         partitioning=partitioning,
         partitions=ALL if again else None,
-        epoch=int(again),
     )
 
 
