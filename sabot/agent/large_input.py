@@ -18,47 +18,65 @@ from sabot.shuffle.stored_partition import Place, StoredPartition
 Attempts = Sequence[tuple[int, int]]
 """(task, attempt) of each that sent rows."""
 Placed = tuple[Place, pa.RecordBatch]
+_TASKS_MAX = 1 << 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What one stage sent to the partition: rows of `schema`, as they are worked on. `open` gives those that attempts
+    sent, from the start, and `count` is told of each reading that came to its end."""
+
+    schema: pa.Schema
+    attempts: Attempts
+    num_bytes: int
+    open: Callable[[Attempts], StoredPartition]
+    count: Callable[[Sequence[StoredPartition]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeInput:
-    """`open` gives the rows that these attempts sent, from the start; `schema` is that of the rows as they are worked
-    on, and `count` is told of the first reading that came to its end."""
+    """The rows that one or several stages have sent, one stage's after the other's."""
 
-    schema: pa.Schema
-    attempts: Attempts
-    open: Callable[[Attempts], StoredPartition]
-    count: Callable[[Sequence[StoredPartition]], None]
+    sent: tuple[Sent, ...]
     calls: SlotCalls
     timeout_s: float
-    num_bytes: int
     partition: int
     num_partitions: int
 
+    @property
+    def schema(self) -> pa.Schema:
+        return self.sent[0].schema
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(one.num_bytes for one in self.sent)
+
     def placed(self) -> Iterator[Placed]:
         """All rows in wire form, in whatever order they lie, with their places in the true one."""
-        opened = self.open(self.attempts)
-        for place, batch in opened.placed_pieces(self.timeout_s):
-            self.calls.wait_for_memory(self.timeout_s)
-            if batch.num_rows:
-                yield place, batch
-        self.count([opened])
+        for number, one in enumerate(self.sent):
+            opened = one.open(one.attempts)
+            for (task, sequence), batch in opened.placed_pieces(self.timeout_s):
+                self.calls.wait_for_memory(self.timeout_s)
+                if batch.num_rows:
+                    yield (number * _TASKS_MAX + task, sequence), batch
+            one.count([opened])
 
     def tables(self) -> Iterator[pa.Table]:
         """All rows, in order, some at a time."""
-        opened = self.open(self.attempts)
-        if opened.arrange():
-            yield from self._tables(opened)
-            self.count([opened])
-            return
-        # What lies on disk together is of several tasks: they are read one after the other.
-        parts = [self.open([attempt]) for attempt in sorted(self.attempts)]
-        for part in parts:
-            if part.arrange():
-                yield from self._tables(part)
-            else:
-                yield self.decoded(part.all(self.timeout_s))
-        self.count(parts)
+        for one in self.sent:
+            opened = one.open(one.attempts)
+            if opened.arrange():
+                yield from self._tables(opened)
+                one.count([opened])
+                continue
+            # What lies on disk together is of several tasks: they are read one after the other.
+            parts = [one.open([attempt]) for attempt in sorted(one.attempts)]
+            for part in parts:
+                if part.arrange():
+                    yield from self._tables(part)
+                else:
+                    yield self.decoded(part.all(self.timeout_s))
+            one.count(parts)
 
     def _tables(self, opened: StoredPartition) -> Iterator[pa.Table]:
         for batches in opened.pieces(self.timeout_s):

@@ -25,6 +25,7 @@ from sabot.dataflow.expressions import project_table
 from sabot.dataflow.grouping import aggregate_name, target_columns
 from sabot.dataflow.moments import MOMENTS_OF
 from sabot.dataflow.stage import Aggregate, Aggregation, Join, Sort, Step
+from sabot.dataflow.wire_form import wire_schema
 from sabot.errors import LimitReached
 from sabot.native._native import hash_keys, partition_of
 from sabot.shuffle.stored_partition import Place
@@ -73,13 +74,11 @@ def step_by_parts(
             stream = by_parts.joined(first, given)
         case Sort():
             stream = by_parts.sorted(first, given[0])
-        case Aggregate(each_row=None) if first.keys and len(given) == 1:
+        case Aggregate(each_row=None) if first.keys:
             stream = by_parts.grouped(first, given[0])
         case _:
-            tables = (table for one in given for table in one.tables())
-            return Started(
-                stream=(table.to_batches() for table in tables), schema=given[0].schema, steps_left=tuple(steps)
-            )
+            stream = (table.to_batches() for table in given[0].tables())
+            return Started(stream=stream, schema=given[0].schema, steps_left=tuple(steps))
     return Started(stream=stream, schema=plain_schema(apply_table_step(first, schemas).schema), steps_left=left)
 
 
@@ -117,7 +116,8 @@ class LargeSteps:
         for place, batch in found:
             starts.setdefault(place, rows)
             rows += batch.num_rows
-        table = pa.Table.from_batches([batch for _, batch in found])
+        on_wire = wire_schema(given.schema)
+        table = pa.Table.from_batches([batch for _, batch in found], pa.schema([on_wire.field(key) for key in keys]))
         options = pc.SortOptions(sort_keys=list(step.sorting))
         order = self.calls.call(
             lambda: pc.inverse_permutation(pc.sort_indices(table, options=options).cast(pa.int64())),

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sabot.agent.file_readers import file_pieces
 from sabot.agent.footers import Footers
-from sabot.agent.large_input import Attempts, LargeInput
+from sabot.agent.large_input import Attempts, LargeInput, Sent
 from sabot.agent.slot_calls import SlotCalls
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.enough_rows import NO_ATTEMPT
@@ -22,6 +22,7 @@ from sabot.dataflow.stage import (
     FilesSplit,
     HashShuffle,
     JobPlan,
+    Join,
     PartitionSplit,
     ScanInput,
     ShuffleInput,
@@ -140,12 +141,20 @@ class TaskInput:
         split = self._split
         if not isinstance(split, PartitionSplit) or split.share is not None or not bytes_max:
             return None
-        found = [self._large_input(split, given, transport, calls) for given in self._inputs]
-        return found if sum(one.num_bytes for one in found) > bytes_max else None
+        sent = [self._sent(split, given, transport) for given in self._inputs]
+        if sum(one.num_bytes for one in sent) <= bytes_max:
+            return None
+        steps = self._stage.steps
+        sides = [(one,) for one in sent] if steps and isinstance(steps[0], Join) else [tuple(sent)]
+        count = transport.server.num_partitions(shuffle_id(self._plan.job_id, self._inputs[0].stage_id))
+        return [
+            LargeInput(
+                sent=side, calls=calls, timeout_s=self._timeout_s, partition=split.partition, num_partitions=count
+            )
+            for side in sides
+        ]
 
-    def _large_input(
-        self, split: PartitionSplit, given: InputAttempts, transport: ShuffleTransport, calls: SlotCalls
-    ) -> LargeInput:
+    def _sent(self, split: PartitionSplit, given: InputAttempts, transport: ShuffleTransport) -> Sent:
         name, server = shuffle_id(self._plan.job_id, given.stage_id), transport.server
         counted: list[int] = []
 
@@ -164,16 +173,12 @@ class TaskInput:
             self._released.append(_released(given.stage_id, split.partition, readings))
             self._ended = len(self._released) == len(self._inputs)
 
-        return LargeInput(
+        return Sent(
             schema=plain_schema(self._sender(given.stage_id).schema),
             attempts=_who_sent(given),
+            num_bytes=transport.stored_bytes_of(name, split.partition),
             open=opened,
             count=count,
-            calls=calls,
-            timeout_s=self._timeout_s,
-            num_bytes=transport.stored_bytes_of(name, split.partition),
-            partition=split.partition,
-            num_partitions=server.num_partitions(name),
         )
 
     def copy(self, given: InputAttempts, transport: ShuffleTransport, calls: SlotCalls) -> pa.Table:

@@ -138,6 +138,28 @@ def test_a_large_range_with_a_dictionary_is_sorted_by_parts(sorting_session: Ses
     assert "sorted" in parts
 
 
+@pytest.mark.parametrize("what", ["sort", "group", "repartition"])
+def test_a_large_partition_that_two_stages_have_sent_is_whole(
+    cluster: InProcessCluster, session: Session, parts: list[str], what: str
+) -> None:
+    work_on(cluster, SORT_BYTES if what == "sort" else PART_BYTES)
+    table = make_table().drop_columns("d")
+    halves = [session.from_table(half) for half in (table.slice(0, ROWS // 2), table.slice(ROWS // 2))]
+    rows = halves[0].union(halves[1])
+    job, expected = {
+        "sort": (rows.sort_by("k"), table.sort_by("k")),
+        "group": (
+            rows.group_by(["k", "v"]).aggregate([("s", "list")]),
+            table.group_by(["k", "v"], use_threads=False).aggregate([("s", "list")]),
+        ),
+        "repartition": (rows.repartition(["k"], 1).filter(pc.field("v") >= 0), table),
+    }[what]
+    with job.run() as result:
+        assert_same_rows(result.to_table(), expected, ordered=what == "sort")
+        assert result.receipt.exact
+    assert set(parts) == {"sort": {"sorted"}, "group": {"grouped"}, "repartition": set()}[what]
+
+
 def test_sort_columns_that_are_too_large_alone_are_refused_by_name(sorting_session: Session) -> None:
     table = pa.table({"text": [f"{row:0100}" for row in range(ROWS)], "v": range(ROWS)})
     with pytest.raises(LimitReached, match=r"sort column 'text'.*raise memory\.bytes_max"):
