@@ -77,10 +77,11 @@ class Departures:
         """Whether the job would lose something with it; pieces of tables may have to be read once more after a loss."""
         address = self._agents[agent].flight_address
         pieces = (piece for pieces in self._plan.uploads.values() for piece in pieces)
-        return (
+        return (  # it is asked at every event: what takes a look at all tasks comes last
             bool(self._stages.table.owned_by(agent))
-            or any(rests_on(run, agent) for run in self._stages)
             or any(piece.flight_address == address for piece in pieces)
+            or any(one.agent == agent for run in self._stages for one in run.under_way)
+            or any(rests_on(run, agent) for run in self._stages)
         )
 
     def _owners(self) -> frozenset[int]:

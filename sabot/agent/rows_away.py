@@ -21,8 +21,8 @@ def forget(run: StageRun, agent: int) -> None:
 
 
 def rests_on(run: StageRun, agent: int) -> bool:
-    """Whether the agent has something to do yet, or has a part of the answer."""
+    """Whether the agent holds rows that it is to send on, or has a part of the answer."""
     keeps = isinstance(run.stage.output, ResultOutput)
-    return any(one.agent == agent for one in run.under_way) or any(
+    return any(
         state.rests_on(agent, run.todo.get(task, frozenset()), keeps=keeps) for task, state in enumerate(run.tasks)
     )
