@@ -161,15 +161,15 @@ def everyone_holds_nothing_but_what_slots_run(cluster: InProcessCluster) -> bool
     return all(agent.driver.jobs_running() == 0 and agent.held()[2] == 0 for agent in cluster.agents)
 
 
-def test_client_that_goes_away_cancels_the_job_everywhere(cluster: InProcessCluster, tmp_path: Path) -> None:
-    job = submit(
-        cluster,
-        files(cluster, tmp_path).repartition("v").map_batches(held_up, schema=make_table(0).schema, processes=False),
-    )
-    assert STARTED.wait(20)
-    job.close()
-    cluster.wait_until(lambda: everyone_holds_nothing_but_what_slots_run(cluster))
-    GO_ON.set()
+def test_client_that_goes_away_cancels_the_job_everywhere(tmp_path: Path) -> None:
+    with InProcessCluster(2, slots=1, **{"jobs.takeover_s": 1}) as cluster:
+        data = files(cluster, tmp_path).repartition("v")
+        job = submit(cluster, data.map_batches(held_up, schema=data.schema, processes=False))
+        assert STARTED.wait(20)
+        job.close()
+        cluster.wait_until(lambda: everyone_holds_nothing_but_what_slots_run(cluster))
+        GO_ON.set()
+        cluster.check_nothing_held()
 
 
 def test_release_of_a_running_job_cancels_it(cluster: InProcessCluster, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_agent_whose_native_port_is_silent_is_lost_though_its_control_port_answe
 
 
 def test_agent_that_misses_its_coordinator_frees_the_job(tmp_path: Path) -> None:
-    with InProcessCluster(2, slots=1, **{"jobs.peer_deadline_s": 0.5}) as cluster:
+    with InProcessCluster(2, slots=1, **{"jobs.peer_deadline_s": 0.5, "jobs.takeover_s": 1}) as cluster:
         data = files(cluster, tmp_path)
         job = submit(cluster, data.map_batches(held_up, schema=data.schema, processes=False))
         assert STARTED.wait(20)
