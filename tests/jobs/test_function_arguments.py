@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
+import cloudpickle
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,6 +15,8 @@ import pytest
 from sabot.errors import TaskFailed, UsageError
 
 from .in_process import InProcessCluster
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers are spared what this module imports
 
 TABLE = pa.table({"v": pa.array(range(1000), pa.int64())})
 ROWS = pa.schema([("rows", pa.int64()), ("sum", pa.int64())])

@@ -35,6 +35,7 @@ from sabot.wire.convert import to_agent
 from sabot.wire.failure import from_failure
 from sabot.wire.versions import my_versions
 
+from .failing_functions import exits, explodes
 from .in_process import InProcessCluster
 from .rows import make_table, write_files
 
@@ -52,18 +53,6 @@ def gates() -> None:
 def held_up(batch: pa.RecordBatch) -> pa.RecordBatch:
     STARTED.set()
     GO_ON.wait(20)
-    return batch
-
-
-def explodes(batch: pa.RecordBatch) -> pa.RecordBatch:
-    if batch.num_rows:
-        raise ZeroDivisionError("seven")
-    return batch
-
-
-def exits(batch: pa.RecordBatch) -> pa.RecordBatch:
-    if batch.num_rows:
-        raise SystemExit(3)
     return batch
 
 

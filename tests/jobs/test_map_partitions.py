@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +18,8 @@ import pytest
 from sabot.errors import TaskFailed, UsageError
 
 from .in_process import InProcessCluster
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers are spared what this module imports
 
 TABLE = pa.table({"k": pa.array([i % 7 for i in range(1000)], pa.int64()), "v": pa.array(range(1000), pa.int64())})
 FACTS = pa.schema([("pid", pa.int64()), ("rows", pa.int64()), ("keys", pa.list_(pa.int64()))])

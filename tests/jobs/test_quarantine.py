@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cloudpickle
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -24,6 +26,8 @@ from sabot.wire.agent_pb2 import Quarantined, RunTaskReply
 
 from .in_process import InProcessCluster
 from .rows import make_table, write_files
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers are spared what this module imports
 
 TABLE = pa.table({"v": pa.array(range(1000), pa.int64()), "s": [f"row {i}" for i in range(1000)]})
 FAULTY = {17, 18, 500, 999}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import cloudpickle
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,8 @@ from sabot.errors import LimitReached, TaskFailed, UsageError
 from sabot.wire.agent_pb2 import ReleaseJobRequest
 
 from .in_process import WAIT_S, InProcessCluster
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers are spared what this module imports
 
 TABLE = pa.table({"v": pa.array(range(1000), pa.int64())})
 PIDS = pa.schema([("pid", pa.int64())])
