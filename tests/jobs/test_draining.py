@@ -25,7 +25,7 @@ from .test_coordinator_recovery import Job
 
 GROUPS = (5, 6, 7, 8, 9, 10, 11, 12)
 ROWS = 21_000
-FILES = 60
+FILES = 150  # each takes 0.1 s, so that the job outlives the leaver also on a busy machine
 
 
 def drain(job: Job, agent: int, *, stays: bool = False) -> list[ev.Command]:

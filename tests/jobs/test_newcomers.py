@@ -125,8 +125,9 @@ def test_agent_started_anew_at_its_address_takes_part_in_the_job_that_it_had_bef
     table = pa.table({"k": [i * 7919 % 97 for i in range(ROWS)], "v": list(range(ROWS))})
     (tmp_path / "t").mkdir()
     (tmp_path / "notes").mkdir()
-    for index in range(FILES):
-        pq.write_table(table.slice(index * ROWS // FILES, ROWS // FILES), tmp_path / "t" / f"{index:02}.parquet")
+    files = 2 * FILES  # an agent needs seconds to start
+    for index in range(files):
+        pq.write_table(table.slice(index * ROWS // files, ROWS // files), tmp_path / "t" / f"{index:03}.parquet")
     agents = Agents(tmp_path / "agents")
     try:
         first = agents.start("first", environment={"SABOT_JOBS_SPLIT_BYTES": "1024"})
