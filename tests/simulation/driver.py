@@ -23,7 +23,7 @@ from .clock import Timer
 from .folder import Folder
 from .gathering import Gathering, Roll
 from .held_jobs import TAKEOVER_S
-from .network import Call
+from .network import Call, OwnCall
 from .watch import PEER_DEADLINE_S, Ping, Watch
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class Driver:
         self.agents: list[Member] = []
         self._leavers: list[Member] = []
         self.coordinator: Coordinator | None = None
-        self._calls: list[Call | Ping] = []
+        self._calls: list[Call | OwnCall | Ping] = []
         self._watches: list[Watch] = []
-        self._attempts: dict[tuple[int, int, int], Call] = {}
+        self._attempts: dict[tuple[int, int, int], Call | OwnCall] = {}
         self._began_s = 0.0
         self._untold = 0  # of the job's end, or of their own
         self._last_words: list[ev.EndJob] = []  # to be said when the client has its answer
@@ -231,8 +231,7 @@ class Driver:
                 self.world.checks.task_started(self.plan.job_id, command, self.living)
                 answer = partial(self._task_ended, command)
                 call = self.call(self.agents[place], "run_task", (self.plan.job_id, command), answer)
-                if call is not None:
-                    self._attempts[command.stage_id, command.task, command.attempt] = call
+                self._attempts[command.stage_id, command.task, command.attempt] = call
             case _:
                 self._see_to(command)
 
@@ -365,17 +364,15 @@ class Driver:
 
     def call(
         self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None = None
-    ) -> Call | None:
+    ) -> Call | OwnCall:
         """A call that the job's end cancels."""
         call = self._send(member, method, argument, answer, timeout_s)
-        if call is not None:
-            self._calls.append(call)
+        self._calls.append(call)
         return call
 
-    def _send(self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None) -> Call | None:
+    def _send(self, member: Member, method: str, argument: Any, answer: Any, timeout_s: float | None) -> Call | OwnCall:
         if member.identity == self.agent.member.identity:
-            self.agent.later(0.0, lambda: self.agent.on_call(method, argument, answer))
-            return None
+            return OwnCall(self.agent, method, argument, answer)
         return self.world.network.call(
             self.agent, member.flight_address, method, argument, answer=answer, timeout_s=timeout_s
         )

@@ -9,13 +9,16 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sabot.errors import PeerLost, SabotError
 
 from .clock import Clock, Process, Timer
 from .faults import Odds
 from .jobs import Rows
+
+if TYPE_CHECKING:
+    from .agent import Agent
 
 Answer = Callable[[Any], None]
 OPENING = b"opening"  # the first message of a stream
@@ -212,6 +215,31 @@ class Call:
         if network.wait_for_way(self._caller.address, self._address, lambda: self._answered(value, again)):
             return
         network.clock.now(self._caller.process, lambda: self._settle(value, again=again))
+
+
+class OwnCall:
+    """What an agent calls on itself: never lost, and cancelled as a call of another's is."""
+
+    def __init__(self, agent: Agent, method: str, argument: Any, answer: Answer) -> None:
+        self._agent, self._method, self._argument, self._answer = agent, method, argument, answer
+        self._stop: Callable[[], None] | None = None
+        self._over = False
+        agent.later(0.0, self._begin)
+
+    def cancel(self) -> None:
+        if not self._over:
+            self._over = True
+            if self._stop is not None:
+                self._stop()
+
+    def _begin(self) -> None:
+        if not self._over:
+            self._stop = self._agent.on_call(self._method, self._argument, self._answered)
+
+    def _answered(self, value: Any) -> None:
+        if not self._over:
+            self._over = True
+            self._answer(value)
 
 
 class Stream:

@@ -27,6 +27,7 @@ class _Wanted:
     partition: int
     attempts: Attempts
     owner: str  # its address
+    local: bool  # whatever the epoch
     copied: bool = False
 
 
@@ -56,6 +57,7 @@ class Reading:
                 partition=split.partition,
                 attempts=list(zip(command.read_tasks or range(len(attempts)), attempts, strict=True)),
                 owner=owner,
+                local=split.share is None,
             )
             for stage_id, attempts in command.inputs
         ]
@@ -67,6 +69,7 @@ class Reading:
                 partition=copy.partition,
                 attempts=list(enumerate(copy.attempts)),
                 owner=self._owner_of(copy.partition),
+                local=self._owner_of(copy.partition) == self._task.agent.address,
                 copied=True,
             )
             for copy in self._task.command.copies
@@ -83,7 +86,7 @@ class Reading:
             self._have(tuple(self._rows))
             return
         wanted = self._wanted[self._done]
-        if wanted.owner == agent.address:
+        if wanted.local:
             self._took(agent.take(task.held, wanted.stage_id, wanted.partition, wanted.attempts))
             return
         if task.held.table.epoch != task.command.epoch:

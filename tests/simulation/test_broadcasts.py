@@ -13,7 +13,7 @@ from .cluster import Cluster
 from .faults import Fault, Kind, Odds
 from .runs import LITTLE, MUCH, at_coordinator, caught, moment, run
 
-SEEDS_A_MOMENT = 25
+SEEDS_A_MOMENT = 12
 
 MOMENTS = {
     "owner of a copy dies": moment(Kind.CRASH, "manifest confirmed", 3),

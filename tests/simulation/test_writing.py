@@ -15,7 +15,7 @@ from .cluster import Cluster
 from .faults import Fault, Kind, Odds
 from .runs import MUCH, at_coordinator, caught, moment, run
 
-SEEDS_A_MOMENT = 25
+SEEDS_A_MOMENT = 12
 
 MOMENTS = {
     "dies before it has made its folder": at_coordinator(Kind.CRASH, "publishing", 1),
