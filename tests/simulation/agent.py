@@ -68,6 +68,7 @@ class Agent:
         self.draining = False
         self.drivers: dict[str, Driver] = {}  # of the jobs that it coordinates, until all have been told of the end
         self.keepers: dict[str, set[tuple[str, int]]] = {}  # of their results
+        self._streams_ended: set[tuple[str, int]] = set()  # of clients, before their jobs came
         self._waiting: dict[str, list[tuple[Stream, Timer]]] = {}  # streams whose shuffle is not open yet
 
     def later(self, delay_s: float, act: Callable[[], None], *, deadline: bool = False) -> Timer:
@@ -124,6 +125,8 @@ class Agent:
         """A client submits a job, or says something to its coordinator of an epoch."""
         if method == "submit":
             plan, client, epoch, members = argument
+            if (plan.job_id, epoch) in self._streams_ended:
+                return None
             driver = self.drivers.get(plan.job_id)
             if driver is not None and driver.epoch < epoch:
                 driver.drop()
@@ -133,6 +136,8 @@ class Agent:
         job_id, epoch = argument
         driver = self.drivers.get(job_id)
         if driver is None or driver.epoch != epoch:
+            if method == "stream ended":
+                self._streams_ended.add((job_id, epoch))
             return JobTakenOver(f"job {job_id} is not coordinated here by the table of epoch {epoch}")
         match method:
             case "grant publish":
