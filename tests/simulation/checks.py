@@ -72,10 +72,11 @@ class Checks:
         if not self._expected[job_id].told(command.stage_id, boundaries_of(command.ranges)):
             raise Violation(f"{attempt} is to send by other ranges than attempts before it")
         self._sends[attempt] = command.partitions
-        self._readers[job_id].started(command, frozenset(member.identity for member in keepers))
         inputs = [(stage_id, command.task, command.read_tasks, attempts) for stage_id, attempts in command.inputs]
         copies = [(copy.stage_id, copy.partition, None, copy.attempts) for copy in command.copies]
         for stage_id, partition, tasks, attempts in (*inputs, *copies):
+            if tasks is not None and len(tasks) != len(attempts):
+                raise Violation(f"{attempt} reads {attempts} of the tasks {tasks} of stage {stage_id}")
             for task, read in zip(tasks or range(len(attempts)), attempts, strict=True):
                 if read not in self._committed.get((job_id, stage_id, task), set()):
                     raise Violation(f"{attempt} reads attempt {read} of task {task} of stage {stage_id}: not committed")
@@ -84,6 +85,7 @@ class Checks:
                     raise Violation(
                         f"{attempt} reads attempt {read} of task {task} of stage {stage_id}, a replay of {sent}"
                     )
+        self._readers[job_id].started(command, frozenset(member.identity for member in keepers))
 
     def task_cancelled(self, job_id: str, command: ev.CancelTask) -> None:
         self._void.add((job_id, command.stage_id, command.task, command.attempt))

@@ -284,7 +284,7 @@ def test_receipt_that_nobody_folds_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_earlier_coordinator_whose_commands_are_taken_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JobFence, "admit", lambda self, job_id, epoch: None)
-    caught()
+    caught(faults=[at_coordinator(Kind.BREAK, "task begun", 2)], odds=Odds(slow_message=0.1))
 
 
 def sources_done_again(seeds: int) -> int:
