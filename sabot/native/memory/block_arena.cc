@@ -28,8 +28,10 @@ uint8_t* BlockArena::Take(int64_t block_bytes) noexcept {
   Idle taken{};
   {
     const std::lock_guard lock(mutex_);
-    const auto found = idle_.lower_bound(block_bytes);
-    if (found == idle_.end() || found->first > block_bytes + block_bytes / 4) return nullptr;
+    auto found = idle_.lower_bound(block_bytes);
+    if (found == idle_.end() || found->first > block_bytes + block_bytes / 4) {
+      if (found == idle_.begin() || (--found)->first < block_bytes / 2) return nullptr;
+    }
     taken = found->second.back();
     found->second.pop_back();
     if (found->second.empty()) idle_.erase(found);
@@ -37,7 +39,10 @@ uint8_t* BlockArena::Take(int64_t block_bytes) noexcept {
   }
   if (taken.block_bytes > block_bytes)
     munmap(taken.block + block_bytes, static_cast<size_t>(taken.block_bytes - block_bytes));
-  return taken.block;
+  if (taken.block_bytes >= block_bytes) return taken.block;
+  uint8_t* const extended = Remap(taken.block, taken.block_bytes, block_bytes);
+  if (extended == nullptr) Keep(taken.block, taken.block_bytes);
+  return extended;
 }
 
 void BlockArena::Keep(uint8_t* block, int64_t block_bytes) noexcept {

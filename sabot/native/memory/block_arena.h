@@ -27,7 +27,7 @@ class BlockArena {
   ~BlockArena() { GiveBack(idle_bytes()); }
 
   // `block_bytes` is what BlockBytes gave, everywhere below.
-  /// An idle block, or null where none fits: then map one.
+  /// An idle block, one of at least half the size extended, or null where none is near: then map one.
   uint8_t* Take(int64_t block_bytes) noexcept;
   /// Keeps the block for the next Take.
   void Keep(uint8_t* block, int64_t block_bytes) noexcept;

@@ -62,8 +62,9 @@ void LedgerPool::NoteAllocation(int64_t bytes) {
 }
 
 arrow::Result<uint8_t*> LedgerPool::FreshBlock(int64_t block_bytes) {
-  if (uint8_t* const block = arena_.Take(block_bytes)) return block;
+  uint8_t* const taken = arena_.Take(block_bytes);
   if (const int64_t excess = Excess(); excess > 0) arena_.GiveBack(excess);
+  if (taken != nullptr) return taken;
   if (uint8_t* const block = BlockArena::Map(block_bytes)) return block;
   return SystemFull(block_bytes);
 }
@@ -94,13 +95,26 @@ void LedgerPool::Free(uint8_t* buffer, int64_t size, int64_t alignment) {
     return;
   }
   const int64_t bytes = BlockArena::BlockBytes(size);
+  GiveUp(buffer, bytes);
+  ledger_->Free(bytes);
+}
+
+void LedgerPool::GiveUp(uint8_t* block, int64_t block_bytes) {
   // Still counted here: idle, it takes exactly that place.
   if (options_.recycles && watched_.load(kRelaxed) && Excess() <= 0) {
-    arena_.Keep(buffer, bytes);
+    arena_.Keep(block, block_bytes);
   } else {
-    BlockArena::Unmap(buffer, bytes);
+    BlockArena::Unmap(block, block_bytes);
   }
-  ledger_->Free(bytes);
+}
+
+uint8_t* LedgerPool::Resized(uint8_t* block, int64_t had, int64_t has, int64_t used) {
+  // A column that is decoded grows by doubling. To copy costs less than to touch memory for the first time.
+  uint8_t* const larger = has - had >= had / 4 ? arena_.Take(has) : nullptr;
+  if (larger == nullptr) return BlockArena::Remap(block, had, has);
+  std::memcpy(larger, block, static_cast<size_t>(used));
+  GiveUp(block, had);
+  return larger;
 }
 
 arrow::Status LedgerPool::Reallocate(int64_t old_size, int64_t new_size, int64_t alignment, uint8_t** ptr) {
@@ -114,7 +128,7 @@ arrow::Status LedgerPool::Reallocate(int64_t old_size, int64_t new_size, int64_t
   if (!was_block) {
     moved = small_->Reallocate(old_size, new_size, alignment, ptr);
   } else if (has != had) {
-    uint8_t* const block = BlockArena::Remap(*ptr, had, has);
+    uint8_t* const block = Resized(*ptr, had, has, old_size);
     if (block == nullptr) moved = SystemFull(has - had);
     if (block != nullptr) *ptr = block;
   }

@@ -53,6 +53,10 @@ class LedgerPool final : public arrow::MemoryPool {
   }
   arrow::Status Counted(int64_t bytes);
   arrow::Result<uint8_t*> FreshBlock(int64_t block_bytes);
+  /// Keeps a block for others, or returns it to the system.
+  void GiveUp(uint8_t* block, int64_t block_bytes);
+  /// The block in another size with its first `used` bytes, perhaps elsewhere; null where the system has no more.
+  uint8_t* Resized(uint8_t* block, int64_t had, int64_t has, int64_t used);
   arrow::Status Copied(int64_t old_size, int64_t new_size, int64_t alignment, uint8_t** ptr);
   /// By how much what is held and idle passes the limit.
   int64_t Excess() const;

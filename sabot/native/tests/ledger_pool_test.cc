@@ -93,6 +93,44 @@ TEST(LedgerPool, BlocksAreRecycled) {
   }
 }
 
+TEST(LedgerPool, BlockThatGrowsGoesIntoAnIdleOne) {
+  LedgerPool pool(LimitedTo(64 * kMiB));
+  pool.SetWatched(true);
+  uint8_t* large = nullptr;
+  ASSERT_TRUE(pool.Allocate(4 * kMiB, &large).ok());
+  large[3 * kMiB] = 7;
+  pool.Free(large, 4 * kMiB);
+  uint8_t* growing = nullptr;
+  ASSERT_TRUE(pool.Allocate(kMiB, &growing).ok());
+  growing[kMiB - 1] = 42;
+  ASSERT_TRUE(pool.Reallocate(kMiB, 4 * kMiB, &growing).ok());
+  EXPECT_EQ(growing[kMiB - 1], 42);
+  EXPECT_EQ(growing[3 * kMiB], 7) << "a fresh block is zeroed";
+  EXPECT_EQ(pool.idle_bytes(), kMiB);
+  EXPECT_EQ(pool.ledger()->allocated(), 4 * kMiB);
+  pool.Free(growing, 4 * kMiB);
+  EXPECT_EQ(pool.ledger()->allocated(), 0);
+}
+
+TEST(LedgerPool, IdleBlockOfAtLeastHalfTheSizeIsExtended) {
+  for (const bool is_near : {true, false}) {
+    LedgerPool pool(LimitedTo(64 * kMiB));
+    pool.SetWatched(true);
+    uint8_t* small = nullptr;
+    const int64_t size = is_near ? 3 * kMiB : kMiB;
+    ASSERT_TRUE(pool.Allocate(size, &small).ok());
+    small[0] = 7;
+    pool.Free(small, size);
+    uint8_t* large = nullptr;
+    ASSERT_TRUE(pool.Allocate(4 * kMiB, &large).ok());
+    EXPECT_EQ(large[0], is_near ? 7 : 0);
+    large[4 * kMiB - 1] = 1;
+    EXPECT_EQ(pool.idle_bytes(), is_near ? 0 : size);
+    EXPECT_EQ(pool.ledger()->allocated(), 4 * kMiB);
+    pool.Free(large, 4 * kMiB);
+  }
+}
+
 TEST(LedgerPool, IdleBlocksMakeRoomForWhatIsAllocated) {
   LedgerPool pool(LimitedTo(16 * kMiB));
   pool.SetWatched(true);
