@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.moments import MOMENTS_OF
+from sabot.dataflow.repeatable import repeatable_stages
 from sabot.dataflow.stage import Aggregate
 from tests.dataflow.comparing import assert_same_rows
 from tests.dataflow.interpreter import InterpreterSession
@@ -108,6 +109,16 @@ def test_first_and_last_are_sent_once_a_task_and_go_by_the_order_of_rows(
             answer = session.from_table(table).group_by(keys).aggregate([aggregation]).to_table()
             assert_same_rows(answer, grouped(table, keys, [aggregation]))
             assert is_split(session) == (skip_nulls or bool(keys))
+
+
+@pytest.mark.parametrize(
+    ("function", "repeatable"), [*((function, False) for function in BY_ORDER), ("variance", True)]
+)
+def test_a_task_that_sends_first_values_has_to_prove_its_replay(function: str, repeatable: bool) -> None:
+    session = InterpreterSession()
+    session.from_table(TABLE).group_by("k").aggregate([("x", function)]).to_table()
+    assert is_split(session)
+    assert (0 in repeatable_stages(session.plans[-1])) == repeatable
 
 
 @pytest.mark.parametrize("column", ["x", "s", "f", "b"])
