@@ -109,17 +109,20 @@ def time_shares(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str
 
         return run
 
-    morsels = [Morsel(pa.record_batch({"a": [1]})) for _ in range(20_000)]
+    # More than either can do in that time.
+    morsels = {
+        name: [Morsel(pa.record_batch({"a": [1]}))] * count for name, count in (("light", 200), ("heavy", 11_000))
+    }
     blocker = manager.call_in_slot(lambda: (ready.wait(WAIT_S), held.wait(WAIT_S)))
     held = threading.Event()
     with ThreadPoolExecutor(2) as callers:
 
         def call(name: str, seconds: float, share: dict[str, Any]) -> None:
             ready.wait(WAIT_S)
-            manager.execute_morsels(morsels, work(name, seconds), **share)
+            manager.execute_morsels(morsels[name], work(name, seconds), **share)
 
         calls = [callers.submit(call, "light", 0.004, light), callers.submit(call, "heavy", 0.00005, heavy)]
-        while manager.get_queue_depth() < 2 * len(morsels):
+        while manager.get_queue_depth() < sum(map(len, morsels.values())):
             pass
         held.set()
         blocker.result(WAIT_S)
