@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,12 +105,9 @@ def _descriptors() -> list[str]:
 def _processes(mark: str) -> dict[str, str]:
     """Every child and every process with `mark` in its environment; a zombie counts only while it is ours to reap."""
     found: dict[str, str] = {}
-    children = {child.pid for child in psutil.Process().children(recursive=True)}
-    for process in psutil.process_iter():
-        ours = process.pid in children or mark in _text_of(Path(f"/proc/{process.pid}/environ"))
-        if not ours or process.pid == os.getpid():
-            continue
+    for pid in _ours(mark):
         try:
+            process = psutil.Process(pid)
             facts: dict[str, Any] = process.as_dict(["status", "ppid", "create_time", "cmdline", "name"])
         except psutil.NoSuchProcess:
             continue
@@ -119,6 +117,30 @@ def _processes(mark: str) -> dict[str, str]:
         # Not its command or state: both change while it runs.
         found[f"{process.pid} {facts['create_time']}"] = f"{process.pid} {facts['status']} {command}"
     return found
+
+
+def _ours(mark: str) -> list[int]:
+    parents: dict[int, int] = {}
+    started: dict[int, str] = {}
+    for folder in Path("/proc").iterdir():
+        facts = _text_of(folder / "stat").rpartition(")")[2].split() if folder.name.isdecimal() else []
+        if facts:  # from the third of proc(5) on
+            parents[int(folder.name)], started[int(folder.name)] = int(facts[1]), facts[19]
+
+    def is_below_us(pid: int) -> bool:
+        while pid := parents.get(pid, 0):
+            if pid == os.getpid():
+                return True
+        return False
+
+    others = [pid for pid in parents if pid != os.getpid()]
+    return [pid for pid in others if is_below_us(pid) or _is_marked(pid, started[pid], mark)]
+
+
+@cache
+def _is_marked(pid: int, started: str, mark: str) -> bool:
+    """Of one that is not below us: it stays so for as long as the process lives, and is asked for twice a test."""
+    return mark in _text_of(Path(f"/proc/{pid}/environ"))
 
 
 def _text_of(path: Path) -> str:
