@@ -80,11 +80,12 @@ def _read_piece(
         columns = None if names.issuperset(found) else [name for name in found if name in names]
         groups = list(piece.row_groups or ())
         # Dictionaries within lists and structs of several row groups are beyond pyarrow's reader.
-        alone = len(groups) > 1 and any(_is_nested_dictionary(field.type) for field in wanted)
-        table = pa.concat_tables(
-            parquet.read_row_groups(some, columns=columns, use_threads=False)
-            for some in ([[group] for group in groups] if alone else [groups])
-        )
+        if len(groups) > 1 and any(_is_nested_dictionary(field.type) for field in wanted if field.name in found):
+            table = pa.concat_tables(
+                parquet.read_row_groups([group], columns=columns, use_threads=False) for group in groups
+            )
+        else:  # a table without columns has its rows, which put together with others it would not have
+            table = parquet.read_row_groups(groups, columns=columns, use_threads=False)
     if table.num_rows != piece.rows:
         raise OSError(f"row groups {piece.row_groups} gave {table.num_rows:,} rows and have {piece.rows:,}")
     return table

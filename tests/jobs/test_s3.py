@@ -35,17 +35,6 @@ def endpoint() -> Iterator[str]:
         server.stdin.close()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_of_arrows() -> Iterator[None]:
-    """The threads in which Arrow fetches stay, under the name of the thread that started them, which might be a slot's:
-    here the one that is there already does it all.
-    """
-    count = pa.io_thread_count()
-    pa.set_io_thread_count(1)
-    yield
-    pa.set_io_thread_count(count)
-
-
 @pytest.fixture(scope="module")
 def bucket(endpoint: str) -> fs.S3FileSystem:
     """A file system with a bucket `lake`, in which each format has two files of half of the rows."""
