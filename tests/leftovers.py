@@ -84,7 +84,7 @@ def _threads() -> list[str]:
     for task in Path("/proc/self/task").iterdir():
         if int(task.name) in python_threads:
             continue
-        name = _text_of(task / "comm")
+        name = _text_of(f"/proc/self/task/{task.name}/comm")
         if name.startswith(OUR_NATIVE_THREADS):
             named.append(f"native {name} ({task.name})")
     return named
@@ -122,10 +122,12 @@ def _processes(mark: str) -> dict[str, str]:
 def _ours(mark: str) -> list[int]:
     parents: dict[int, int] = {}
     started: dict[int, str] = {}
-    for folder in Path("/proc").iterdir():
-        facts = _text_of(folder / "stat").rpartition(")")[2].split() if folder.name.isdecimal() else []
+    with os.scandir("/proc") as entries:
+        pids = [int(entry.name) for entry in entries if entry.name.isdecimal()]
+    for pid in pids:
+        facts = _text_of(f"/proc/{pid}/stat").rpartition(")")[2].split(None, 20)
         if facts:  # from the third of proc(5) on
-            parents[int(folder.name)], started[int(folder.name)] = int(facts[1]), facts[19]
+            parents[pid], started[pid] = int(facts[1]), facts[19]
 
     def is_below_us(pid: int) -> bool:
         while pid := parents.get(pid, 0):
@@ -140,11 +142,18 @@ def _ours(mark: str) -> list[int]:
 @cache
 def _is_marked(pid: int, started: str, mark: str) -> bool:
     """Of one that is not below us: it stays so for as long as the process lives, and is asked for twice a test."""
-    return mark in _text_of(Path(f"/proc/{pid}/environ"))
+    return mark in _text_of(f"/proc/{pid}/environ")
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: str) -> str:
+    """What lies there, or nothing. Small and read a hundred times a test: without the layers of a file object."""
     try:
-        return path.read_text(errors="replace").strip()
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return ""
+    try:
+        return b"".join(iter(lambda: os.read(descriptor, 65536), b"")).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
