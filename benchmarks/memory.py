@@ -1,4 +1,4 @@
-"""How much memory a task's work takes next to the rows that it is given: what sabot/agent/working_memory.py reserves.
+"""How much memory a task's work takes next to the rows that it is given, as sabot/agent/tasks/working_memory.py has it.
 
 Each piece of work runs in one thread and allocates from a ledger's pool; shown is the highest sum allocated at a time,
 the rows given included, divided by the bytes of these rows.

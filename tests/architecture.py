@@ -24,6 +24,14 @@ HOUSES = {
     "config": set(),
     "wire": set(),
 }
+# Inside the largest house: each room and those that it may import. What stands in none of them opens them all.
+ROOMS_OF_AGENT = {
+    "coordination": set(),
+    "cluster": set(),
+    "files": {"coordination"},
+    "tasks": {"files"},
+    "jobs": {"coordination", "cluster", "files", "tasks", "context"},
+}
 IMPURE_MODULES = {
     *(
         "asyncio",
@@ -64,6 +72,12 @@ def imports_of(text: str, module: str) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
 
 
+def _may_enter(module: str, target: list[str]) -> bool:
+    """From one room of the agent to another, or to what stands in front of them."""
+    room = module.split(".")[2]
+    return room not in ROOMS_OF_AGENT or len(target) < 3 or target[2] in {room} | ROOMS_OF_AGENT[room]
+
+
 def arrow_problems(text: str, module: str) -> list[str]:
     """Imports from house to house that the arrows do not allow."""
     house = module.split(".")[1]
@@ -73,6 +87,8 @@ def arrow_problems(text: str, module: str) -> list[str]:
         if parts[0] != "sabot":
             continue
         target = parts[1] if len(parts) > 1 else "__init__"
+        if target == house == "agent" and not _may_enter(module, parts):
+            problems.append(f"{module}:{line}: {module.split('.')[2]} must not import {name}")
         if target == house or target in LEAVES or target in HOUSES.get(house, set()):
             continue
         problems.append(f"{module}:{line}: {house} must not import {name}")

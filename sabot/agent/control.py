@@ -20,9 +20,9 @@ import pyarrow as pa
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from sabot.agent.cluster.membership import Membership
+from sabot.agent.cluster.peers import Peers
 from sabot.agent.context import AgentContext
-from sabot.agent.membership import Membership
-from sabot.agent.peers import Peers
 from sabot.agent.process import resident_bytes
 from sabot.config import JobsSection
 from sabot.errors import InternalError, SabotError, UsageError

@@ -20,13 +20,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from sabot.agent.autoscaling import autoscale
+from sabot.agent.cluster.membership import Membership
+from sabot.agent.cluster.peers import GOODBYE_DEADLINE_S, Peers
 from sabot.agent.context import AgentContext
 from sabot.agent.control import ControlServer, ControlService, Jobs
 from sabot.agent.http import HttpServer
-from sabot.agent.job_driver import JobDriver
-from sabot.agent.membership import Membership
+from sabot.agent.jobs.job_driver import JobDriver
 from sabot.agent.metrics import MetricsPage
-from sabot.agent.peers import GOODBYE_DEADLINE_S, Peers
 from sabot.agent.ports import check_port
 from sabot.agent.state_dir import StateDir
 from sabot.config import Config, default_state_dir

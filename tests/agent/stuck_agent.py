@@ -8,8 +8,8 @@ import threading
 import click
 
 from sabot.agent import daemon
+from sabot.agent.cluster.membership import Membership
 from sabot.agent.context import AgentContext
-from sabot.agent.membership import Membership
 from sabot.cli.main import main
 from sabot.config import Config
 from tests.agent.fake_jobs import FakeJobs

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sabot.agent.membership import GONE_MAX, Command, Membership, Probe, Tell, TellLeft
+from sabot.agent.cluster.membership import GONE_MAX, Command, Membership, Probe, Tell, TellLeft
 from sabot.errors import PeerRefused
 from sabot.wire.member import Member
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 
-from sabot.agent.parquet_sizes import decoded_bytes
+from sabot.agent.files.parquet_sizes import decoded_bytes
 from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.estimates import bytes_at_most, size_of
 from sabot.dataflow.join_types import SIDES_TO_CUT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sabot.agent.range_choice import RangeRule
+from sabot.agent.coordination.range_choice import RangeRule
 from sabot.cli.main import main
 
 FINE = RangeRule(rows_min=1)

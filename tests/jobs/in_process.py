@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import sabot
+from sabot.agent.cluster.membership import Membership
+from sabot.agent.cluster.peers import Peers
 from sabot.agent.control import ControlServer, ControlService
-from sabot.agent.job_driver import JobDriver
-from sabot.agent.membership import Membership
-from sabot.agent.peers import Peers
+from sabot.agent.jobs.job_driver import JobDriver
 from sabot.client.session import Session
 from sabot.config import Config, load_config
 from sabot.shuffle.transport import ShuffleTransport

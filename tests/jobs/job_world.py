@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
-from sabot.agent.hot_partitions import HotRule
-from sabot.agent.job_journal import end_of
-from sabot.agent.range_choice import RangeRule
-from sabot.agent.slow_tasks import SlowRule
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
+from sabot.agent.coordination.hot_partitions import HotRule
+from sabot.agent.coordination.job_journal import end_of
+from sabot.agent.coordination.range_choice import RangeRule
+from sabot.agent.coordination.slow_tasks import SlowRule
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
 from sabot.dataflow.stage import (
     BroadcastJoin,

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
-from sabot.agent.job_journal import KeptJournal, end_of
-from sabot.agent.owner_table import OwnerTable
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
+from sabot.agent.coordination.job_journal import KeptJournal, end_of
+from sabot.agent.coordination.owner_table import OwnerTable
 from sabot.dataflow.enough_rows import NO_ATTEMPT
 from sabot.dataflow.ranges import HomeShuffle
 from sabot.dataflow.splits import home_partition

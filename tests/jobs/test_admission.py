@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from sabot.agent.admission import Admission, Place
+from sabot.agent.jobs.admission import Admission, Place
 from sabot.client.job import Job
 from sabot.client.session import Session
 from sabot.errors import JobCancelled, LimitReached, PeerRefused, UsageError

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 import sabot
-from sabot.agent.task_input import InputAttempts, TaskInput
+from sabot.agent.tasks.task_input import InputAttempts, TaskInput
 from sabot.errors import ShuffleIntegrityError
 from sabot.shuffle.receipts import PartitionRead
 from sabot.wire.agent_pb2 import ReleasedSum
@@ -168,7 +168,7 @@ def test_agents_without_a_copy_of_their_own_pull_one(
     cluster: InProcessCluster, large: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As agents do that come while a job runs."""
-    from sabot.agent.job_stages import JobStages
+    from sabot.agent.coordination.job_stages import JobStages
 
     monkeypatch.setattr(JobStages, "_copy_of", lambda self, agent, stage_id: 0)
     session = cluster.connect()

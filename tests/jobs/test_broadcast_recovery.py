@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sabot.agent import job_events as ev
+from sabot.agent.coordination import job_events as ev
 from sabot.dataflow.stage import JobPlan, TableInput, shuffle_id
 from sabot.errors import ShuffleIntegrityError
 from sabot.wire.failure import to_failure

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
-from sabot.agent.partition_counts import choose_partitions
-from sabot.agent.task_dealer import TASKS_AHEAD
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
+from sabot.agent.coordination.partition_counts import choose_partitions
+from sabot.agent.coordination.task_dealer import TASKS_AHEAD
 from sabot.dataflow.stage import (
     HashShuffle,
     JobPlan,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sabot.agent import job_events as ev
-from sabot.agent.hot_partitions import HotRule
-from sabot.agent.range_choice import RangeRule
-from sabot.agent.slow_tasks import SlowRule
-from sabot.agent.stage_run import StageRun
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.hot_partitions import HotRule
+from sabot.agent.coordination.range_choice import RangeRule
+from sabot.agent.coordination.slow_tasks import SlowRule
+from sabot.agent.coordination.stage_run import StageRun
 from sabot.dataflow.stage import HashShuffle, JobPlan, RoundRobinShuffle, WriteOutput
 from sabot.errors import JobCancelled, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.wire.failure import from_failure, to_failure

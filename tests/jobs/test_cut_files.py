@@ -16,11 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sabot.agent.csv_quotes import ends_within_value
-from sabot.agent.file_readers import file_pieces
-from sabot.agent.footers import Footers
-from sabot.agent.ipc_files import batch_bytes
-from sabot.agent.sources import describe_source
+from sabot.agent.files.csv_quotes import ends_within_value
+from sabot.agent.files.file_readers import file_pieces
+from sabot.agent.files.footers import Footers
+from sabot.agent.files.ipc_files import batch_bytes
+from sabot.agent.files.sources import describe_source
 from sabot.dataflow.scan import SourceRequest
 from sabot.dataflow.splits import splits_of
 from sabot.dataflow.stage import FileFormat, FilesSplit, JobPlan, ResultOutput, ScanInput, Stage

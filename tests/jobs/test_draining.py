@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sabot
-from sabot.agent import job_events as ev
+from sabot.agent.coordination import job_events as ev
 from sabot.dataflow.stage import PartitionSplit, StoredSplit
 from sabot.errors import PeerLost, SabotError, ShuffleIntegrityError, UsageError
 from sabot.wire.agent_pb2 import StageProgress

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sabot.agent import job_events as ev
-from sabot.agent.task_dealer import TASKS_AHEAD
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.task_dealer import TASKS_AHEAD
 from sabot.dataflow.enough_rows import NO_ATTEMPT, rows_wanted
 from sabot.dataflow.stage import HashShuffle, Head, JobPlan, ResultOutput, ShuffleInput, Sort, StoredSplit
 from tests.jobs.in_process import InProcessCluster

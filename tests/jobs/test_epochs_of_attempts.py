@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sabot.agent import job_events as ev
+from sabot.agent.coordination import job_events as ev
 from sabot.errors import JobCancelled
 from sabot.wire.failure import to_failure
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sabot.agent.file_readers import file_pieces
-from sabot.agent.footers import Footers
-from sabot.agent.sources import describe_source
+from sabot.agent.files.file_readers import file_pieces
+from sabot.agent.files.footers import Footers
+from sabot.agent.files.sources import describe_source
 from sabot.dataflow.scan import SourceRequest
 from sabot.dataflow.splits import PIECE_BYTES
 from sabot.dataflow.stage import FilePart, FilesSplit, ScanInput, SourceFile

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import sabot
-from sabot.agent.task_runner import Task, TaskRunner
+from sabot.agent.tasks.task_runner import Task, TaskRunner
 from sabot.client.session import Session
 from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.stage import PartitionSplit

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from sabot.agent import job_events as ev
-from sabot.agent.hot_partitions import HotRule, SentRows, share_hot
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.hot_partitions import HotRule, SentRows, share_hot
 from sabot.dataflow.stage import (
     Aggregate,
     Filter,

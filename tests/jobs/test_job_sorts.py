@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 
-from sabot.agent.range_choice import RangeRule
-from sabot.agent.task_runner import Task, TaskRunner
+from sabot.agent.coordination.range_choice import RangeRule
+from sabot.agent.tasks.task_runner import Task, TaskRunner
 from sabot.dataflow import sorting
 from sabot.dataflow.dataset import Dataset
 from sabot.dataflow.ranges import RangeShuffle

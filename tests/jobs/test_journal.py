@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sabot.agent.hot_partitions import HotRule
-from sabot.agent.job_journal import Committed, KeptJournal, WrittenJournal, end_of, restore
-from sabot.agent.job_stages import JobStages
-from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR, OwnerTable
-from sabot.agent.range_choice import RangeRule
-from sabot.agent.slow_tasks import SlowRule
-from sabot.agent.takeover import Identity, Inheritance, go_on, inherit, may_coordinate, to_wire_table
-from sabot.agent.task_choice import TaskChoice
+from sabot.agent.coordination.hot_partitions import HotRule
+from sabot.agent.coordination.job_journal import Committed, KeptJournal, WrittenJournal, end_of, restore
+from sabot.agent.coordination.job_stages import JobStages
+from sabot.agent.coordination.owner_table import EPOCHS_OF_A_COORDINATOR, OwnerTable
+from sabot.agent.coordination.range_choice import RangeRule
+from sabot.agent.coordination.slow_tasks import SlowRule
+from sabot.agent.coordination.takeover import Identity, Inheritance, go_on, inherit, may_coordinate, to_wire_table
+from sabot.agent.coordination.task_choice import TaskChoice
 from sabot.errors import PeerLost
 from sabot.wire.agent_pb2 import Failure, JobJournal, TakeOverJobReply
 from sabot.wire.convert import to_agent
@@ -141,7 +141,7 @@ def test_commit_to_a_journal_that_is_stale_is_in_its_state() -> None:
 
 
 def test_commits_that_outgrow_the_state_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sabot.agent.job_journal._TAIL_BYTES_MIN", 1)
+    monkeypatch.setattr("sabot.agent.coordination.job_journal._TAIL_BYTES_MIN", 1)
     written = Written(*[1] * 60, partitions=500)
     states, most = 0, 0
     for _ in range(60):

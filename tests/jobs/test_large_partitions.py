@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sabot.agent import large_steps
-from sabot.agent.large_steps import LargeSteps
-from sabot.agent.range_choice import RangeRule
+from sabot.agent.coordination.range_choice import RangeRule
+from sabot.agent.tasks import large_steps
+from sabot.agent.tasks.large_steps import LargeSteps
 from sabot.client.session import Session
 from sabot.dataflow import sorting
 from sabot.errors import LimitReached

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sabot
-from sabot.agent import job_events as ev
+from sabot.agent.coordination import job_events as ev
 from sabot.dataflow.stage import PartitionSplit
 from sabot.errors import PeerLost, UsageError
 from sabot.wire.failure import to_failure

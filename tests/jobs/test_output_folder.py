@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sabot.agent.file_listing import list_source
-from sabot.agent.output_folder import OutputFolder
-from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR
-from sabot.agent.publish import MANIFEST, Existing, Manifest, complete, hidden_folder, publish
+from sabot.agent.coordination.owner_table import EPOCHS_OF_A_COORDINATOR
+from sabot.agent.files.file_listing import list_source
+from sabot.agent.files.output_folder import OutputFolder
+from sabot.agent.files.publish import MANIFEST, Existing, Manifest, complete, hidden_folder, publish
 from sabot.errors import PeerError, UsageError
 
 JOB = "ab" * 16
@@ -194,8 +194,8 @@ def test_existing_files_are_kept_or_removed_as_asked(tmp_path: Path) -> None:
 PUBLISHER = """
 import os, signal, sys
 from pathlib import Path
-from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR
-from sabot.agent.publish import Manifest, publish
+from sabot.agent.coordination.owner_table import EPOCHS_OF_A_COORDINATOR
+from sabot.agent.files.publish import Manifest, publish
 
 folder, job, existing, steps, *files = sys.argv[1:]
 left = int(steps)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sabot.agent.partial_grouping import PROBED_ROWS, PartialGrouping
-from sabot.agent.stage_run import StageRun
+from sabot.agent.coordination.stage_run import StageRun
+from sabot.agent.tasks.partial_grouping import PROBED_ROWS, PartialGrouping
 from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_table

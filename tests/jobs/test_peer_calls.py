@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sabot.agent.peer_calls import PeerCalls
+from sabot.agent.jobs.peer_calls import PeerCalls
 from sabot.errors import PeerLost, PeerRefused, SabotError, UsageError
 from sabot.wire.agent_pb2 import (
     EndJobReply,

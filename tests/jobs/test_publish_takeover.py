@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 import sabot
-from sabot.agent.publish import MANIFEST
+from sabot.agent.files.publish import MANIFEST
 
 from .rows import in_order, make_table, write_files
 

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pytest
 
 import sabot
-from sabot.agent.stage_account import StageAccount
-from sabot.agent.stage_run import Running, StageRun
+from sabot.agent.coordination.stage_account import StageAccount
+from sabot.agent.coordination.stage_run import Running, StageRun
 from sabot.dataflow.quarantine import QUARANTINE_BYTES_MAX
 from sabot.dataflow.stage import HashShuffle, PartitionSplit, ShuffleInput, Stage
 from sabot.errors import LimitReached, UsageError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sabot.agent import job_events as ev
-from sabot.agent.receipts import PARTITIONS_TOLD_MAX, Receipts
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.receipts import PARTITIONS_TOLD_MAX, Receipts
 from sabot.dataflow.stage import HashShuffle
 from sabot.native._native import hash_keys, partition_of, row_bytes
 

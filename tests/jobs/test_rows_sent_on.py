@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sabot.agent.rows_sent_on import send_on
-from sabot.agent.slot_calls import SlotCalls
+from sabot.agent.tasks.rows_sent_on import send_on
+from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.dataflow.stage import StoredSplit
 from sabot.errors import ShuffleIntegrityError
 from sabot.shuffle import ShuffleTransport

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sabot.agent import job_events as ev
-from sabot.agent.slow_tasks import Durations, SlowRule
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.slow_tasks import Durations, SlowRule
 from sabot.dataflow.stage import JobPlan, PartitionSplit, ResultOutput, TableInput
 from sabot.errors import LimitReached, PeerLost
 from sabot.wire.agent_pb2 import StageProgress

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
-from sabot.agent.partition_counts import choose_partitions
-from sabot.agent.range_choice import RANGES_MAX, RangeRule, Ranges
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
+from sabot.agent.coordination.partition_counts import choose_partitions
+from sabot.agent.coordination.range_choice import RANGES_MAX, RangeRule, Ranges
 
 from .job_world import key_sample, make_coordinator, member, run_to_end, sort_plan
 from .recovery_world import key_of

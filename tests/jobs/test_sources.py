@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from sabot.agent.file_listing import list_source, nearest_existing
-from sabot.agent.sources import Source, pinned_faults
-from sabot.agent.sources import describe_source as describe
+from sabot.agent.files.file_listing import list_source, nearest_existing
+from sabot.agent.files.sources import Source, pinned_faults
+from sabot.agent.files.sources import describe_source as describe
 from sabot.dataflow.scan import SourceRequest
 from sabot.dataflow.stage import FileFormat, SourceFile
 from sabot.errors import UsageError

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from sabot.agent.stage_account import StageAccount, skew_of
+from sabot.agent.coordination.stage_account import StageAccount, skew_of
 from sabot.client.receipt import stages_from
 from sabot.wire.agent_pb2 import RunTaskReply, StageProgress
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sabot.agent.leases import Leases
-from sabot.agent.peer_watch import PeerWatch
+from sabot.agent.cluster.peer_watch import PeerWatch
+from sabot.agent.jobs.leases import Leases
 from sabot.errors import PeerLost
 from sabot.shuffle.client import PingReply
 

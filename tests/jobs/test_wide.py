@@ -8,8 +8,8 @@ from types import ModuleType
 
 from google.protobuf.message import Message
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
 from sabot.dataflow.stage import HashShuffle, JobPlan, ResultOutput, ShuffleInput
 
 from .job_world import JOB_ID, World, make_coordinator, member, scan, stage

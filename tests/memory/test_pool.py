@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import acero
 
-from sabot.agent.memory_limit import typed
+from sabot.agent.tasks.memory_limit import typed
 from sabot.errors import LimitReached
 from sabot.native._native import Ledger, scatter
 from sabot.slots import Morsel, TaskSlotManager

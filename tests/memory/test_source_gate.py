@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from sabot.agent.source_gate import SourceGate
+from sabot.agent.tasks.source_gate import SourceGate
 from sabot.errors import JobCancelled, LimitReached
 from sabot.native._native import Ledger
 

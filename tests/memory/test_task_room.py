@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from sabot.agent.task_room import TaskRoom
+from sabot.agent.tasks.task_room import TaskRoom
 from sabot.native._native import Ledger
 
 LIMIT = 1000  # so that 750 may be reserved

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sabot.agent.joins import PROBE_BYTES_MAX
-from sabot.agent.task_limits import TaskLimits
-from sabot.agent.working_memory import (
+from sabot.agent.tasks.joins import PROBE_BYTES_MAX
+from sabot.agent.tasks.task_limits import TaskLimits
+from sabot.agent.tasks.working_memory import (
     COPY_FACTOR,
     PARTITION_FACTOR,
     PIECES_AT_ONCE,

@@ -1,5 +1,5 @@
 """One life of an agent, as thin as possible: real bookkeeping, send windows and coordinators, and what carries their
-messages. It answers the calls that sabot.agent.job_state and the Flight server answer.
+messages. It answers the calls that sabot.agent.jobs.job_state and the Flight server answer.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sabot.agent import job_events as ev
-from sabot.agent.takeover import Identity
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.takeover import Identity
 from sabot.dataflow.stage import Shuffle, shuffle_id
 from sabot.errors import JobTakenOver, LimitReached, PeerRefused, SabotError, ShuffleIntegrityError
 from sabot.native._native import BookkeepingMachine, HeaderFields, encode_ack

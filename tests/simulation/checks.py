@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
 from sabot.dataflow.stage import JobPlan, Shuffle, WriteOutput, shuffle_id
 from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
 from sabot.native._native import HeaderFields

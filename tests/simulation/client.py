@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR
+from sabot.agent.coordination.owner_table import EPOCHS_OF_A_COORDINATOR
 from sabot.dataflow.stage import JobPlan
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
 from sabot.wire.agent_pb2 import Failure, JobFinished

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from sabot.agent.slow_tasks import SlowRule
+from sabot.agent.coordination.slow_tasks import SlowRule
 from sabot.dataflow.stage import JobPlan
 from sabot.wire.member import Member
 

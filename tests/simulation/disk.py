@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sabot.agent.publish import complete_around
+from sabot.agent.files.publish import complete_around
 from sabot.dataflow.stage import WriteOutput
 
 EARLIER = "earlier.parquet"

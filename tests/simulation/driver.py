@@ -1,18 +1,18 @@
-"""Carries out the commands of a real Coordinator, as sabot.agent.job_run does, on the agent that accepted the job."""
+"""Carries out the commands of a real Coordinator, as sabot.agent.jobs.job_run does, where the job was accepted."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
-from sabot.agent.job_journal import end_of
-from sabot.agent.job_recorder import GATHER_S
-from sabot.agent.owner_table import EPOCHS_OF_A_COORDINATOR, OwnerTable
-from sabot.agent.range_choice import RangeRule
-from sabot.agent.running import sent_epoch_of
-from sabot.agent.takeover import Inheritance
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
+from sabot.agent.coordination.job_journal import end_of
+from sabot.agent.coordination.owner_table import EPOCHS_OF_A_COORDINATOR, OwnerTable
+from sabot.agent.coordination.range_choice import RangeRule
+from sabot.agent.coordination.running import sent_epoch_of
+from sabot.agent.coordination.takeover import Inheritance
+from sabot.agent.jobs.job_recorder import GATHER_S
 from sabot.dataflow.stage import JobPlan
 from sabot.errors import JobCancelled, JobTakenOver, PeerLost, PeerRefused, SabotError
 from sabot.wire.agent_pb2 import JobFinished, JobJournal, RunTaskReply

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sabot.agent import job_events as ev
-from sabot.agent.output_folder import OutputFolder
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.files.output_folder import OutputFolder
 from sabot.dataflow.stage import WriteOutput
 from sabot.wire.failure import to_failure
 
@@ -75,7 +75,7 @@ class Use:
 
 
 class Folder:
-    """One coordinator's, as sabot.agent.job_folder has it: one thing after the other, none of which is cancelled."""
+    """One coordinator's, as sabot.agent.jobs.job_folder has it: one thing after the other, and none is cancelled."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver

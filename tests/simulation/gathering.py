@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sabot.agent.takeover import Identity, agents_named, inherit, may_coordinate
+from sabot.agent.coordination.takeover import Identity, agents_named, inherit, may_coordinate
 from sabot.errors import JobTakenOver, PeerRefused, SabotError
 from sabot.wire.agent_pb2 import Failure, TakeOverJobReply
 from sabot.wire.failure import to_failure
@@ -41,7 +41,7 @@ class Roll:
 
 
 class Gathering:
-    """Has all agents take the driver's for the coordinator, as sabot.agent.succession does."""
+    """Has all agents take the driver's for the coordinator, as sabot.agent.jobs.succession does."""
 
     def __init__(self, driver: Driver, members: list[Member]) -> None:
         self._driver = driver

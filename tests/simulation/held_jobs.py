@@ -1,14 +1,14 @@
-"""The part of one agent in jobs, whoever coordinates them: what sabot.agent.job_state and coordinator_watch do."""
+"""The part of one agent in jobs, whoever coordinates them: what sabot.agent.jobs.job_state and coordinator_watch do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sabot.agent.job_fence import JobFence
-from sabot.agent.job_journal import KeptJournal
-from sabot.agent.owner_table import OwnerTable
-from sabot.agent.takeover import to_wire_table
+from sabot.agent.coordination.job_journal import KeptJournal
+from sabot.agent.coordination.owner_table import OwnerTable
+from sabot.agent.coordination.takeover import to_wire_table
+from sabot.agent.jobs.job_fence import JobFence
 from sabot.dataflow.stage import JobPlan
 from sabot.errors import JobCancelled, JobTakenOver, PeerRefused, SabotError
 from sabot.wire.agent_pb2 import JobJournal, TakeOverJobReply

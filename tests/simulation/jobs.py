@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from sabot.agent.range_choice import Ranges
+from sabot.agent.coordination.range_choice import Ranges
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
 from sabot.dataflow.splits import home_partition
 from sabot.dataflow.stage import (

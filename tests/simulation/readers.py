@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sabot.agent import job_events as ev
-from sabot.agent.coordinator import Coordinator
-from sabot.agent.owner_table import coordinator_of
-from sabot.agent.takeover import Identity
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination.coordinator import Coordinator
+from sabot.agent.coordination.owner_table import coordinator_of
+from sabot.agent.coordination.takeover import Identity
 
 Attempt = tuple[int, int, int]  # stage, task, attempt
 

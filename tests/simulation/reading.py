@@ -1,5 +1,5 @@
-"""What one attempt reads, as sabot.agent.task_input does: its partition, or a share of it that it pulls from the owner,
-and copies of stages that were broadcast.
+"""What one attempt reads, as sabot.agent.tasks.task_input does: its partition, or a share of it that it pulls from the
+owner, and copies of stages that were broadcast.
 """
 
 from __future__ import annotations

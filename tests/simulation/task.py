@@ -1,5 +1,5 @@
-"""One attempt of a task, as sabot.agent.task_runner and the native AttemptSender carry it out: it reads, sends what it
-has read chunk by chunk, ends with a manifest to every owner and waits until all have confirmed.
+"""One attempt of a task, as sabot.agent.tasks.task_runner and the native AttemptSender carry it out: it reads, sends
+what it has read chunk by chunk, ends with a manifest to every owner and waits until all have confirmed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
-from sabot.agent import job_events as ev
-from sabot.agent.file_output import FileWriter
-from sabot.agent.slot_calls import SlotCalls
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.tasks.file_output import FileWriter
+from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.dataflow.ranges import HomeShuffle
 from sabot.dataflow.stage import Shuffle, StoredSplit, WriteOutput, shuffle_id
 from sabot.errors import JobCancelled, PeerLost, SabotError

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from sabot.agent.job_stages import JobStages
-from sabot.agent.receipts import Receipts
+from sabot.agent.coordination.job_stages import JobStages
+from sabot.agent.coordination.receipts import Receipts
 
 from .cluster import Cluster
 from .faults import Fault, Kind, Odds

@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from sabot.agent import job_events as ev
-from sabot.agent import job_stages
-from sabot.agent.coordinator import Coordinator
-from sabot.agent.job_fence import JobFence
-from sabot.agent.job_journal import WrittenJournal
-from sabot.agent.job_stages import JobStages
-from sabot.agent.owner_table import OwnerTable
-from sabot.agent.receipts import Receipts
-from sabot.agent.slow_tasks import SlowRule
-from sabot.agent.stage_run import StageRun
+from sabot.agent.coordination import job_events as ev
+from sabot.agent.coordination import job_stages
+from sabot.agent.coordination.coordinator import Coordinator
+from sabot.agent.coordination.job_journal import WrittenJournal
+from sabot.agent.coordination.job_stages import JobStages
+from sabot.agent.coordination.owner_table import OwnerTable
+from sabot.agent.coordination.receipts import Receipts
+from sabot.agent.coordination.slow_tasks import SlowRule
+from sabot.agent.coordination.stage_run import StageRun
+from sabot.agent.jobs.job_fence import JobFence
 from sabot.native._native import SendWindowMachine
 
 from . import agent as agent_module

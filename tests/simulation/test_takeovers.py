@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sabot.agent.job_journal import KeptJournal, WrittenJournal
+from sabot.agent.coordination.job_journal import KeptJournal, WrittenJournal
 
 from .faults import Kind, Odds
 from .gathering import Gathering

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sabot.agent import output_folder
-from sabot.agent.file_output import FileWriter
-from sabot.agent.publish import Manifest, Step, hidden_folder
+from sabot.agent.files import output_folder
+from sabot.agent.files.publish import Manifest, Step, hidden_folder
+from sabot.agent.tasks.file_output import FileWriter
 
 from .cluster import Cluster
 from .faults import Fault, Kind, Odds

@@ -1,11 +1,11 @@
-"""Pings an agent once a second until it is lost, by the rules of sabot.agent.peer_watch."""
+"""Pings an agent once a second until it is lost, by the rules of sabot.agent.cluster.peer_watch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sabot.agent.peer_watch import PING_EVERY_S
+from sabot.agent.cluster.peer_watch import PING_EVERY_S
 from sabot.errors import PeerLost, SabotError
 from sabot.wire.member import Member
 

@@ -1,0 +1,77 @@
+"""Whether a CSV value goes over a line's end, within quotes or after an escape: where it does, lines are not rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.csv
+
+from sabot.agent.files.line_ranges import LINE_END
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Lines out of a file, which has others before and after them."""
+
+    lines: bytes
+    before: bool
+    after: bool
+
+    def refuse_values_over_lines(self, rows: int | None, parsing: pa.csv.ParseOptions) -> None:
+        """ArrowInvalid unless each line is a row: `rows` came of them, or None where they could not be read.
+
+        Where the first line of a file begins a row and each range passes this, the first line of every range does.
+        """
+        marks = [mark.encode() for mark in (parsing.quote_char, parsing.escape_char) if mark]
+        if not (self.before or self.after) or not any(mark in self.lines for mark in marks):
+            return
+        lines = LINE_END.split(self.lines)
+        if not lines[-1]:
+            lines.pop()
+        if rows is None:
+            has_one = any(ends_within_value(line, parsing) for line in (lines if self.after else lines[:-1]))
+        else:
+            count = sum(1 for line in lines if line) if parsing.ignore_empty_lines else len(lines)
+            has_one = rows != count or (self.after and ends_within_value(lines[-1], parsing))
+        if has_one:
+            raise pa.ArrowInvalid(
+                "a quoted or escaped value goes over a line's end, and the file is read in parts; pass "
+                "parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), with which it is read whole"
+            )
+
+
+def ends_within_value(line: bytes, parsing: pa.csv.ParseOptions) -> bool:
+    """Whether a line that begins a row leaves its last value open, as pyarrow's parser goes through it."""
+    quote, escape = (mark.encode() if mark else None for mark in (parsing.quote_char, parsing.escape_char))
+    delimiter = parsing.delimiter.encode()
+    line = line.rstrip(b"\r\n")
+    place, size = 0, len(line)
+    while place < size:
+        if quote is not None and line[place : place + 1] == quote:
+            place = _quoted_end(line, place + 1, quote, escape, double_quote=bool(parsing.double_quote))
+            if place < 0:
+                return True
+        while place < size and line[place : place + 1] != delimiter:
+            place += 1
+            if escape is not None and line[place - 1 : place] == escape:
+                if place >= size:
+                    return True
+                place += 1
+        place += 1
+    return False
+
+
+def _quoted_end(line: bytes, place: int, quote: bytes, escape: bytes | None, *, double_quote: bool) -> int:
+    """What follows the quote that closes the value; -1 where none does."""
+    while place < len(line):
+        mark = line[place : place + 1]
+        if mark == escape:
+            place += 2
+        elif mark != quote:
+            place += 1
+        elif double_quote and line[place + 1 : place + 2] == quote:
+            place += 2
+        else:
+            return place + 1
+    return -1

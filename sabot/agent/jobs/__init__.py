@@ -1,0 +1,1 @@
+"""What an agent does about jobs: it drives those that it coordinates, and keeps its part of all others."""
