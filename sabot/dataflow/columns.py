@@ -20,9 +20,13 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(field.name, field.type) for field in schema])
 
 
-def names_list(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Column names as pyarrow takes them: one, or several."""
-    return (names,) if isinstance(names, str) else tuple(names)
+def names_list(names: str | Iterable[str], what: str) -> tuple[str, ...]:
+    """Column names as pyarrow takes them: one, or several. UsageError, led by `what`, for anything else."""
+    found = (names,) if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise UsageError(f"{what} takes the name of a column, or a list of names, not {name!r}")
+    return found
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -75,7 +75,7 @@ class Dataset:
 
     def drop_columns(self, columns: str | Sequence[str]) -> Dataset:
         """All columns but these."""
-        dropped = names_list(columns)
+        dropped = names_list(columns, "drop_columns:")
         check_columns(dropped, self.schema, "drop_columns")
         return self._project([name for name in self.schema.names if name not in dropped], what="drop_columns")
 
@@ -193,7 +193,7 @@ class Dataset:
 
     def group_by(self, keys: str | Sequence[str], use_threads: bool = True) -> DatasetGroupBy[Dataset]:
         """Groups of rows with equal keys, to be aggregated; `[]` puts all rows into one."""
-        return DatasetGroupBy(self._node, names_list(keys), self._then)
+        return DatasetGroupBy(self._node, names_list(keys, "group_by:"), self._then)
 
     def sort_by(self, sorting: str | Sequence[tuple[str, ...]]) -> Dataset:
         """All rows in order: by a column, or by several (name, "ascending" or "descending"[, "at_start" or "at_end"]).
@@ -236,7 +236,7 @@ class Dataset:
 
     def unique(self, columns: str | Sequence[str] | None = None) -> Dataset:
         """The different rows of these columns, or of all; null is a value, too."""
-        names = list(self.schema.names) if columns is None else list(names_list(columns))
+        names = list(self.schema.names) if columns is None else list(names_list(columns, "unique:"))
         return self.select(names).group_by(names).aggregate([])
 
     def sample(self, fraction: float | None = None, *, num_rows: int | None = None, seed: int | None = None) -> Dataset:
@@ -253,7 +253,7 @@ class Dataset:
         """The same rows, those with equal keys in one partition; without keys dealt out evenly."""
         if num_partitions is not None and (not isinstance(num_partitions, int) or num_partitions < 1):
             raise UsageError(f"repartition: num_partitions is a number from 1 on, not {num_partitions!r}")
-        names = () if keys is None else names_list(keys)
+        names = () if keys is None else names_list(keys, "repartition: keys=")
         return self._then(RepartitionNode(child=self._node, keys=names, num_partitions=num_partitions))
 
     def run(self, *, timeout_s: float | None = None, progress: bool | None = None) -> ResultProtocol:

@@ -32,10 +32,10 @@ def join_step(
             "join: filter_expression= takes a pyarrow.compute.Expression over the columns of both sides, "
             f"not {type(filter_expression).__name__}"
         )
-    left_names = names_list(keys)
+    left_names = names_list(keys, "join: keys=")
     return Join(
         keys=left_names,
-        right_keys=left_names if right_keys is None else names_list(right_keys),
+        right_keys=left_names if right_keys is None else names_list(right_keys, "join: right_keys="),
         join_type=cast(JoinType, join_type),
         left_suffix=suffixes[0],
         right_suffix=suffixes[1],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
+from sabot.config import JobsSection
 from sabot.wire import agent_pb2
 
 
@@ -12,7 +13,7 @@ class FakeJobs:
     """Refuses nothing and runs nothing; `error` is raised by every call, `on_drain` is awaited by drain."""
 
     def __init__(self) -> None:
-        self.broadcast_bytes_max = 0
+        self.config = JobsSection()
         self.error: Exception | None = None
         self.on_drain: Callable[[], Awaitable[None]] | None = None
         self.running = 0

@@ -54,6 +54,20 @@ CASES: dict[str, tuple[Callable[[Dataset], object], str]] = {
     "select, position": (lambda d: d.select([7]), "select: takes names and positions of 7 columns, not 7"),
     "select, nothing": (lambda d: d.select([]), r"select: no column would be left; count_rows\(\)"),
     "drop_columns, unknown": (lambda d: d.drop_columns("mile"), "drop_columns: no column 'mile'; did you mean 'miles'"),
+    "drop_columns, a number": (
+        lambda d: d.drop_columns(3),
+        "drop_columns: takes the name of a column, or a list of names, not 3",
+    ),
+    "repartition, a number": (
+        lambda d: d.repartition(16),
+        "repartition: keys= takes the name of a column, or a list of names, not 16",
+    ),
+    "group_by, a list of positions": (
+        lambda d: d.group_by([0]),
+        "group_by: takes the name of a column, or a list of names, not 0",
+    ),
+    "unique, a number": (lambda d: d.unique(1), "unique: takes the name of a column, or a list of names, not 1"),
+    "join, a number": (lambda d: d.join(d, 1), "join: keys= takes the name of a column, or a list of names, not 1"),
     "drop_columns, all": (lambda d: d.drop_columns(TABLE.column_names), "drop_columns: no column would be left"),
     "rename_columns, count": (lambda d: d.rename_columns(["a"]), "there are 7 columns, but 1 names were given"),
     "rename_columns, unknown": (lambda d: d.rename_columns({"dela": "d"}), "no column 'dela'; did you mean 'delay'"),
