@@ -179,6 +179,11 @@ class Stats:
     agents_lost: tuple[str, ...] = ()
     agents_joined: tuple[str, ...] = ()
 
+    @property
+    def tasks_redone(self) -> int:
+        """Of all stages: what losses have cost."""
+        return sum(stage.tasks_redone for stage in self.stages)
+
 
 def format_bytes(count: int) -> str:
     """Bytes for people, in binary units."""

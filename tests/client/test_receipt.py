@@ -95,8 +95,10 @@ def test_what_the_coordinator_reports_is_kept_field_by_field() -> None:
     )
     made = receipt_from("j", finished)
     assert made == Receipt(job_id="j", shuffles=(shuffle(10, 9, partial=True, sum_out=2**64 - 1),), result_rows=7)
+    finished.stages.append(agent_pb2.StageProgress(tasks_redone=2))
     stats = stats_from(finished)
     assert (stats.elapsed_s, stats.agents_lost) == (1.5, ("b",))
+    assert stats.tasks_redone == stage.tasks_redone + 2
     assert dataclasses.asdict(stats.stages[0]) == known | {"label": "sort"}
 
 
