@@ -80,7 +80,10 @@ class Seat:
         for member in [*candidates, *candidates]:  # a connection that breaks once is no death
             if not answers(member):
                 continue
-            log.warning("coordinator lost job=%s agent=%s error=%s", self.job_id, lost.agent_id, error.message)
+            if "upload" in error.facts:
+                log.warning("uploaded rows lost, sending them again job=%s address=%s", self.job_id, address)
+            else:
+                log.warning("coordinator lost job=%s agent=%s error=%s", self.job_id, lost.agent_id, error.message)
             try:
                 self._plan = self._replan(address, member)
             except PeerError as failed:
