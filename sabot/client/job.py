@@ -6,10 +6,12 @@ session: nobody could take its result any more.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 
 from sabot.client.job_run import Inbox
@@ -18,6 +20,8 @@ from sabot.client.result import Result
 from sabot.errors import JobCancelled
 
 _END_WAIT_S = 10.0
+_SIGNALS_S = 0.2
+"""Between two looks for Ctrl-C: libraries (Polars is one) install handlers after which a wait goes on (SA_RESTART)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,10 @@ class Job:
         """Waits for the job's end; raises its failure as its own type. TimeoutError after `timeout_s`, which ends only
         the wait: the job goes on.
         """
-        return self._future.result(timeout_s)
+        ends_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not self._future.done() and (left_s := ends_s - time.monotonic()) > 0:
+            wait([self._future], min(left_s, _SIGNALS_S))
+        return self._future.result(0)
 
     def cancel(self, because: str = "by its client") -> None:
         """Ends the job on all agents, queued or running, and returns at once; `result()` then raises JobCancelled.

@@ -128,6 +128,16 @@ def test_a_stream_that_ends_without_a_verdict_is_a_lost_peer(session: Session, p
         session.from_table(TABLE).run()
 
 
+@pytest.fixture(params=[True, False], ids=["as Python has it", "where waits go on after signals, as Polars has it"])
+def interrupts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How SIGINT meets a wait of the main thread."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.siginterrupt(signal.SIGINT, request.param)
+    yield
+    signal.siginterrupt(signal.SIGINT, True)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_control_c_cancels_the_job(session: Session, plain_agent: PlainAgent) -> None:
     main = threading.get_ident()
 
