@@ -85,6 +85,7 @@ class LargeInput:
 
     def chosen(self, choose: Callable[[pa.RecordBatch, Place], pa.RecordBatch]) -> pa.Table:
         """What `choose`, run in slots, leaves of each piece: in order, and copied, so that nothing else is kept."""
+        self.calls.wait_for_memory(self.timeout_s)  # the answer of the part before is on its way to disk, perhaps
         kept = [(place, self.calls.call(partial(choose, batch, place))) for place, batch in self.placed()]
         kept.sort(key=lambda one: one[0])
         schema = kept[0][1].schema if kept else wire_schema(self.schema)

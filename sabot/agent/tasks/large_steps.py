@@ -84,7 +84,9 @@ def step_by_parts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeSteps:
-    """The steps over partitions of which `bytes_max` are worked on at a time."""
+    """The steps over partitions of which `bytes_max` are worked on at a time. While a part's answer is taken, and the
+    next part read, nothing here holds anything of it.
+    """
 
     calls: SlotCalls
     source: MorselSource
@@ -97,9 +99,12 @@ class LargeSteps:
         rows_at_once = max(1, self.bytes_max * len(order) // max(1, given.num_bytes))
         for first in range(0, len(order), rows_at_once):
             ranks = _Ranks(order, dict(starts), first, first + rows_at_once)
-            part = given.chosen(ranks.choose)
-            sorted_part = self.calls.call(partial(_by_rank, part), source=self.source)
-            yield given.decoded(sorted_part).to_batches()
+            yield self._sorted_part(given, ranks)
+
+    def _sorted_part(self, given: LargeInput, ranks: _Ranks) -> Batches:
+        part = given.chosen(ranks.choose)
+        batches: Batches = given.decoded(self.calls.call(partial(_by_rank, part), source=self.source)).to_batches()
+        return batches
 
     def _order(self, step: Sort, given: LargeInput, keys: list[str]) -> tuple[pa.Array, dict[Place, int]]:
         """Which row comes as the how-manieth, and where the rows of each place begin."""
@@ -129,10 +134,14 @@ class LargeSteps:
         """The groups, those of a part of the keys at a time."""
         for part in self._parts([(given, step.keys)]):
             if part.fits:
-                rows = given.decoded(given.chosen(part.of(given, step.keys).choose))
-                yield self._table(partial(apply_table_step, step, [rows])).to_batches()
+                yield self._grouped_part(step, given, part)
             else:
                 yield self._folded(step, given, part).to_batches()
+
+    def _grouped_part(self, step: Aggregate, given: LargeInput, part: _Part) -> Batches:
+        rows = given.decoded(given.chosen(part.of(given, step.keys).choose))
+        batches: Batches = self._table(partial(apply_table_step, step, [rows])).to_batches()
+        return batches
 
     def _folded(self, step: Aggregate, given: LargeInput, part: _Part) -> pa.Table:
         """The groups of rows that are never all in memory: each few are grouped with the groups so far."""
@@ -161,10 +170,14 @@ class LargeSteps:
         for part in self._parts(list(zip(sides, keys, strict=True))):
             choices = [part.of(side, names) for side, names in zip(sides, keys, strict=True)]
             if part.fits:
-                tables = [side.decoded(side.chosen(choice.choose)) for side, choice in zip(sides, choices, strict=True)]
-                yield joined(join, tables, self.source, self.calls).to_batches()
+                yield self._joined_part(join, sides, choices)
             else:
                 yield from self._probed(join, sides, choices, part)
+
+    def _joined_part(self, join: Join, sides: Sequence[LargeInput], choices: Sequence[_Choice]) -> Batches:
+        tables = [side.decoded(side.chosen(choice.choose)) for side, choice in zip(sides, choices, strict=True)]
+        batches: Batches = joined(join, tables, self.source, self.calls).to_batches()
+        return batches
 
     def _probed(
         self, join: Join, sides: Sequence[LargeInput], choices: Sequence[_Choice], part: _Part

@@ -188,6 +188,7 @@ class TaskRunner:
             for batches in self._steps(task, given, calls, quarantine):
                 reply.rows_out += sum(batch.num_rows for batch in batches)
                 output.write(batches)
+                del batches  # while the next are made, what is written may go to disk
                 calls.check_cancelled()
             output.finish(reply)
         except BaseException:
