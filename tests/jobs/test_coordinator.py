@@ -271,10 +271,10 @@ def test_peer_lost_by_a_task_is_named_by_its_agent() -> None:
     assert "agent agent-1" in str(error) and error.__notes__ == ["stage=0 task=0"]
 
 
-def test_piece_held_by_nobody_in_the_job_is_peer_lost() -> None:
+def test_job_with_an_upload_that_nobody_holds_is_handed_back_to_the_client_who_has_the_rows() -> None:
     coordinator = make_coordinator(join_plan(5, uploads=(7,)), member(0))
-    error = failure_of(prepared(coordinator, 1))
-    assert isinstance(error, PeerLost) and error.facts["address"] == "10.0.0.7:8816"
+    (error,) = [from_failure(told.failure) for told in prepared(coordinator, 1) if isinstance(told, ev.Drop)]
+    assert isinstance(error, PeerLost) and error.facts["upload"] == "10.0.0.7:8816"
 
 
 def test_no_agents_is_peer_lost() -> None:
