@@ -6,6 +6,7 @@ leaves, or where the other one came later and owns nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from sabot.agent.coordination import job_events as ev
@@ -40,7 +41,7 @@ class TaskChoice:
         for run in waiting:
             move = run.take_move(agent, now_s=self._stages.now_s)
             if move is not None:
-                return self._start_move(run, move)
+                return self._start(run, move)
         leavers = self._stages.leavers
         for run in waiting:
             may_take = agent not in leavers or isinstance(run.stage.input, TableInput)
@@ -77,35 +78,27 @@ class TaskChoice:
                 return self._start(run, running)
         return None
 
-    def _start_move(self, run: StageRun, move: Running) -> ev.StartTask:
-        return ev.StartTask(
-            agent=move.agent,
-            stage_id=run.stage.stage_id,
-            task=move.task,
-            attempt=move.attempt,
-            epoch=self._stages.table.epoch,
-            split=move.split,
-            inputs=(),
-            partitions=move.partitions,
-            tasks=len(run.splits),
-            ranges=run.ranges,
-        )
-
     def _start(self, run: StageRun, running: Running) -> ev.StartTask:
-        partition = running.split.partition if isinstance(running.split, PartitionSplit) else 0
-        return ev.StartTask(
+        start = ev.StartTask(
             agent=running.agent,
             stage_id=run.stage.stage_id,
             task=running.task,
             attempt=running.attempt,
             epoch=self._stages.table.epoch,
             split=running.split,
-            inputs=tuple((stage_id, self._stages[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
+            inputs=(),
             partitions=running.partitions,
-            copies=self._stages.copies_for(running.agent, run),
-            read_tasks=next((self._stages[stage_id].senders_to(partition) for stage_id in inputs_of(run)), None),
             tasks=len(run.splits),
             ranges=run.ranges,
+        )
+        if running.moves:  # what the agent holds, which is no stage's input
+            return start
+        partition = running.split.partition if isinstance(running.split, PartitionSplit) else 0
+        return replace(
+            start,
+            inputs=tuple((stage_id, self._stages[stage_id].attempts_for(partition)) for stage_id in inputs_of(run)),
+            copies=self._stages.copies_for(running.agent, run),
+            read_tasks=next((self._stages[stage_id].senders_to(partition) for stage_id in inputs_of(run)), None),
         )
 
     def _read_elsewhere(self, run: StageRun, split: Split) -> Split | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.csv
 
 from sabot.agent.files.line_ranges import LINE_END
+
+_EMPTY_LINES = re.compile(rb"\n\n+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,28 @@ class Cut:
         marks = [mark.encode() for mark in (parsing.quote_char, parsing.escape_char) if mark]
         if not (self.before or self.after) or not any(mark in self.lines for mark in marks):
             return
-        lines = LINE_END.split(self.lines)
-        if not lines[-1]:
-            lines.pop()
         if rows is None:
+            lines = LINE_END.split(self.lines)
+            if not lines[-1]:
+                lines.pop()
             has_one = any(ends_within_value(line, parsing) for line in (lines if self.after else lines[:-1]))
         else:
-            count = sum(1 for line in lines if line) if parsing.ignore_empty_lines else len(lines)
-            has_one = rows != count or (self.after and ends_within_value(lines[-1], parsing))
+            count, last = _counted(self.lines, empty_lines_count=not parsing.ignore_empty_lines)
+            has_one = rows != count or (self.after and ends_within_value(last, parsing))
         if has_one:
             raise pa.ArrowInvalid(
                 "a quoted or escaped value goes over a line's end, and the file is read in parts; pass "
                 "parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), with which it is read whole"
             )
+
+
+def _counted(text: bytes, *, empty_lines_count: bool) -> tuple[int, bytes]:
+    """How many lines some text has, and the last one. Without an object for each of what may be millions."""
+    text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    count = text.count(b"\n") + (not text.endswith(b"\n"))
+    if not empty_lines_count:
+        count -= sum(len(run[0]) - 1 for run in _EMPTY_LINES.finditer(text)) + text.startswith(b"\n")
+    return count, text[text.rfind(b"\n", 0, len(text) - 1) + 1 :]
 
 
 def ends_within_value(line: bytes, parsing: pa.csv.ParseOptions) -> bool:

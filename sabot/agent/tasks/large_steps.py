@@ -84,8 +84,8 @@ def step_by_parts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LargeSteps:
-    """The steps over partitions of which `bytes_max` are worked on at a time. While a part's answer is taken, and the
-    next part read, nothing here holds anything of it.
+    """The steps over partitions of which `bytes_max` are worked on at a time. When the next part is read, nothing here
+    holds anything of the one before.
     """
 
     calls: SlotCalls

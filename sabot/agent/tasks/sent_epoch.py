@@ -16,9 +16,8 @@ class SentEpoch:
     """Of one attempt; thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = (
-            threading.Lock()
-        )  # a table that comes meanwhile finds the writer that has been opened by the old one
+        # A table that comes while a writer is opened by the old one waits, and finds it.
+        self._lock = threading.Lock()
         self._writer: AttemptWriter | None = None
 
     @property
