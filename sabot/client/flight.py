@@ -92,14 +92,17 @@ def upload_piece(
     return rows
 
 
-def ping_agent(address: str, incarnation: int, *, timeout_s: float) -> None:
-    """Returns when the agent of this incarnation answers; its native thread does so whatever its Python does."""
+def ping_agent(address: str, incarnation: int | None = None, *, timeout_s: float) -> None:
+    """Returns when the agent answers, the one of this incarnation where it is given; its native thread does so whatever
+    its Python does.
+    """
     options = fl.FlightCallOptions(timeout=timeout_s)
     with errors_named(address, "a ping", timeout_s), flight_client(address) as client:
         answers = list(client.do_action(fl.Action("ping", b""), options))
     if len(answers) != 1 or answers[0].body.size != _PING.size:
         raise PeerRefused(f"{address} answered a ping with something that is not Sabot's", address=address)
-    if _PING.unpack(answers[0].body.to_pybytes()) != (_PING_MAGIC, PROTOCOL, incarnation):
+    magic, protocol, found = _PING.unpack(answers[0].body.to_pybytes())
+    if (magic, protocol, incarnation or found) != (_PING_MAGIC, PROTOCOL, found):
         raise PeerLost(f"the agent at {address} was started anew; run the job again", address=address)
 
 
@@ -116,17 +119,6 @@ def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         return
     for start in range(0, batch.num_rows, rows_max):
         yield batch.slice(start, rows_max)
-
-
-def fetch_partition(
-    address: str, ticket: str, *, rows: int, content_sum: int, schema: pa.Schema, what: str, timeout_s: float
-) -> list[pa.RecordBatch]:
-    """Reads one published partition whole and audits it before any row of it is released."""
-    return list(
-        read_partition(
-            address, ticket, rows=rows, content_sum=content_sum, schema=schema, what=what, timeout_s=timeout_s
-        )
-    )
 
 
 def read_partition(

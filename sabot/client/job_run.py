@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sabot.client.control import JobStream
 from sabot.client.receipt import StageStats, stages_from
 from sabot.client.seat import Seat
+from sabot.client.watchdog import SILENCE_S
 from sabot.errors import (
     JobCancelled,
     JobTakenOver,
@@ -27,8 +28,6 @@ from sabot.errors import (
 )
 from sabot.wire import agent_pb2
 from sabot.wire.failure import from_failure
-
-_SILENCE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +133,12 @@ def _follow(seat: Seat, told: Told, inbox: Inbox, deadline: Deadline | None) -> 
 
 def _next(seat: Seat, inbox: Inbox, deadline: Deadline | None) -> _Item | None:
     """What comes in next; None where nothing did for a while, and the coordinator lives."""
-    left_s = _SILENCE_S if deadline is None else min(_SILENCE_S, deadline.check(seat.job_id))
+    left_s = SILENCE_S if deadline is None else min(SILENCE_S, deadline.check(seat.job_id))
     try:
         return inbox.get(timeout=left_s)
     except queue.Empty:
         pass
-    if left_s == _SILENCE_S:
+    if left_s == SILENCE_S:
         try:
             seat.check_alive()
         except PeerError as error:

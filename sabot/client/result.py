@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import takewhile
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from sabot.client.flight import Connect, flight_client, read_partition
 from sabot.client.partition_stream import read_whole, stream_partition
 from sabot.client.quarantine import Quarantine
 from sabot.client.receipt import Receipt, Stats
+from sabot.client.watchdog import Watchdog
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.execution import from_wire, wire_schema
 from sabot.dataflow.pandas_needed import check_pandas
@@ -50,6 +52,7 @@ class Result:
         parts: Sequence[ResultPart],
         receipt: Receipt,
         stats: Stats,
+        watchdog: Watchdog,
         quarantines: Sequence[Quarantine] = (),
         fetch_timeout_s: float = _FETCH_TIMEOUT_S,
         connect: Connect = flight_client,
@@ -58,6 +61,7 @@ class Result:
         self.receipt = receipt
         self.stats = stats
         self.quarantines = tuple(quarantines)
+        self._watchdog = watchdog
         self._parts = tuple(sorted(parts, key=lambda part: part.partition))
         self._fetch_timeout_s = fetch_timeout_s
         self._connect = connect
@@ -107,7 +111,7 @@ class Result:
         tables = [self.schema.empty_table()]
         for part in self._parts:
             self._check_open()
-            batches = read_whole(partial(self._read, part, on_wire))
+            batches = self._read_whole(part, on_wire)
             tables.append(from_wire(pa.Table.from_batches(batches, schema=on_wire), self.schema))
         return pa.concat_tables(tables)
 
@@ -129,9 +133,26 @@ class Result:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         on_wire = wire_schema(self.schema)
         for part in self._parts:
-            for batch in stream_partition(partial(self._read, part, on_wire), _name_of(part)):
+            for batch in self._stream(part, on_wire):
                 self._check_open()
                 yield from from_wire(pa.Table.from_batches([batch]), self.schema).to_batches()
+
+    def _read_whole(self, part: ResultPart, on_wire: pa.Schema) -> list[pa.RecordBatch]:
+        def read(left: threading.Event) -> list[pa.RecordBatch]:
+            def wanted() -> Iterator[pa.RecordBatch]:
+                return takewhile(lambda _: not left.is_set(), self._read(part, on_wire))
+
+            return read_whole(wanted)
+
+        return self._watchdog.call(read, address=part.flight_address, what=_name_of(part))
+
+    def _stream(self, part: ResultPart, on_wire: pa.Schema) -> Iterator[pa.RecordBatch]:
+        what = _name_of(part)
+
+        def watched() -> Iterator[pa.RecordBatch]:
+            return self._watchdog.each(self._read(part, on_wire), address=part.flight_address, what=what)
+
+        return stream_partition(watched, what)
 
     def _read(self, part: ResultPart, on_wire: pa.Schema) -> Iterator[pa.RecordBatch]:
         self._check_open()

@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from sabot.client.control import ControlClient
 from sabot.client.coordinators import Coordinators
+from sabot.client.watchdog import Watchdog
 from sabot.dataflow.learned_schema import SchemaProbe
-from sabot.wire.agent_pb2 import LearnSchemaRequest
+from sabot.wire.agent_pb2 import LearnSchemaReply, LearnSchemaRequest
 from sabot.wire.failure import from_failure
 from sabot.wire.packed_function import pack_function
 from sabot.wire.py_modules import PyModules
@@ -24,8 +26,9 @@ _Known = dict[tuple[str, bytes], pa.Schema]  # by the kind of call and the colum
 class SchemaLearning:
     """One for each session, whose modules travel along."""
 
-    def __init__(self, coordinators: Coordinators, py_modules: PyModules | None) -> None:
+    def __init__(self, coordinators: Coordinators, py_modules: PyModules | None, watchdog: Watchdog) -> None:
         self._coordinators = coordinators
+        self._watchdog = watchdog
         self._py_modules = py_modules
         self._known: MutableMapping[Callable[..., Any], _Known] = weakref.WeakKeyDictionary()
 
@@ -41,6 +44,14 @@ class SchemaLearning:
             found = known[probe.what, given] = self._ask(probe, given)
         return found
 
+    def _ask_one(self, control: ControlClient, request: LearnSchemaRequest) -> LearnSchemaReply:
+        timeout_s = LEARN_TIMEOUT_S + self._coordinators.timeout_s
+        return self._watchdog.call(
+            lambda _: control.learn_schema(request, timeout_s=timeout_s),
+            address=self._coordinators.agent.flight_address,
+            what=f"the call of {request.name} without rows",
+        )
+
     def _ask(self, probe: SchemaProbe, given: bytes) -> pa.Schema:
         request = LearnSchemaRequest(
             name=probe.name,
@@ -51,8 +62,7 @@ class SchemaLearning:
         if self._py_modules is not None:
             request.module_names.extend(self._py_modules.names)
             request.modules = self._py_modules.archive
-        timeout_s = LEARN_TIMEOUT_S + self._coordinators.timeout_s
-        reply = self._coordinators.ask(lambda control: control.learn_schema(request, timeout_s=timeout_s))
+        reply = self._coordinators.ask(lambda control: self._ask_one(control, request))
         if not reply.HasField("failure"):
             return pa.ipc.read_schema(pa.py_buffer(reply.schema))
         error = from_failure(reply.failure)

@@ -32,7 +32,8 @@ from sabot.client.releaser import Releaser
 from sabot.client.result import Result, ResultPart
 from sabot.client.schema_learning import SchemaLearning
 from sabot.client.seat import Seat
-from sabot.client.uploads import move_pieces, upload_tables
+from sabot.client.uploads import Uploader
+from sabot.client.watchdog import Watchdog
 from sabot.dataflow.learned_schema import SchemaProbe
 from sabot.dataflow.persisted import persisted_pieces
 from sabot.dataflow.persisted_dataset import PersistedDataset
@@ -70,7 +71,8 @@ class Session(Readers):
         self._py_modules = py_modules
         self._weight = weight
         self._job_timeout_s = job_timeout_s
-        self._schemas = SchemaLearning(self._coordinators, py_modules)
+        self._watchdog = Watchdog(lambda: self._coordinators.silence_s_max)
+        self._schemas = SchemaLearning(self._coordinators, py_modules, self._watchdog)
         self._jobs: weakref.WeakSet[Job] = weakref.WeakSet()
         self._results: weakref.WeakSet[Result] = weakref.WeakSet()
         self._connections = FlightConnections()
@@ -102,7 +104,7 @@ class Session(Readers):
     def persist(self, root: Node, *, timeout_s: float | None = None) -> PersistedDataset:
         """Runs the job and makes a Dataset of its result, which stays with the agents."""
         result = self.run(root, timeout_s=timeout_s)
-        tell_quarantined(result)
+        tell_quarantined(result, stacklevel=3)
         return PersistedDataset(self, root, result)
 
     def analyze(self, root: Node) -> Explanation:
@@ -138,7 +140,7 @@ class Session(Readers):
 
         def replan(lost: str, successor: Member) -> bytes:
             nonlocal plan
-            uploads = move_pieces(job_id, tables, plan.uploads, lost, successor.flight_address)
+            uploads = Uploader(job_id, self._watchdog).move(tables, plan.uploads, lost, successor.flight_address)
             plan = replace(plan, uploads=uploads)
             return self._pack(plan)
 
@@ -155,7 +157,8 @@ class Session(Readers):
     def _upload(self, job_id: str, tables: Mapping[str, pa.Table]) -> dict[str, tuple[TablePiece, ...]]:
         members = [agent for agent in self.agents() if not agent.draining and answers(agent)]
         try:
-            return upload_tables(job_id, tables, {agent.flight_address: agent.slots for agent in members})
+            slots = {agent.flight_address: agent.slots for agent in members}
+            return Uploader(job_id, self._watchdog).upload(tables, slots)
         except BaseException:
             for agent in members:
                 self._drop_uploads(job_id, agent)
@@ -198,6 +201,7 @@ class Session(Readers):
             ),
             receipt=receipt_from(plan.job_id, finished),
             stats=stats_from(finished),
+            watchdog=self._watchdog,
             quarantines=quarantines_from(plan, finished),
             connect=self._connections.lend,
         )
@@ -235,6 +239,7 @@ class Session(Readers):
         for result in list(self._results):
             result.close(because="its session was closed")
         self._releaser.close()
+        self._watchdog.close()
         self._connections.close()
         self._coordinators.close()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from sabot.client.flight import upload_piece
+from sabot.client.watchdog import Watchdog
 from sabot.dataflow.execution import to_wire, wire_schema
 from sabot.dataflow.stage import TablePiece
-from sabot.errors import PeerLost
+from sabot.errors import JobCancelled, PeerLost
 
 _UPLOAD_TIMEOUT_S = 120.0
 
@@ -47,54 +49,72 @@ def cut_pieces(rows: int, slots_by_address: Mapping[str, int]) -> list[PieceRows
     ]
 
 
-def upload_tables(
-    job_id: str,
-    tables: Mapping[str, pa.Table],
-    slots_by_address: Mapping[str, int],
-    *,
-    timeout_s: float = _UPLOAD_TIMEOUT_S,
-) -> dict[str, tuple[TablePiece, ...]]:
-    """Uploads every table for the job; the agents drop what no job claims within their upload lease."""
-    return {
-        table_id: tuple(
-            _upload(f"{job_id}/upload/{table_id}", table, piece, timeout_s)
-            for piece in cut_pieces(table.num_rows, slots_by_address)
-        )
-        for table_id, table in tables.items()
-    }
+class Uploader:
+    """Uploads for one job; the agents drop what no job claims within their upload lease."""
+
+    def __init__(self, job_id: str, watchdog: Watchdog, *, timeout_s: float = _UPLOAD_TIMEOUT_S) -> None:
+        self._job_id = job_id
+        self._watchdog = watchdog
+        self._timeout_s = timeout_s
+        self._lost: dict[str, PeerLost] = {}  # by Flight address
+
+    def upload(
+        self, tables: Mapping[str, pa.Table], slots_by_address: Mapping[str, int]
+    ) -> dict[str, tuple[TablePiece, ...]]:
+        """Every table, cut into pieces; what an agent that is lost meanwhile was to get goes to another one."""
+        return {
+            table_id: tuple(
+                self._upload_to_one_of([piece.flight_address, *slots_by_address], table_id, table, piece)
+                for piece in cut_pieces(table.num_rows, slots_by_address)
+            )
+            for table_id, table in tables.items()
+        }
+
+    def move(
+        self, tables: Mapping[str, pa.Table], uploads: Mapping[str, tuple[TablePiece, ...]], lost: str, address: str
+    ) -> dict[str, tuple[TablePiece, ...]]:
+        """Uploads the pieces that lay on the agent `lost` once more, to the one at `address`. Gives where all are."""
+        moved = {}
+        for table_id, pieces in uploads.items():
+            placed, start = [], 0
+            for piece in pieces:
+                stop = start + piece.rows
+                if table_id in tables and piece.flight_address == lost != address:
+                    rows = PieceRows(index=piece.index, flight_address=address, start=start, stop=stop)
+                    piece = self._upload(address, table_id, tables[table_id], rows)  # noqa: PLW2901
+                placed.append(piece)
+                start = stop
+            moved[table_id] = tuple(placed)
+        return moved
+
+    def _upload_to_one_of(
+        self, addresses: Sequence[str], table_id: str, table: pa.Table, piece: PieceRows
+    ) -> TablePiece:
+        for address in addresses:
+            if address in self._lost:
+                continue
+            try:
+                return self._upload(address, table_id, table, piece)
+            except PeerLost as error:
+                self._lost[address] = error
+        raise self._lost[addresses[0]]
+
+    def _upload(self, address: str, table_id: str, table: pa.Table, piece: PieceRows) -> TablePiece:
+        rows = table.slice(piece.start, piece.stop - piece.start)
+        schema = wire_schema(table.schema)
+        name = f"{self._job_id}/upload/{table_id}"
+
+        def upload(left: threading.Event) -> int:
+            batches = _batches(rows, left)
+            return upload_piece(address, name, piece.index, batches, schema, timeout_s=self._timeout_s)
+
+        what = f"the upload of {name} piece {piece.index}"
+        count = self._watchdog.call(upload, address=address, what=what)
+        return TablePiece(index=piece.index, flight_address=address, rows=count)
 
 
-def move_pieces(
-    job_id: str,
-    tables: Mapping[str, pa.Table],
-    uploads: Mapping[str, tuple[TablePiece, ...]],
-    lost: str,
-    address: str,
-    *,
-    timeout_s: float = _UPLOAD_TIMEOUT_S,
-) -> dict[str, tuple[TablePiece, ...]]:
-    """Uploads the pieces that lay on the agent `lost` once more, to the one at `address`. Gives where all are."""
-    moved = {}
-    for table_id, pieces in uploads.items():
-        placed, start = [], 0
-        for piece in pieces:
-            stop = start + piece.rows
-            if table_id in tables and piece.flight_address == lost != address:
-                rows = PieceRows(index=piece.index, flight_address=address, start=start, stop=stop)
-                piece = _upload(f"{job_id}/upload/{table_id}", tables[table_id], rows, timeout_s)  # noqa: PLW2901
-            placed.append(piece)
-            start = stop
-        moved[table_id] = tuple(placed)
-    return moved
-
-
-def _upload(name: str, table: pa.Table, piece: PieceRows, timeout_s: float) -> TablePiece:
-    rows = table.slice(piece.start, piece.stop - piece.start)
-    schema = wire_schema(table.schema)
-    count = upload_piece(piece.flight_address, name, piece.index, _batches(rows), schema, timeout_s=timeout_s)
-    return TablePiece(index=piece.index, flight_address=piece.flight_address, rows=count)
-
-
-def _batches(table: pa.Table) -> Iterator[pa.RecordBatch]:
+def _batches(table: pa.Table, left: threading.Event) -> Iterator[pa.RecordBatch]:
     for batch in table.to_batches():
+        if left.is_set():
+            raise JobCancelled("nobody waits for this upload any more")
         yield to_wire(batch)

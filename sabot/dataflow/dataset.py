@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sabot.dataflow.answer import whole_answer
 from sabot.dataflow.columns import check_columns, names_list
 from sabot.dataflow.explain import explain_job
 from sabot.dataflow.function_nodes import MapBatchesNode, MapPartitionsNode, map_batches_node, map_partitions_node
@@ -269,29 +270,19 @@ class Dataset:
         return self._session.submit(self._node, timeout_s=timeout_s)
 
     def to_table(self, *, progress: bool | None = None) -> pa.Table:
-        """Computes the rows and fetches them."""
-        result = self.run(progress=progress)
-        try:
-            tell_quarantined(result)
-            return result.to_table()
-        finally:
-            result.close()
+        """Computes the rows and fetches them; computes them again where an agent is lost with a part of the answer."""
+        return whole_answer(lambda: self.run(progress=progress), lambda result: result.to_table())
 
     def to_pandas(self, **options: Any) -> Any:
-        """Computes the rows and fetches them as a pandas.DataFrame; `options` are those of pyarrow.Table.to_pandas."""
+        """As `to_table`, as a pandas.DataFrame; `options` are those of pyarrow.Table.to_pandas."""
         check_pandas()
-        result = self.run()
-        try:
-            tell_quarantined(result)
-            return result.to_pandas(**options)
-        finally:
-            result.close()
+        return whole_answer(self.run, lambda result: result.to_pandas(**options))
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """Computes the rows when the first batch is asked for, and fetches them batch by batch."""
         result = self.run()
         try:
-            tell_quarantined(result)
+            tell_quarantined(result, stacklevel=2)
             yield from result.to_batches()
         finally:
             result.close()

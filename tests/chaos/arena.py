@@ -104,9 +104,7 @@ class Arena:
         except StillRunning:
             hung = True
         except Exception as error:
-            # The blow came after the job's end: the answer lay on the agent, and a typed error says so.
-            if not (isinstance(error, PeerLost) and " of the result" in error.message):
-                failed = f"{type(error).__name__}: {error}"
+            failed = f"{type(error).__name__}: {error}"
         took_s = time.monotonic() - started_s
         self._recover(victim, blow)
         if hung:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import Iterator
 
 import pyarrow.csv
@@ -10,6 +11,7 @@ import pytest
 
 from sabot import LocalCluster
 from sabot.client.session import Session
+from sabot.client.watchdog import Watchdog
 from tests.client.plain_agent import PlainAgent, serving
 from tests.client.plain_server import PlainServer
 
@@ -24,6 +26,20 @@ def arrow_signal_pipe() -> None:
 def server() -> Iterator[PlainServer]:
     with PlainServer() as running:
         yield running
+
+
+@pytest.fixture
+def watchdog() -> Iterator[Watchdog]:
+    made = Watchdog(lambda: 0.5)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def silent_address() -> Iterator[str]:
+    """An address that takes connections and never says a word, as that of a frozen process."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sabot.client.flight import fetch_partition
+from sabot.client.flight import read_partition
 from sabot.errors import PeerLost, ShuffleIntegrityError, UsageError
 from tests.client.plain_server import MARK, PlainServer, sum_of
 
@@ -18,10 +18,10 @@ SUM = sum(sum_of(batch) for batch in BATCHES) % 2**64
 
 def fetch(server: PlainServer, *, rows: int = 4, content_sum: int = SUM, schema: pa.Schema = SCHEMA) -> pa.Table:
     server.parts.setdefault("t", (SCHEMA, BATCHES))
-    batches = fetch_partition(
+    batches = read_partition(
         server.address, "t", rows=rows, content_sum=content_sum, schema=schema, what="partition 0", timeout_s=10
     )
-    return pa.Table.from_batches(batches, schema=schema)
+    return pa.Table.from_batches(list(batches), schema=schema)
 
 
 def test_rows_arrive_in_order(server: PlainServer) -> None:
@@ -89,10 +89,12 @@ def test_another_schema_than_planned_is_an_integrity_error(server: PlainServer) 
 
 def test_a_failure_marked_by_an_agent_keeps_its_type_and_facts(server: PlainServer) -> None:
     with pytest.raises(UsageError, match=r"^nothing is published as gone \(name=gone, index=3\)$") as caught:
-        fetch_partition(server.address, "u", rows=0, content_sum=0, schema=SCHEMA, what="partition 0", timeout_s=10)
+        list(
+            read_partition(server.address, "u", rows=0, content_sum=0, schema=SCHEMA, what="partition 0", timeout_s=10)
+        )
     assert caught.value.facts == {"name": "gone", "index": 3}
 
 
 def test_an_agent_that_is_gone_is_named(dead_address: str) -> None:
     with pytest.raises(PeerLost, match=dead_address):
-        fetch_partition(dead_address, "t", rows=0, content_sum=0, schema=SCHEMA, what="partition 0", timeout_s=10)
+        list(read_partition(dead_address, "t", rows=0, content_sum=0, schema=SCHEMA, what="partition 0", timeout_s=10))

@@ -15,6 +15,7 @@ import pytest
 
 from sabot import LocalCluster
 from sabot.client.control import ControlClient
+from sabot.client.result import Result
 from sabot.client.session import Session
 from sabot.dataflow.dataset import Dataset
 from sabot.errors import PeerLost
@@ -136,6 +137,52 @@ def test_agent_frozen_before_it_has_the_job_costs_the_clusters_deadline_and_not_
         started_s = time.monotonic()
         assert given.repartition("x").run().to_table().num_rows == 1000
         assert time.monotonic() - started_s < 60
+        assert session.agent.agent_id == "local-1"
+
+
+@pytest.mark.parametrize("read", [Result.to_table, lambda result: list(result.to_batches())], ids=["table", "batches"])
+def test_answer_on_an_agent_that_froze_is_lost_within_the_clusters_deadline(
+    read: Callable[[Result], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SABOT_JOBS_PEER_DEADLINE_S", "1")
+    with LocalCluster(agents=2, slots=1) as cluster, cluster.connect(progress=False) as session:
+        result = session.from_table(TABLE).repartition("x").run()
+        os.kill(cluster.agents[1].pid, signal.SIGSTOP)
+        started_s = time.monotonic()
+        with pytest.raises(PeerLost, match=r"partition \d+ of the result: agent .* has died or frozen, .* within 1 s"):
+            read(result)
+        assert time.monotonic() - started_s < 30, "a ping finds it, and not the fetch's deadline"
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_answer_that_is_lost_before_it_is_fetched_is_computed_again(
+    blow: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SABOT_JOBS_PEER_DEADLINE_S", "1")
+    fetched: list[str] = []
+
+    def strike_and_fetch(result: Result, to_table: Callable[[Result], pa.Table] = Result.to_table) -> pa.Table:
+        if not fetched:
+            os.kill(cluster.agents[1].pid, blow)
+        fetched.append(result.receipt.job_id)
+        return to_table(result)
+
+    monkeypatch.setattr(Result, "to_table", strike_and_fetch)
+    with LocalCluster(agents=2, slots=1) as cluster, cluster.connect(progress=False) as session:
+        answer = session.from_table(TABLE).repartition("x").to_table()
+        assert sorted(answer["x"].to_pylist()) == TABLE["x"].to_pylist()
+        assert len(set(fetched)) == 2
+
+
+def test_columns_of_a_function_are_asked_of_another_agent_where_the_first_froze(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SABOT_JOBS_PEER_DEADLINE_S", "1")
+    with LocalCluster(agents=2, slots=1) as cluster, cluster.connect(progress=False) as session:
+        os.kill(cluster.agents[0].pid, signal.SIGSTOP)
+        started_s = time.monotonic()
+        assert session.from_table(TABLE).map_batches(lambda batch: batch).schema == TABLE.schema
+        assert time.monotonic() - started_s < 30, "a ping finds it, and not the call's deadline"
         assert session.agent.agent_id == "local-1"
 
 

@@ -15,6 +15,7 @@ from sabot.client.partition_stream import read_whole, stream_partition
 from sabot.client.receipt import Receipt, Stats
 from sabot.client.result import Result, ResultPart
 from sabot.client.session import Session
+from sabot.client.watchdog import Watchdog
 from sabot.errors import PeerLost, ShuffleIntegrityError, UsageError
 from tests.client.plain_server import PlainServer, sum_of
 
@@ -22,7 +23,20 @@ MIB = 1 << 20
 TABLE = pa.table({"x": pa.array(range(1000), pa.int64()), "s": [str(i % 7) for i in range(1000)]})
 
 
-def result_of(server: PlainServer, batches: list[pa.RecordBatch], rows: int | None = None) -> Result:
+ResultOf = Callable[..., Result]
+
+
+@pytest.fixture
+def result_of(server: PlainServer, watchdog: Watchdog) -> ResultOf:
+    def made(batches: list[pa.RecordBatch], rows: int | None = None) -> Result:
+        return result_on(server, watchdog, batches, rows)
+
+    return made
+
+
+def result_on(
+    server: PlainServer, watchdog: Watchdog, batches: list[pa.RecordBatch], rows: int | None = None
+) -> Result:
     """A result of one partition, of which its task has reported `rows`."""
     server.parts["t"] = (batches[0].schema, batches)
     content_sum = sum(map(sum_of, batches)) % 2**64
@@ -35,28 +49,29 @@ def result_of(server: PlainServer, batches: list[pa.RecordBatch], rows: int | No
         parts=[part],
         receipt=Receipt(job_id="j", shuffles=(), result_rows=rows),
         stats=Stats(stages=(), elapsed_s=0.0),
+        watchdog=watchdog,
     )
 
 
-def test_reading_batches_holds_a_part_of_the_answer_only(server: PlainServer) -> None:
+def test_reading_batches_holds_a_part_of_the_answer_only(server: PlainServer, result_of: ResultOf) -> None:
     sent: list[int] = []
     server.tamper = lambda batch, metadata: sent.append(1) or (batch, metadata)
     batch = pa.record_batch({"x": pa.nulls(MIB // 8, pa.int64()).fill_null(7)})
-    batches = result_of(server, [batch] * 300).to_batches()
+    batches = result_of([batch] * 300).to_batches()
     assert next(batches).num_rows == MIB // 8
     assert len(sent) < 150, "the rest waits at the agent"
     assert sum(1 for _ in batches) == 299
 
 
-def test_batches_that_nobody_reads_on_are_let_go(server: PlainServer) -> None:
+def test_batches_that_nobody_reads_on_are_let_go(result_of: ResultOf) -> None:
     batch = pa.record_batch({"x": pa.nulls(MIB // 8, pa.int64()).fill_null(7)})
-    batches = result_of(server, [batch] * 300).to_batches()
+    batches = result_of([batch] * 300).to_batches()
     next(batches)
     del batches  # the fixture sees a thread or connection that stays
 
 
-def test_fault_of_a_whole_partition_comes_in_the_place_of_its_end(server: PlainServer) -> None:
-    batches = result_of(server, TABLE.to_batches(max_chunksize=300), rows=1001).to_batches()
+def test_fault_of_a_whole_partition_comes_in_the_place_of_its_end(result_of: ResultOf) -> None:
+    batches = result_of(TABLE.to_batches(max_chunksize=300), rows=1001).to_batches()
     with pytest.raises(ShuffleIntegrityError, match=r"has 1000 rows .* and not 1001"):
         list(batches)
 
@@ -102,11 +117,11 @@ def test_rows_in_another_order_after_a_cut_are_not_taken_for_the_same() -> None:
 
 
 def test_pandas_that_is_missing_is_said_before_anything_runs(
-    live_session: Session, monkeypatch: pytest.MonkeyPatch, server: PlainServer
+    live_session: Session, monkeypatch: pytest.MonkeyPatch, result_of: ResultOf
 ) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pandas" else found(name))
-    for source in (live_session.from_table(TABLE), result_of(server, TABLE.to_batches())):
+    for source in (live_session.from_table(TABLE), result_of(TABLE.to_batches())):
         with pytest.raises(UsageError, match="to_pandas needs pandas, which is not installed here: pip install pandas"):
             source.to_pandas()  # type: ignore[attr-defined]
 
