@@ -7,6 +7,7 @@ protocol must be the same on both sides.
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib import metadata
 
 from sabot.errors import PeerRefused
@@ -19,11 +20,17 @@ PROTOCOL = 2
 def my_versions() -> Versions:
     """This process's versions."""
     return Versions(
-        sabot=metadata.version("sabot"),
-        pyarrow_major=int(metadata.version("pyarrow").partition(".")[0]),
+        sabot=_installed("sabot"),
+        pyarrow_major=int(_installed("pyarrow").partition(".")[0]),
         python=".".join(platform.python_version_tuple()[:2]),
         protocol=PROTOCOL,
     )
+
+
+@cache
+def _installed(package: str) -> str:
+    """As its metadata say, which take half a millisecond to read, and every call about a job is checked."""
+    return metadata.version(package)
 
 
 def check_versions(theirs: Versions, *, mine: Versions | None = None, peer: str = "the other side") -> None:
