@@ -114,6 +114,11 @@ def _size_of_scan(node: ScanNode) -> Size | None:
     return None
 
 
+def row_bytes(node: ScanNode) -> float:
+    """The mean bytes of a row of the columns read; 0 where there is no telling."""
+    return sum(node.column_widths.get(name, 0.0) for name in node.schema.names)
+
+
 def _rows_left(node: ScanNode) -> int:
     """Those of the row groups that a filter has not left out."""
     if node.row_groups is None:

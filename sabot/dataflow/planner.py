@@ -15,6 +15,7 @@ from sabot.dataflow.aggregation import split_aggregation
 from sabot.dataflow.broadcasts import side_to_copy
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.distinct_counts import as_count_of_groups
+from sabot.dataflow.estimates import row_bytes
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_schema
 from sabot.dataflow.filter_moving import with_filters_moved
@@ -139,6 +140,7 @@ class _Planner:
                     options=node.options,
                     row_groups=node.row_groups,
                     totals=node.totals,
+                    row_bytes=row_bytes(node),
                 )
                 return _OpenStage(input=source, schema=node.schema, label=label)
             case TableNode():

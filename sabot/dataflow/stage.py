@@ -79,6 +79,7 @@ class ScanInput:
     options: Mapping[str, Any] = field(default_factory=dict)
     row_groups: tuple[tuple[int, ...], ...] | None = None
     totals: ScanTotals | None = None
+    row_bytes: float = 0.0  # the mean in memory; 0: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ PROBED = 8
 class Grouped:
     """What a PartialGrouping made of a table whose batches have `batch_rows`."""
 
-    def __init__(self, table: pa.Table, batch_rows: int, *, probed_rows: int = PROBED) -> None:
+    def __init__(self, table: pa.Table, batch_rows: int, *, probed_rows: int = PROBED, bytes_max: int = 0) -> None:
         split = split_aggregation(("k",), AGGREGATIONS, table.schema)
         assert split is not None and split.before is not None and split.partial.each_row is not None
         step, form = split.partial, split.partial.each_row
@@ -46,7 +46,13 @@ class Grouped:
                 yield project_table(pa.Table.from_batches(batches), form.names, form.expressions).to_batches()
 
         grouping = PartialGrouping(
-            step, rows.schema, call=lambda function: function(), group=group, pass_on=pass_on, probed_rows=probed_rows
+            step,
+            rows.schema,
+            call=lambda function: function(),
+            group=group,
+            pass_on=pass_on,
+            probed_rows=probed_rows,
+            bytes_max=bytes_max,
         )
         pieces = grouping.run(iter([[batch] for batch in rows.to_batches(max_chunksize=batch_rows)]))
         schema = apply_table_step(step, [rows.schema.empty_table()]).schema
@@ -74,6 +80,21 @@ def test_grouping_is_given_up_where_nearly_every_row_is_a_group(batch_rows: int)
     grouped = check([str(row) for row in range(40)] + [None, None, "1", "2"], batch_rows)
     assert grouped.grouped == [PROBED]
     assert grouped.passed_on == 44 - PROBED
+
+
+@pytest.mark.parametrize("way", ["whole", "pieces", "given up"])
+def test_no_more_rows_are_grouped_at_a_time_than_may_be_in_memory(way: str) -> None:
+    keys = {
+        "whole": [str(row % 3) for row in range(200)],
+        "pieces": [str(row // 3) for row in range(200)],
+        "given up": [str(row) for row in range(200)],
+    }[way]
+    table = table_of(keys)
+    batch_bytes = max(batch.nbytes for batch in table.to_batches(max_chunksize=2))
+    grouped = Grouped(table, 2, probed_rows=100, bytes_max=4 * batch_bytes)
+    assert_same_rows(grouped.answer, table.group_by("k", use_threads=False).aggregate(list(AGGREGATIONS)))
+    assert grouped.grouped and max(grouped.grouped) <= 16
+    assert (grouped.passed_on > 0) == (way == "given up")
 
 
 @pytest.mark.parametrize("batch_rows", [1, 3, 100])

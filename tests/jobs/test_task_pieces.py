@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sabot.agent.tasks.slot_calls import SlotCalls
+from sabot.agent.tasks.streamed_steps import gathered
 from sabot.agent.tasks.task_output import Gather
-from sabot.agent.tasks.task_runner import gathered, schema_after
+from sabot.agent.tasks.task_runner import schema_after
 from sabot.dataflow.execution import MorselSegment
 from sabot.dataflow.stage import Filter, MapBatches, Project
 from sabot.errors import JobCancelled, UsageError

@@ -1,4 +1,5 @@
-"""Reads the files of a split, piece by piece, each in one slot call: row groups, lines, or a whole file.
+"""Reads the files of a split, piece by piece: row groups, lines, or a whole file; each call of a slot reads one, or of
+row groups that are large in memory some of their rows.
 
 A file is refused where it is no longer the one that was listed; rows are held against the row groups' counts. The rows
 have the planned schema in its plain form: columns that a file lacks are null, others are cast where that loses nothing.
@@ -6,8 +7,8 @@ have the planned schema in its plain form: columns that a file lacks are null, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 from pyarrow import fs
@@ -15,6 +16,7 @@ from pyarrow import fs
 from sabot.agent.files.file_formats import FORMATS
 from sabot.agent.files.file_listing import nearest_existing, unpack_filesystem
 from sabot.agent.files.footers import Footers
+from sabot.agent.files.parquet_rows import ParquetRows
 from sabot.agent.files.path_columns import constant_column
 from sabot.agent.files.sources import pinned_faults
 from sabot.dataflow.columns import plain_schema
@@ -24,29 +26,106 @@ from sabot.errors import UsageError
 
 
 def file_pieces(
-    split: FilesSplit, scan: ScanInput, *, agent_id: str, footers: Footers
-) -> Iterator[Callable[[], pa.Table]]:
-    """One function for each piece of the split, in order; each reads its piece and may run in any thread."""
+    split: FilesSplit, scan: ScanInput, *, agent_id: str, footers: Footers, bytes_max: int
+) -> Iterator[FilePiece]:
+    """The pieces of the split, in order; of a large one about `bytes_max` are read at a time."""
     filesystem = unpack_filesystem(scan.filesystem)
     for part in split.parts:
         for piece in pieces_of(part, PIECE_BYTES):
-            yield partial(_read, filesystem, piece, scan, agent_id, footers)
+            yield FilePiece(filesystem, piece, scan, agent_id=agent_id, footers=footers, bytes_max=bytes_max)
 
 
-def _read(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, agent_id: str, footers: Footers) -> pa.Table:
-    file = piece.file
-    given = {name for name, _ in file.partition}
-    wanted = pa.schema([field for field in plain_schema(scan.schema) if field.name not in given])
+class FilePiece:
+    """Rows of one file. `read` may run in any thread, in one at a time; the file is open from the first call to the
+    last, or until `close`."""
+
+    def __init__(
+        self,
+        filesystem: fs.FileSystem,
+        part: FilePart,
+        scan: ScanInput,
+        *,
+        agent_id: str,
+        footers: Footers,
+        bytes_max: int,
+    ) -> None:
+        self.part = part
+        self.ended = False
+        self._filesystem = filesystem
+        self._scan = scan
+        self._agent_id = agent_id
+        self._footers = footers
+        self._bytes_max = bytes_max
+        self._opened: pa.NativeFile | None = None
+        self._parquet: ParquetRows | None = None
+        self._table: pa.Table | None = None
+
+    def read(self) -> FilePiece:
+        """Reads on: `take` gives the rows, and `ended` tells whether they are the last."""
+        try:
+            with _naming_faults(self.part.file, self._filesystem, self._scan, self._agent_id):
+                self._table = _conform(self._read(), self.part.file, self._scan)
+        except BaseException:
+            self.close()
+            raise
+        if self.ended:
+            self.close()
+        return self
+
+    @property
+    def num_rows(self) -> int:
+        """Of what `take` will give."""
+        return 0 if self._table is None else self._table.num_rows
+
+    def take(self) -> pa.Table:
+        """The rows that were read, which nothing here holds any more."""
+        table, self._table = self._table, None
+        assert table is not None
+        return table
+
+    def close(self) -> None:
+        if self._parquet is not None:
+            self._parquet.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    def _read(self) -> pa.Table:
+        part, scan = self.part, self._scan
+        if self._opened is None:
+            self._opened = self._open()
+        if scan.format != "parquet":
+            self.ended = True
+            return FORMATS[scan.format].read(self._opened, part, scan.options, self._wanted())
+        if self._parquet is None:
+            self._parquet = ParquetRows(
+                self._opened, part, self._wanted(), self._footers, filesystem=scan.filesystem, bytes_max=self._bytes_max
+            )
+        table = self._parquet.read()
+        self.ended = self._parquet.ended
+        return table
+
+    def _open(self) -> pa.NativeFile:
+        file = self.part.file
+        opened = self._filesystem.open_input_file(file.path)
+        for fault in pinned_faults(file, self._filesystem, opened):
+            opened.close()
+            raise UsageError(
+                f"{file.path} has changed since the job was planned: {fault}, seen by agent {self._agent_id}; "
+                "make the dataset anew and run it again",
+                path=file.path,
+                agent=self._agent_id,
+            )
+        return opened
+
+    def _wanted(self) -> pa.Schema:
+        given = {name for name, _ in self.part.file.partition}
+        return pa.schema([field for field in plain_schema(self._scan.schema) if field.name not in given])
+
+
+@contextmanager
+def _naming_faults(file: SourceFile, filesystem: fs.FileSystem, scan: ScanInput, agent_id: str) -> Iterator[None]:
     try:
-        with filesystem.open_input_file(file.path) as opened:
-            for fault in pinned_faults(file, filesystem, opened):
-                raise UsageError(
-                    f"{file.path} has changed since the job was planned: {fault}, seen by agent {agent_id}; "
-                    "make the dataset anew and run it again",
-                    path=file.path,
-                    agent=agent_id,
-                )
-            return _conform(_read_piece(opened, piece, scan, wanted, footers), file, scan)
+        yield
     except pa.ArrowMemoryError:  # no fault of the file
         raise
     except FileNotFoundError as error:
@@ -67,33 +146,6 @@ def _read(filesystem: fs.FileSystem, piece: FilePart, scan: ScanInput, agent_id:
         raise UsageError(
             f"agent {agent_id} cannot read {file.path} as {scan.format}: {error}", path=file.path, agent=agent_id
         ) from error
-
-
-def _read_piece(
-    opened: pa.NativeFile, piece: FilePart, scan: ScanInput, wanted: pa.Schema, footers: Footers
-) -> pa.Table:
-    if scan.format != "parquet":
-        return FORMATS[scan.format].read(opened, piece, scan.options, wanted)
-    with footers.open(opened, piece.file, scan.filesystem) as parquet:
-        names = set(wanted.names)
-        found = parquet.schema_arrow.names
-        columns = None if names.issuperset(found) else [name for name in found if name in names]
-        groups = list(piece.row_groups or ())
-        # Dictionaries within lists and structs of several row groups are beyond pyarrow's reader.
-        if len(groups) > 1 and any(_is_nested_dictionary(field.type) for field in wanted if field.name in found):
-            table = pa.concat_tables(
-                parquet.read_row_groups([group], columns=columns, use_threads=False) for group in groups
-            )
-        else:  # a table without columns has its rows, which put together with others it would not have
-            table = parquet.read_row_groups(groups, columns=columns, use_threads=False)
-    if table.num_rows != piece.rows:
-        raise OSError(f"row groups {piece.row_groups} gave {table.num_rows:,} rows and have {piece.rows:,}")
-    return table
-
-
-def _is_nested_dictionary(kind: pa.DataType) -> bool:
-    fields = [kind.field(index) for index in range(kind.num_fields)]
-    return any(pa.types.is_dictionary(field.type) or _is_nested_dictionary(field.type) for field in fields)
 
 
 def _conform(table: pa.Table, file: SourceFile, scan: ScanInput) -> pa.Table:

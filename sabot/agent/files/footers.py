@@ -28,8 +28,12 @@ class Footers:
         self._kept: OrderedDict[_Key, pq.FileMetaData] = OrderedDict()  # guarded by _lock; used last stands last
         self._kept_bytes = 0  # guarded by _lock
 
-    def open(self, opened: pa.NativeFile, file: SourceFile, filesystem: bytes) -> pq.ParquetFile:
-        """The open file `file` of a packed file system, with its footer: the kept one, or one that is kept from now."""
+    def open(
+        self, opened: pa.NativeFile, file: SourceFile, filesystem: bytes, *, buffer_bytes: int = 0
+    ) -> pq.ParquetFile:
+        """The open file `file` of a packed file system, with its footer: the kept one, or one that is kept from now.
+        Of each column `buffer_bytes` are read at a time; 0: all at once.
+        """
         key = (filesystem, file.path, file.size_bytes, file.modified_ns, file.etag)
         with self._lock:
             footer = self._kept.get(key)
@@ -37,7 +41,8 @@ class Footers:
                 self._kept.move_to_end(key)
         # Where a file is far away, neighbouring columns are fetched by one request: 2 in place of 41 in S3 for 4 row
         # groups of 10 columns. Here it would only hold the encoded pages longer.
-        parquet = pq.ParquetFile(opened, metadata=footer, pre_buffer=filesystem != b"")
+        ahead = filesystem != b"" and not buffer_bytes
+        parquet = pq.ParquetFile(opened, metadata=footer, pre_buffer=ahead, buffer_size=buffer_bytes)
         if footer is None:
             self._keep(key, parquet.metadata)
         return parquet

@@ -3,9 +3,9 @@
 The first rows are looked at. Where equal keys lie side by side, as in files sorted by them, each run of them is a
 group, without a hash table, or, where the types do not allow that, rows are grouped piece by piece: a small table stays
 in the cache, and nothing is gained by a larger one. Where nearly each row is a group, the others go on as groups of one
-row, which costs a projection in the place of a table. Else the others are grouped all at once. The final grouping
-gives the same answer in each case. What is decided depends on the rows and their order alone, so that a task that is
-replayed on the same rows decides the same.
+row, which costs a projection in the place of a table. Else the others are grouped all at once, or as many as may be in
+memory together. The final grouping gives the same answer in each case. What is decided depends on the rows and their
+order alone, so that a task that is replayed on the same rows decides the same, as long as they fit into memory.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ PROBED_ROWS = 262_144
 _GIVEN_UP_ABOVE = 0.75  # groups per row
 _RUNS_PER_GROUP_MAX = 1.25
 _RUNS_LOOKED_AT = 16_384
+_ANY_BYTES = 1 << 62
 
 
 class _Way(Enum):
@@ -52,7 +53,7 @@ class InSlot(Protocol):
 
 class PartialGrouping:
     """The `step` over one task's rows. `call` runs in a slot what it is given; `group` hashes rows there, and `pass_on`
-    makes a group of each row, in slots, too.
+    makes a group of each row, in slots, too. Rows of about `bytes_max` (0: any number) are grouped at a time.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PartialGrouping:
         group: Callable[[pa.Table], pa.Table],
         pass_on: Callable[[Iterator[Batches]], Iterator[Batches]],
         probed_rows: int = PROBED_ROWS,
+        bytes_max: int = 0,
     ) -> None:
         self._step = step
         self._schema = schema
@@ -71,24 +73,28 @@ class PartialGrouping:
         self._group = group
         self._pass_on = pass_on
         self._probed_rows = probed_rows
+        self._bytes_max = bytes_max or _ANY_BYTES
 
     def run(self, stream: Iterator[Batches]) -> Iterator[Batches]:
         """The stream's rows as partial groups, of which a key may have several."""
-        piece, others = _first_rows(stream, self._probed_rows)
-        rows = self._table(piece)
-        groups, way = self._call(partial(self._probe, rows))
+        piece, others = _first_rows(stream, self._probed_rows, self._bytes_max)
+        groups, way = self._call(partial(self._probe, self._table(piece)))
         yield groups.to_batches()
-        if rows.num_rows < self._probed_rows:
-            return
-        del piece, rows, groups
+        del piece, groups
         if way is _Way.NOT_AT_ALL:
             yield from self._pass_on(others)
             return
         while (following := next(others, None)) is not None:
             others = chain([following], others)
-            piece, others = _first_rows(others, None if way is _Way.WHOLE else self._probed_rows)
             del following
-            yield self._call(partial(self._grouped, self._table(piece), way)).to_batches()
+            rows_wanted = None if way is _Way.WHOLE else self._probed_rows
+            piece, others = _first_rows(others, rows_wanted, self._bytes_max)
+            grouped = partial(self._grouped, self._table(piece), way)
+            del piece
+            groups = self._call(grouped)
+            del grouped
+            yield groups.to_batches()
+            del groups
 
     def _table(self, piece: Batches) -> pa.Table:
         return pa.Table.from_batches([conform(batch, self._schema) for batch in piece], self._schema)
@@ -116,18 +122,21 @@ class PartialGrouping:
         return bool(runs.num_rows <= _RUNS_PER_GROUP_MAX * keys.num_rows)
 
 
-def _first_rows(stream: Iterator[Batches], rows_wanted: int | None) -> tuple[Batches, Iterator[Batches]]:
-    """Exactly that many rows, however the batches are cut, or all; and the others."""
+def _first_rows(
+    stream: Iterator[Batches], rows_wanted: int | None, bytes_max: int
+) -> tuple[Batches, Iterator[Batches]]:
+    """Exactly that many rows, however the batches are cut, or all, or those of the first batches that have as many
+    bytes; and the others.
+    """
     first: Batches = []
     left = rows_wanted
     for batches in stream:
         for position, batch in enumerate(batches):
-            if left is None:
-                first.append(batch)
-                continue
-            first.append(batch.slice(0, left))
-            left -= first[-1].num_rows
-            if not left:
+            first.append(batch if left is None else batch.slice(0, left))
+            bytes_max -= first[-1].nbytes
+            if left is not None:
+                left -= first[-1].num_rows
+            if left == 0 or bytes_max <= 0:
                 rest = [batch.slice(first[-1].num_rows), *batches[position + 1 :]]
                 kept = [batch for batch in rest if batch.num_rows]
                 return first, chain([kept] if kept else [], stream)

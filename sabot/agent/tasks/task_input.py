@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sabot.agent.files.file_readers import file_pieces
+from sabot.agent.files.file_readers import FilePiece, file_pieces
 from sabot.agent.files.footers import Footers
 from sabot.agent.tasks.large_input import Attempts, LargeInput, Sent
 from sabot.agent.tasks.slot_calls import SlotCalls
@@ -68,6 +68,7 @@ class TaskInput:
         agent_id: str,
         timeout_s: float,
         footers: Footers,
+        read_bytes_max: int,
         epoch: int = 0,
     ) -> None:
         self._plan = plan
@@ -77,6 +78,7 @@ class TaskInput:
         self._agent_id = agent_id
         self._timeout_s = timeout_s
         self._footers = footers
+        self._read_bytes_max = read_bytes_max
         self._epoch = epoch
         self._rows = 0
         self._network_rows = 0
@@ -104,22 +106,34 @@ class TaskInput:
             case FilesSplit():
                 assert isinstance(self._stage.input, ScanInput)
                 scan = self._stage.input
-                pieces = file_pieces(self._split, scan, agent_id=self._agent_id, footers=self._footers)
-                for table in calls.call_ahead(self._when_there_is_memory(pieces, calls)):
-                    self._rows += table.num_rows
-                    yield table
+                pieces = file_pieces(
+                    self._split, scan, agent_id=self._agent_id, footers=self._footers, bytes_max=self._read_bytes_max
+                )
+                yield from self._rows_of(pieces, calls)
             case TableSplit():
                 yield from self._published(transport, calls)
             case PartitionSplit():
                 yield from self.tables(transport, calls)
         self._ended = True
 
-    def _when_there_is_memory(
-        self, pieces: Iterator[Callable[[], pa.Table]], calls: SlotCalls
-    ) -> Iterator[Callable[[], pa.Table]]:
+    def _rows_of(self, pieces: Iterator[FilePiece], calls: SlotCalls) -> Iterator[pa.Table]:
+        """Of each piece the first rows are read while those before them are worked on. No rows are held here then."""
+        for piece in calls.call_ahead(self._when_there_is_memory(pieces, calls)):
+            try:
+                while True:
+                    self._rows += piece.num_rows
+                    yield piece.take()
+                    if piece.ended:
+                        break
+                    calls.wait_for_memory(self._timeout_s)
+                    calls.call(piece.read)
+            finally:
+                piece.close()
+
+    def _when_there_is_memory(self, pieces: Iterator[FilePiece], calls: SlotCalls) -> Iterator[Callable[[], FilePiece]]:
         for piece in pieces:
             calls.wait_for_memory(self._timeout_s)
-            yield piece
+            yield piece.read
 
     def tables(self, transport: ShuffleTransport, calls: SlotCalls) -> list[pa.Table]:
         """The partition, audited, as each input stage sent it: one table, or for a join two."""

@@ -20,15 +20,15 @@ from sabot.agent.tasks.file_output import FileWriter
 from sabot.agent.tasks.joins import joined, joined_with_copy, schema_joined
 from sabot.agent.tasks.large_steps import step_by_parts
 from sabot.agent.tasks.memory_limit import typed
-from sabot.agent.tasks.partial_grouping import PartialGrouping
 from sabot.agent.tasks.partition_answers import partition_answers
 from sabot.agent.tasks.rows_sent_on import send_on
 from sabot.agent.tasks.sent_epoch import SentEpoch
 from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.agent.tasks.source_gate import SourceGate
+from sabot.agent.tasks.streamed_steps import drawn, gathered, grouped_in_part, morsels
 from sabot.agent.tasks.task_input import InputAttempts, TaskInput
 from sabot.agent.tasks.task_limits import TaskLimits
-from sabot.agent.tasks.task_output import ResultPublisher, SampleTaker, ShuffleOutput, TaskOutput, conform
+from sabot.agent.tasks.task_output import ResultPublisher, SampleTaker, ShuffleOutput, TaskOutput
 from sabot.agent.tasks.task_partitioning import partitioning_of
 from sabot.agent.tasks.task_quarantine import TaskQuarantine
 from sabot.agent.tasks.working_memory import working_bytes
@@ -37,7 +37,6 @@ from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_s
 from sabot.dataflow.expressions import project_table
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
-from sabot.dataflow.sampling import Draws
 from sabot.dataflow.stage import (
     Aggregate,
     BroadcastJoin,
@@ -61,7 +60,7 @@ from sabot.dataflow.stage import (
 from sabot.errors import JobCancelled, UsageError
 from sabot.shuffle.attempts import AttemptWriter
 from sabot.shuffle.transport import ShuffleTransport
-from sabot.slots import MorselSource, TaskSlotManager
+from sabot.slots import TaskSlotManager
 from sabot.slots.operators import Pipeline
 from sabot.slots.sized_run import Sizers
 from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
@@ -131,6 +130,8 @@ class TaskRunner:
             row_bytes=lambda stage_id: self._transport.row_bytes_of(shuffle_id(job_id, stage_id)),
             scatter_bytes_max=self._limits.scatter_bytes_max,
             partition_bytes_max=self._limits.partition_bytes_max,
+            read_bytes_max=self._limits.read_bytes_max,
+            grouped_bytes_max=self._limits.grouped_bytes_max,
             copies=[self._copy_bytes(task.plan, given) for given in task.copies],
         )
 
@@ -177,6 +178,7 @@ class TaskRunner:
             agent_id=self._agent_id,
             timeout_s=self._limits.wait_s_max,
             footers=self._footers,
+            read_bytes_max=self._limits.read_bytes_max,
             epoch=task.epoch,
         )
         reply = RunTaskReply()
@@ -288,7 +290,7 @@ class TaskRunner:
             stream, schema = iter([table.to_batches()]), table.schema
             del sides, table
         else:
-            stream = (table.to_batches() for table in given.stream(self._transport, calls))
+            stream = map(pa.Table.to_batches, given.stream(self._transport, calls))
             schema = given.schema
         for position, step in enumerate(steps):
             if isinstance(step, MorselSegment):
@@ -298,15 +300,16 @@ class TaskRunner:
                 self._sizers.attach_named(pipeline.native_operator, name)
                 if step.batch_rows is not None:
                     stream = exact_batches(stream, schema, step.batch_rows, calls)
-                stream = _morsels(pipeline, stream, given.source, calls, whole=step.batch_rows is not None)
+                stream = morsels(pipeline, stream, given.source, calls, whole=step.batch_rows is not None)
                 if step.quarantining is not None:
                     stream = quarantine.without_failed(step.quarantining, stream)
                 schema = schema_after(step, schema)
             elif isinstance(step, Draw):
-                stream = _drawn(step, task.task, stream, given.source, calls)
+                stream = drawn(step, task.task, stream, given.source, calls)
                 schema = schema.append(pa.field(step.name, pa.float64()))
             elif isinstance(step, Aggregate) and step.each_row is not None:
-                stream = _grouped_in_part(step, stream, schema, given.source, calls)
+                grouped_bytes_max = self._limits.grouped_bytes_max
+                stream = grouped_in_part(step, stream, schema, given.source, calls, bytes_max=grouped_bytes_max)
                 schema = schema_after(MorselSegment(steps=(step.each_row,)), schema)
             elif isinstance(step, MapPartitions):
                 whole = gathered(stream, schema, None)
@@ -326,39 +329,6 @@ class TaskRunner:
         return stream
 
 
-def _morsels(
-    pipeline: Pipeline, stream: Iterator[list[pa.RecordBatch]], source: MorselSource, calls: SlotCalls, *, whole: bool
-) -> Iterator[list[pa.RecordBatch]]:
-    for batches in stream:
-        yield calls.run_morsels(batches, pipeline, source=source, whole=whole)
-
-
-def _drawn(
-    step: Draw, task: int, stream: Iterator[list[pa.RecordBatch]], source: MorselSource, calls: SlotCalls
-) -> Iterator[list[pa.RecordBatch]]:
-    draws = Draws(step, task)
-    for batches in stream:
-        if batches:
-            rows = pa.Table.from_batches(batches)
-            yield calls.call(partial(draws.add_to, rows, step.name), source=source).to_batches()
-
-
-def _grouped_in_part(
-    step: Aggregate, stream: Iterator[list[pa.RecordBatch]], schema: pa.Schema, source: MorselSource, calls: SlotCalls
-) -> Iterator[list[pa.RecordBatch]]:
-    assert step.each_row is not None
-    one_each = Pipeline(pipeline_steps([step.each_row]))
-    run_plan = partial(calls.run_plan, source=source)
-    grouping = PartialGrouping(
-        step,
-        schema,
-        call=partial(calls.call, source=source),
-        group=lambda rows: apply_table_step(step, [rows], run_plan),
-        pass_on=lambda rows: _morsels(one_each, rows, source, calls, whole=False),
-    )
-    return grouping.run(stream)
-
-
 def _forget_frames(error: BaseException | None) -> None:
     """Lets go of what the task's frames hold, its batches and connections: the slots may keep the exception, unseen by
     the garbage collector, in a run which those frames hold in turn.
@@ -366,20 +336,6 @@ def _forget_frames(error: BaseException | None) -> None:
     while error is not None:
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
-
-
-def gathered(stream: Iterator[list[pa.RecordBatch]], schema: pa.Schema, rows_max: int | None) -> pa.Table:
-    """The stream as one table; with `rows_max` it is read no further than that many rows need, but begun even for none:
-    a partition that nobody has read is not accounted for.
-    """
-    kept: list[pa.RecordBatch] = []
-    rows = 0
-    for batches in stream:
-        kept.extend(conform(batch, schema) for batch in batches)
-        rows += sum(batch.num_rows for batch in batches)
-        if rows_max is not None and rows >= rows_max:
-            break
-    return pa.Table.from_batches(kept, schema)
 
 
 def schema_after(segment: MorselSegment, schema: pa.Schema) -> pa.Schema:

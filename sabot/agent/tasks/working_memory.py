@@ -6,19 +6,21 @@ everything else, and refused where the limit would be passed. The factors are me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sabot.agent.tasks.joins import PROBE_BYTES_MAX
 from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
 from sabot.dataflow.splits import PIECE_BYTES, part_bytes, pieces_of
 from sabot.dataflow.stage import (
+    Aggregate,
     BroadcastShuffle,
     FilesSplit,
     HashShuffle,
     PartitionSplit,
     ResultOutput,
     RoundRobinShuffle,
+    ScanInput,
     Share,
     ShuffleInput,
     Split,
@@ -49,10 +51,13 @@ def working_bytes(
     row_bytes: Callable[[int], float],
     scatter_bytes_max: int,
     partition_bytes_max: int = 0,
+    read_bytes_max: int = 0,
+    grouped_bytes_max: int = 0,
     copies: Sequence[int] = (),
 ) -> int:
     """Bytes that `stage` works with on `split`; `stored_bytes(stage_id, partition)` is what this agent stores, and
-    `row_bytes(stage_id)` the mean of a row. `partition_bytes_max` (0: all) of a partition are worked on at a time.
+    `row_bytes(stage_id)` the mean of a row. `partition_bytes_max` (0: all) of a partition are worked on at a time,
+    `read_bytes_max` of a file's row groups, and `grouped_bytes_max` of what is grouped before it is sent.
     `copies` are the bytes of each that it joins."""
     given = scatter_bytes_max
     needed = 0
@@ -61,9 +66,10 @@ def working_bytes(
             largest = max(stored_bytes(stage.stage_id, part) for _, partitions in sent for part in partitions)
             return min(largest, SCATTER_FACTOR * scatter_bytes_max)
         case FilesSplit():
-            pieces = _piece_bytes(split)
-            given = sum(pieces)
-            needed = PIECES_AT_ONCE * max(pieces, default=0)
+            pieces = list(_piece_bytes(stage, split))
+            given = sum(size for size, _ in pieces)
+            most = read_bytes_max or _MOST
+            needed = PIECES_AT_ONCE * max((min(size, most) if cut else size for size, cut in pieces), default=0)
         case PartitionSplit(share=Share(rows=rows)):
             assert isinstance(stage.input, ShuffleInput)
             sizes = (row_bytes(stage_id) for stage_id in stage.input.stage_ids)
@@ -76,6 +82,8 @@ def working_bytes(
             needed = PARTITION_FACTOR * at_once
     if any(isinstance(step, MapPartitions) for step in stage.steps):
         needed = max(needed, PARTITION_FACTOR * given)  # all that the task reads is gathered
+    if any(isinstance(step, Aggregate) and step.each_row is not None for step in stage.steps):
+        needed += PARTITION_FACTOR * min(given, grouped_bytes_max or scatter_bytes_max)
     for copy in copies:
         needed += COPY_FACTOR * copy + PROBE_FACTOR * min(given, PROBE_BYTES_MAX)
     match stage.output:
@@ -86,6 +94,13 @@ def working_bytes(
     return min(needed, _MOST)
 
 
-def _piece_bytes(split: FilesSplit) -> list[int]:
-    """Of what is read at once: row groups, uncompressed, ranges of lines, or whole files."""
-    return [part_bytes(piece) for part in split.parts for piece in pieces_of(part, PIECE_BYTES)]
+def _piece_bytes(stage: Stage, split: FilesSplit) -> Iterator[tuple[int, bool]]:
+    """Of each piece that is read, and whether some of it may be read at a time: row groups, as they are in memory,
+    ranges of lines, or whole files."""
+    row_bytes = stage.input.row_bytes if isinstance(stage.input, ScanInput) else 0.0
+    for part in split.parts:
+        for piece in pieces_of(part, PIECE_BYTES):
+            if row_bytes and piece.rows is not None:
+                yield int(piece.rows * row_bytes), True
+            else:
+                yield part_bytes(piece), False
