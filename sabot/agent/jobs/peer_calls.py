@@ -52,9 +52,10 @@ class LocalAgent(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """A channel and how many calls use it: closing it would cancel them all."""
+    """A channel with the stub of all its calls, and how many use it: closing it would cancel them."""
 
     channel: grpc.aio.Channel
+    stub: AgentControlStub
     calls: int = 0
     broken: bool = False
 
@@ -131,7 +132,7 @@ class PeerCalls:
         line = self._line_to(member)
         line.calls += 1
         try:
-            return await getattr(AgentControlStub(line.channel), method)(request, timeout=timeout_s)
+            return await getattr(line.stub, method)(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             carried = _carried(error)
             if carried is None and error.code() is grpc.StatusCode.UNAVAILABLE:
@@ -156,7 +157,8 @@ class PeerCalls:
         line = self._lines.get(member.identity)
         if line is None:
             options = [*control_channel_options(), *_RECONNECT]
-            line = _Line(grpc.aio.insecure_channel(member.control_address, options=options))
+            channel = grpc.aio.insecure_channel(member.control_address, options=options)
+            line = _Line(channel, AgentControlStub(channel))
             self._lines[member.identity] = line
         return line
 
