@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from sabot.agent.coordination import job_events as ev
 from sabot.agent.coordination.coordinator import Coordinator
 from sabot.dataflow.stage import JobPlan, Shuffle, WriteOutput, shuffle_id
-from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError
+from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError, UsageError
 from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
 from sabot.wire.member import Member
 
-from .disk import left_in, rows_in
+from .datasets import Written, contents, is_possible, left_of
 from .jobs import MARK, SUM_MASK, Expected, boundaries_of
 from .readers import Readers
 
@@ -183,7 +183,8 @@ class Checks:
         if error is None:
             wanted = self._expected[client.plan.job_id].rows(client.plan.stages[-1].stage_id)
             if isinstance(client.plan.stages[-1].output, WriteOutput):
-                self.dataset(client, complete=False)
+                if not self._contenders(client):
+                    self.dataset(client, complete=False)
             elif client.rows != wanted:
                 raise Violation(f"the answer is {client.rows}, and should be {wanted}")
             return
@@ -198,6 +199,9 @@ class Checks:
         match client.error:
             case JobCancelled():
                 explained = "cancel" in fired
+            case UsageError():  # of two jobs that want an empty folder one gets it
+                others = self._contenders(client)
+                explained = bool(others) and not any(isinstance(other.error, UsageError) for other in others)
             case LimitReached():
                 explained = "full disk" in fired
             case ShuffleIntegrityError():
@@ -225,24 +229,45 @@ class Checks:
         return any(piece.flight_address not in living for pieces in client.plan.uploads.values() for piece in pieces)
 
     def dataset(self, client: Client, *, complete: bool = True) -> None:
-        """What a job has written is there once and whole, and what was there before is not; or just that is."""
+        """What jobs have written to the client's folder is there once and whole, and nothing else is."""
         output = client.plan.stages[-1].output
         if not isinstance(output, WriteOutput):
             return
-        earlier, rows = rows_in(output, complete=complete)
-        wanted = self._expected[client.plan.job_id].rows(client.plan.stages[-1].stage_id)
-        if rows is None and client.error is not None:
-            whole = earlier is (output.existing_data_behavior != "error")
-        else:
-            whole = not earlier and rows is not None and sorted(row % MARK for row in rows) == wanted
-        if not whole:
-            raise Violation(
-                f"the dataset of job {client.plan.job_id}, which has ended with {client.error!r}, has {rows}, "
-                f"and should have {wanted}; what was there earlier {'is' if earlier else 'is not'}"
-            )
-        coordinator_lost = client.takeovers or client.driver is None or client.driver.agent.process.dead
-        if complete and client.error is None and not coordinator_lost and (left := left_in(output)):
+        jobs = [client, *self._contenders(client)]
+        found = contents(output.folder, complete=complete)
+        wrote = [self._written(job) for job in jobs]
+        if not is_possible(found, self._had_earlier(jobs), wrote):
+            ends = ", ".join(f"{job.plan.job_id} has ended with {job.error!r}" for job in jobs)
+            raise Violation(f"the dataset of {ends}, and is {found}; they wrote {[job.parts() for job in wrote]}")
+        left = left_of(output.folder, client.plan.job_id)
+        if left and complete and client.error is None and not any(self._coordinator_lost(job) for job in jobs):
             raise Violation(f"job {client.plan.job_id} has left {left}")
+
+    def _contenders(self, client: Client) -> list[Client]:
+        """The clients of other jobs that write to the same folder."""
+        output = client.plan.stages[-1].output
+        if not isinstance(output, WriteOutput):
+            return []
+        outputs = [(other, other.plan.stages[-1].output) for other in self._world.clients if other is not client]
+        return [
+            other for other, theirs in outputs if isinstance(theirs, WriteOutput) and theirs.folder == output.folder
+        ]
+
+    def _written(self, client: Client) -> Written:
+        output = client.plan.stages[-1].output
+        assert isinstance(output, WriteOutput)
+        published = True if client.error is None else False if isinstance(client.error, UsageError) else None
+        rows = self._expected[client.plan.job_id].rows(client.plan.stages[-1].stage_id)
+        return Written(output=output, rows=rows, published=published)
+
+    def _had_earlier(self, jobs: list[Client]) -> bool:
+        """Whether there was something in the folder before: the first job of it was to take its place then."""
+        first = min(jobs, key=self._world.clients.index).plan.stages[-1].output
+        assert isinstance(first, WriteOutput)
+        return first.existing_data_behavior == "delete_matching"
+
+    def _coordinator_lost(self, client: Client) -> bool:
+        return bool(client.takeovers) or client.driver is None or client.driver.agent.process.dead
 
     def nothing_left(self, job_ids: list[str]) -> None:
         """Nothing outlives its job on an agent that lives."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from sabot.agent.coordination.slow_tasks import SlowRule
-from sabot.dataflow.stage import JobPlan
+from sabot.dataflow.stage import JobPlan, WriteOutput
 from sabot.wire.member import Member
 
 from .agent import Agent, new_member
@@ -19,9 +19,9 @@ from .checks import Checks, Violation
 from .client import Client
 from .clock import Clock
 from .disk import Disk
-from .faults import Fault, Kind, Odds, draw_bytes_max, draw_faults, draw_odds
+from .faults import Fault, Kind, Odds, Pace, draw_bytes_max, draw_faults, draw_odds, draw_pace
 from .folder import Use
-from .jobs import make_plan
+from .jobs import CONTENDING_SHARE, contending, make_plan
 from .network import Network
 
 LIVENESS_S = 60.0
@@ -50,7 +50,8 @@ ALL_ON = Guards()
 
 class Cluster:
     """`run` carries out the seed; raises Violation. `faults`, `odds` and `bytes_max` (memory and disk of an
-    agent), and whether jobs write files (`writes`) and read `copies`, are drawn where they are not given.
+    agent), `pace`, and whether jobs write files (`writes`), to one folder at the same time (`contend`), and read
+    `copies`, are drawn where they are not given.
     """
 
     def __init__(
@@ -62,15 +63,18 @@ class Cluster:
         faults: list[Fault] | None = None,
         bytes_max: tuple[int, int] | None = None,
         slow: SlowRule = SLOW,
+        pace: Pace | None = None,
         writes: bool | None = None,
+        contend: bool | None = None,
         copies: bool | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
+        self._late = random.Random(f"{seed} late")  # for what came after the seeds that tests name
         self.clock = Clock()
         self.guards = guards
         self.slow = slow
-        self.writes, self.copies = writes, copies
+        self.writes, self.contend, self.copies = writes, contend, copies
         self.disk = Disk()
         self.uses: list[Use] = []  # of folders, under way
         self.fired: Counter[str] = Counter()
@@ -80,6 +84,7 @@ class Cluster:
         drawn = draw_bytes_max(self.rng)
         self.bytes_max = drawn if bytes_max is None else bytes_max
         self.odds = draw_odds(self.rng) if odds is None else replace(odds)
+        self.pace = draw_pace(self._late, count) if pace is None else pace
         self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
         self._faults_end_s = 0.0
         self._over = False
@@ -106,7 +111,7 @@ class Cluster:
             gc.set_threshold(*thresholds)
 
     def _run(self) -> str:
-        first = self._job("j1")
+        first = self._job("j1", rival="k1")
         if not {"crash", "freeze", "long freeze", "cut", "long cut"}.isdisjoint(self.fired):
             self._calm()
             living = self.takers
@@ -165,21 +170,37 @@ class Cluster:
 
     # One run
 
-    def _job(self, job_id: str, agent: Agent | None = None) -> Client:
+    def _job(self, job_id: str, agent: Agent | None = None, *, rival: str = "") -> Client:
+        """Runs a job to its end, and beside it perhaps another one, `rival`, that writes to the same folder."""
         agent = agent or self.rng.choice(self.agents)
         members = [other.member for other in self.takers]
-        plan: JobPlan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes, copies=self.copies)
-        self.checks.expect(plan)
-        self.say("client", "job %s on agent-%s: %s", job_id, agent.place, _sketch(plan))
-        client = Client(self, agent, plan)
-        self.clients.append(client)
+        plan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes, copies=self.copies)
+        clients = [self._begin(plan, agent)]
+        contend = self._late.random() < CONTENDING_SHARE if self.contend is None else self.contend
+        if rival and contend and isinstance(plan.stages[-1].output, WriteOutput):
+            other = make_plan(self._late, rival, members, self.disk.folder, writes=True, copies=False)
+            clients.append(self._begin(contending(self._late, plan, other), self._late.choice(self.agents)))
         begun_s = self.clock.now_s
-        while client.ended_s is None:
+        while not all(client.ended for client in clients):
             late = self.clock.now_s > begun_s + LIVENESS_S and self.clock.now_s > self._faults_end_s + LIVENESS_S
             if late or not self.clock.step():
-                raise Violation(f"job {job_id} has not ended by {self.clock.now_s:.1f} s")
-        self.checks.outcome(client)
+                ids = [client.plan.job_id for client in clients if not client.ended]
+                raise Violation(f"{ids} have not ended by {self.clock.now_s:.1f} s")
+        for client in clients:
+            self.checks.outcome(client)
+        return clients[0]
+
+    def _begin(self, plan: JobPlan, agent: Agent) -> Client:
+        self.checks.expect(plan)
+        self.say("client", "job %s on agent-%s: %s", plan.job_id, agent.place, _sketch(plan))
+        client = Client(self, agent, plan)
+        self.clients.append(client)
         return client
+
+    def _struck_job(self) -> Client:
+        """One of those that run, where there are several."""
+        running = [client for client in self.clients if not client.ended] or self.clients[-1:]
+        return running[0] if len(running) == 1 else self._late.choice(running)
 
     def _calm(self) -> None:
         """No more faults, and those that last are over."""
@@ -205,7 +226,8 @@ class Cluster:
             return
         place = where if fault.place is None else fault.place % len(self.agents)
         agent = self.agents[place]
-        coordinator = self.clients[-1].driver
+        client = self._struck_job()
+        coordinator = client.driver
         if fault.coordinator is False and coordinator is not None and agent is coordinator.agent:
             agent = self.agents[place - 1]
         elif fault.coordinator and coordinator is not None:
@@ -239,11 +261,11 @@ class Cluster:
                 return
             case Kind.CANCEL:
                 self.fault("cancel", "by the client")
-                self.clients[-1].cancel()
+                client.cancel()
                 return
             case Kind.BREAK:
                 self.fault("broken events", "from the coordinator to the client")
-                self.clients[-1].break_stream()
+                client.break_stream()
         self._faults_end_s = max(self._faults_end_s, end_s)
 
     def _come_or_go(self, kind: Kind, agent: Agent) -> None:

@@ -119,6 +119,28 @@ def _draw_fault(rng: random.Random, agents: int) -> Fault:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long tasks take: `work_s` at most where nobody is slow, and `factors` times that on the agents in those
+    places. Agents that join are as fast as they come.
+    """
+
+    work_s: float = 0.02
+    factors: tuple[float, ...] = ()
+
+    def factor(self, place: int) -> float:
+        return self.factors[place] if place < len(self.factors) else 1.0
+
+
+def draw_pace(rng: random.Random, agents: int) -> Pace:
+    """In some runs tasks are so long that their lengths tell, one agent is slow, and none is like another."""
+    if rng.random() > 0.15:
+        return Pace()
+    factors = [rng.uniform(1.0, 1.5) for _ in range(agents)]
+    factors[rng.randrange(agents)] = rng.uniform(2.0, 8.0)
+    return Pace(work_s=rng.uniform(0.1, 1.0), factors=tuple(factors))
+
+
 def draw_bytes_max(rng: random.Random) -> tuple[int, int]:
     """An agent's memory (0: no limit) and disk: in half of the runs there is little memory, sometimes little disk."""
     if rng.random() < 0.5:

@@ -42,13 +42,28 @@ from sabot.native._native import mix
 from sabot.wire.member import Member
 
 SCHEMA = pa.schema([("row", pa.int64())])
+PARTED_SCHEMA = pa.schema([("row", pa.int64()), ("part", pa.int64())])
+"""Of rows that go into a folder for each `part_of` them."""
 ROWS_PER_SPLIT = 100  # a split's rows are numbered from its number times this
 SUM_MASK = (1 << 64) - 1
 WRITING_SHARE = 0.15
 COPYING_SHARE = 0.2
+PARTING_SHARE = 0.4  # of jobs that write
+CONTENDING_SHARE = 0.3  # likewise
 MARK = 1_000_000  # what a function has made of a row is the row plus a multiple of this
 Rows = tuple[int, ...]
 Attempts = list[tuple[int, int]]  # task and attempt
+
+
+def part_of(row: int) -> int:
+    """Which folder of a parted dataset has the row."""
+    return row % MARK % 3
+
+
+def batch_of(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
+    """As a stage gives them."""
+    columns = {"row": rows, "part": [part_of(row) for row in rows]}
+    return pa.record_batch([pa.array(columns[name], pa.int64()) for name in schema.names], schema=schema)
 
 
 @lru_cache(maxsize=1 << 18)
@@ -236,7 +251,10 @@ def make_plan(
         ranged = RangeShuffle(sorting=sorting, sampled_by=(home,))
         stages.append(_stage(home + 1, ShuffleInput(stage_ids=(home,)), ranged))
         reads = ShuffleInput(stage_ids=(home + 1,))
-    stages.append(_stage(len(stages), reads, _last_output(rng, job_id, folder, writes)))
+    output = _last_output(rng, job_id, folder, writes)
+    parted = isinstance(output, WriteOutput) and bool(output.partitioning)
+    last = _stage(len(stages), reads, output)
+    stages.append(replace(last, schema=PARTED_SCHEMA) if parted else last)
     if first_side:
         reader = rng.randrange(first_side, len(stages))
         join = BroadcastJoin(join=Join(keys=("row",), right_keys=("row",), join_type="inner"), stage_id=0, side=1)
@@ -250,12 +268,39 @@ def _last_output(
     if not (rng.random() < WRITING_SHARE if writes is None else writes):
         return ResultOutput()
     earlier = rng.random() < 0.4
-    return WriteOutput(
-        folder=folder(job_id, earlier=earlier),
+    output = WriteOutput(
+        folder="",
         format="parquet",
         existing_data_behavior="delete_matching" if earlier else "error",
         max_rows_per_file=rng.choice((0, 7)),
     )
+    if rng.random() < PARTING_SHARE:
+        hive = rng.random() < 0.5
+        output = replace(
+            output,
+            partitioning=("part",),
+            partitioning_flavor="hive" if hive else None,
+            max_open_files=rng.choice((1, 128)),
+        )
+    return replace(output, folder=folder(job_id, earlier=place_of(output, 0) if earlier else None))
+
+
+def place_of(output: WriteOutput, row: int) -> str:
+    """In which folder of the dataset the row belongs."""
+    if not output.partitioning:
+        return ""
+    return f"part={part_of(row)}" if output.partitioning_flavor == "hive" else str(part_of(row))
+
+
+def contending(rng: random.Random, plan: JobPlan, other: JobPlan) -> JobPlan:
+    """`other`, which writes to the folder of `plan` in its own way."""
+    *before, last = other.stages
+    output = plan.stages[-1].output
+    assert isinstance(output, WriteOutput)
+    if rng.random() < 0.5:
+        other_name = replace(output, existing_data_behavior="overwrite_or_ignore", basename_template="other-{i}")
+        output = rng.choice((other_name, replace(output, existing_data_behavior="delete_matching")))
+    return replace(other, stages=(*before, replace(last, output=output, schema=plan.stages[-1].schema)))
 
 
 def _files(rng: random.Random, first: int) -> ScanInput:

@@ -8,8 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-import pyarrow as pa
-
 from sabot.agent.coordination import job_events as ev
 from sabot.agent.tasks.file_output import FileWriter
 from sabot.agent.tasks.slot_calls import SlotCalls
@@ -22,7 +20,7 @@ from sabot.wire.agent_pb2 import PartitionSum, ResultPartition, RunTaskReply
 from sabot.wire.failure import to_failure
 
 from .headers import decode_header
-from .jobs import MARK, SUM_MASK, Placing, Rows, boundaries_of, calls_function, content, sample_of
+from .jobs import MARK, SUM_MASK, Placing, Rows, batch_of, boundaries_of, calls_function, content, sample_of
 from .memory import bytes_of
 from .reading import Reading
 
@@ -79,7 +77,9 @@ class Task:
         self._name = f"{command.stage_id}.{command.task}#{command.attempt}"
         held.tasks.add(self)
         agent.world.happen("task begun", agent.place, "task %s", self._name)
-        takes_s = agent.world.rng.uniform(0.001, 0.02)
+        pace = agent.world.pace
+        self._slowness = pace.factor(agent.place)
+        takes_s = agent.world.rng.uniform(0.05 * pace.work_s, pace.work_s) * self._slowness
         if agent.world.network.strikes(agent.world.odds.slow_task):
             agent.world.fault("slow task", "%s on agent-%s", self._name, agent.place)
             takes_s = agent.world.rng.uniform(0.5, 6.0)
@@ -219,13 +219,13 @@ class Task:
             if self.ended:
                 return
             try:
-                writer.write([] if not rows else [pa.record_batch([pa.array(rows, pa.int64())], schema=schema)])
+                writer.write([] if not rows else [batch_of(rows, schema)])
                 writer.finish(self.reply)
                 self.end()
             except SabotError as error:
                 self.end(error)
 
-        self.agent.later(self.agent.world.rng.uniform(0.0, 0.01), write)
+        self.agent.later(self.agent.world.rng.uniform(0.0, 0.01) * self._slowness, write)
 
     def _send(self, rows: Rows, start: int) -> None:
         """One scatter, then the next a little later, then the manifests."""
@@ -242,7 +242,7 @@ class Task:
             return
         for owner, by_partition in sorted(parts.items()):
             self._send_chunk(owner, by_partition)
-        self.agent.later(self.agent.world.rng.uniform(0.0, 0.005), lambda: self._send(rows, end))
+        self.agent.later(self.agent.world.rng.uniform(0.0, 0.005) * self._slowness, lambda: self._send(rows, end))
 
     def _scatter(self, rows: Rows) -> dict[int, dict[int, list[int]]]:
         """By owner and partition."""

@@ -24,7 +24,7 @@ from . import agent as agent_module
 from . import outbox
 from .checks import Checks
 from .cluster import SLOW, Cluster, Guards
-from .faults import Fault, Kind, Odds
+from .faults import Fault, Kind, Odds, Pace
 from .held_jobs import HeldJobs
 from .runs import LITTLE, MUCH, at_coordinator, caught, moment, run
 
@@ -92,7 +92,10 @@ def test_moment_that_matters_keeps_the_invariants(fault: Fault) -> None:
 
 def test_second_attempts_keep_slow_tasks_from_holding_up_a_job_and_change_nothing_else() -> None:
     def time_s(slow: SlowRule) -> tuple[float, int]:
-        clusters = [Cluster(seed, faults=[], odds=Odds(slow_task=0.1), slow=slow, bytes_max=MUCH) for seed in range(60)]
+        clusters = [
+            Cluster(seed, faults=[], odds=Odds(slow_task=0.1), slow=slow, bytes_max=MUCH, pace=Pace())
+            for seed in range(60)
+        ]
         assert [cluster.run() for cluster in clusters] == ["answer"] * len(clusters)
         clients = [cluster.clients[0] for cluster in clusters]
         return sum(client.ended_s or 0 for client in clients), sum(client.second_attempts for client in clients)
@@ -101,6 +104,24 @@ def test_second_attempts_keep_slow_tasks_from_holding_up_a_job_and_change_nothin
     helped_s, some = time_s(SLOW)
     assert none == 0 and some > 30
     assert helped_s < 0.7 * waiting_s
+
+
+def test_second_attempts_take_over_what_a_slow_agent_would_take_long_for() -> None:
+    """Five times as slow as the others, in everything, all the time."""
+
+    def time_s(slow: SlowRule) -> tuple[float, int]:
+        clusters = [
+            Cluster(seed, faults=[], odds=Odds(), slow=slow, bytes_max=MUCH, pace=Pace(work_s=1.0, factors=(5.0,)))
+            for seed in range(30)
+        ]
+        assert [cluster.run() for cluster in clusters] == ["answer"] * len(clusters)
+        clients = [cluster.clients[0] for cluster in clusters]
+        return sum(client.ended_s or 0 for client in clients), sum(client.second_attempts for client in clients)
+
+    waiting_s, none = time_s(SlowRule())
+    helped_s, some = time_s(SLOW)
+    assert none == 0 and some > 15, (none, some)
+    assert helped_s < 0.9 * waiting_s, (helped_s, waiting_s)
 
 
 def test_agents_that_join_take_part_and_change_nothing_else() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sabot.agent.files import output_folder
 from sabot.agent.files.publish import Manifest, Step, hidden_folder
-from sabot.agent.tasks.file_output import FileWriter
+from sabot.agent.tasks.file_output import FileWriter, _Partitions
 
 from .cluster import Cluster
 from .faults import Fault, Kind, Odds
@@ -66,9 +66,15 @@ def test_publish_without_a_manifest_is_seen(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(output_folder, "publish", publish)
     faults = [at_coordinator(Kind.CANCEL, "publishing", 3), at_coordinator(Kind.CRASH, "publishing", 4)]
-    assert "the dataset of job" in str(caught(faults=faults, odds=Odds(), bytes_max=MUCH, writes=True))
+    assert "the dataset of" in str(caught(faults=faults, odds=Odds(), bytes_max=MUCH, writes=True))
 
 
 def test_coordinator_that_leaves_the_files_to_the_one_before_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_folder, "earlier_epochs", lambda epoch: ())
-    caught(faults=[MOMENTS["loses its client before it decides"]], odds=Odds(), bytes_max=MUCH, writes=True)
+    caught(faults=[MOMENTS["dies before it decides"]], odds=Odds(), bytes_max=MUCH, writes=True)
+
+
+def test_row_in_the_folder_of_another_value_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = _Partitions._folder
+    monkeypatch.setattr(_Partitions, "_folder", lambda self, values: right(self, values).replace("2", "1"))
+    assert "the dataset of" in str(caught(faults=[], odds=Odds(), bytes_max=MUCH, writes=True))
