@@ -31,6 +31,7 @@ class Watchdog:
     def __init__(self, deadline_s: Callable[[], float]) -> None:
         self._deadline_s = deadline_s
         self._idle: list[_Caller] = []
+        self._closed = False
 
     def call(self, call: Call[T], *, address: str, what: str) -> T:
         """What `call` gives or raises; PeerLost with the name `what` where the agent at the Flight address falls silent
@@ -49,7 +50,10 @@ class Watchdog:
             left.set()
             caller.end()
             raise
-        self._idle.append(caller)
+        if self._closed:
+            caller.end()
+        else:
+            self._idle.append(caller)
         given: T = future.result()
         return given
 
@@ -71,6 +75,7 @@ class Watchdog:
 
     def close(self) -> None:
         """Ends the threads that wait for nothing; those of calls that were given up end with these."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for caller in idle:
             caller.end()

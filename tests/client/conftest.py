@@ -30,7 +30,7 @@ def server() -> Iterator[PlainServer]:
 
 @pytest.fixture
 def watchdog() -> Iterator[Watchdog]:
-    made = Watchdog(lambda: 0.5)
+    made = Watchdog(lambda: 2.0)
     yield made
     made.close()
 

@@ -40,7 +40,7 @@ Upload = Callable[[dict[str, pa.Table], dict[str, int]], dict[str, tuple[TablePi
 
 @pytest.fixture
 def upload(watchdog: Watchdog) -> Upload:
-    return Uploader("job", watchdog, timeout_s=8).upload
+    return Uploader("job", watchdog, timeout_s=60).upload
 
 
 def test_no_agent_that_takes_work_is_a_lost_peer() -> None:
@@ -137,7 +137,7 @@ def test_agent_that_freezes_is_given_up_when_it_answers_no_ping(
 ) -> None:
     started_s = time.monotonic()
     uploads = upload({"t": TABLE}, {silent_address: 1, server.address: 1})
-    assert time.monotonic() - started_s < 7, "a ping finds it, and not the upload's deadline"
+    assert time.monotonic() - started_s < 30, "a ping finds it, and not the upload's deadline"
     assert [piece.flight_address for piece in uploads["t"]] == [server.address] * 2
     with pytest.raises(PeerLost, match=f"{silent_address} has died or frozen"):
         upload({"t": TABLE}, {silent_address: 1})
