@@ -20,6 +20,13 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(field.name, field.type) for field in schema])
 
 
+def table_without_rows(schema: pa.Schema) -> pa.Table:
+    """schema.empty_table(), which would make its columns out of Python values: for those pyarrow imports pandas where
+    it is installed, 33 MB an agent.
+    """
+    return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+
+
 def names_list(names: str | Iterable[str], what: str) -> tuple[str, ...]:
     """Column names as pyarrow takes them: one, or several. UsageError, led by `what`, for anything else."""
     found = (names,) if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)

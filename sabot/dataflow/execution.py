@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import acero
 
 from sabot.dataflow.checked_function import CheckedFunction
 from sabot.dataflow.columns import plain_schema
@@ -40,6 +39,9 @@ from sabot.dataflow.stage import (
 from sabot.dataflow.wire_form import from_wire, to_wire, wire_schema
 from sabot.errors import InternalError
 from sabot.wire.packed_function import pack_function
+
+if TYPE_CHECKING:
+    from pyarrow import acero
 
 __all__ = [
     "CheckedFunction",

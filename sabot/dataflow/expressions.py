@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import acero
+from pyarrow import _acero as acero  # pyarrow.acero imports pyarrow.dataset: 16 MB, with pandas 50
 
 from sabot.dataflow.columns import arrow_error, plain_schema
 from sabot.errors import UsageError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import acero
+from pyarrow import _acero as acero  # pyarrow.acero imports pyarrow.dataset: 16 MB, with pandas 50
 
 from sabot.dataflow.columns import plain_schema
 from sabot.dataflow.expressions import columns_used, table_source

@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import pyarrow as pa
-from pyarrow import acero
 
 from sabot.errors import LimitReached, UsageError
 from sabot.native._native import MorselResult, MorselRun, SlotPool, WorkerPools, run_declaration
@@ -40,6 +39,8 @@ from sabot.slots.workers.pool import Printed, open_failure
 from sabot.wire.py_modules import PyModules
 
 if TYPE_CHECKING:
+    from pyarrow import acero
+
     from sabot.native._native import OperatorStats, SlotStats
 
 SLOTS_MAX = 1024

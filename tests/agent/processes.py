@@ -22,6 +22,14 @@ DEADLINE_S = 30.0
 FREE_PORTS = ("--port", "0", "--control-port", "0", "--http-port", "0")
 
 
+def without_pandas(folder: Path) -> dict[str, str]:
+    """The environment of a process that finds no pandas, which pyarrow imports as soon as a Python value becomes an
+    Arrow one: where it is installed that is another 33 MB, none of them Sabot's.
+    """
+    (folder / "pandas.py").write_text("raise ImportError('not for this process')")
+    return {"PYTHONPATH": str(folder)}
+
+
 class AgentProcess:
     """One agent; its ready line has been read when this exists, unless `ready` is false."""
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from sabot.wire import agent_pb2
-from tests.agent.processes import AgentProcess, Agents
+from tests.agent.processes import AgentProcess, Agents, without_pandas
 
 
 def told(agent: AgentProcess, code: int, *words: str) -> None:
@@ -49,9 +49,7 @@ def test_agent_answers_on_all_three_ports(agents: Agents) -> None:
 
 
 def test_idle_agent_is_small(agents: Agents, tmp_path: Path) -> None:
-    """Without pandas, which pyarrow.dataset imports where it is installed: another 33 MB, none of them Sabot's."""
-    (tmp_path / "pandas.py").write_text("raise ImportError('not for this agent')")
-    a = agents.start("a", environment={"PYTHONPATH": str(tmp_path)})
+    a = agents.start("a", environment=without_pandas(tmp_path))
     process = psutil.Process(a.process.pid)
     resident = sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
     assert resident < 150 * 2**20

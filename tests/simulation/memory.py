@@ -88,7 +88,7 @@ class Memory:
         while (need := self.desk.next_waiting()) is not None:
             stream, count = need
             if not self.ledger.try_reserve(count):
-                if not self.desk.lend_own_chunks():
+                if self._spilling or not self.desk.lend_own_chunks():
                     break
                 continue
             self.ledger.unreserve(self.desk.reserved(stream, count))
@@ -142,12 +142,13 @@ class Memory:
         self._spilling = False
         coldest = next((c for outbox in self._agent.outboxes.values() if (c := outbox.coldest()) is not None), None)
         if coldest is None or self.disk_left < bytes_of(coldest.rows):
+            self._serve_waiting()
             return
         self.disk_left -= bytes_of(coldest.rows)
         coldest.on_disk = True
         self._agent.world.say("spill", "agent-%s spills %s bytes to be sent", self._agent.place, bytes_of(coldest.rows))
         self.free("outbox", bytes_of(coldest.rows))
-        self.press()
+        self._spilled()
 
     def _spill(self, shuffle: HeldShuffle) -> None:
         self._spilling = False
@@ -163,7 +164,13 @@ class Memory:
             chunk.in_memory = False
             self._agent.world.say("spill", "agent-%s spills %s bytes", self._agent.place, bytes_of(chunk.rows))
             self.free("store", bytes_of(chunk.rows))
+        self._spilled()
+
+    def _spilled(self) -> None:
+        """What is a peer's own was not lent meanwhile."""
         self.press()
+        if not self._spilling:
+            self._serve_waiting()
 
     def forget(self, shuffle: HeldShuffle) -> None:
         """Frees all that is stored of it."""

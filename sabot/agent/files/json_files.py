@@ -18,6 +18,7 @@ from sabot.agent.files.line_ranges import (
     line_of_row,
     lines_of_range,
 )
+from sabot.dataflow.columns import table_without_rows
 from sabot.dataflow.stage import FilePart
 
 _ROW = re.compile(r"in row (\d+)")
@@ -53,7 +54,7 @@ class JsonFormat:
                 return pa.json.read_json(stream, read_options=reading, parse_options=parsing)
         begin, lines = lines_of_range(opened, *part.byte_range)
         if not lines.strip():
-            return wanted.empty_table()
+            return table_without_rows(wanted)
         reading.block_size = max(reading.block_size, len(lines))
         try:
             return pa.json.read_json(pa.BufferReader(lines), read_options=reading, parse_options=parsing)

@@ -31,6 +31,8 @@ def path_schema(listing: Listing, partitioning: Any, schema: pa.Schema | None) -
     """The columns that the paths give; their types are those of `schema` where it has them."""
     if partitioning is None or not listing.files:
         return pa.schema([])
+    if partitioning == "hive" and not any("=" in info.path for info in listing.files):
+        return pa.schema([])
     found = _factory(listing, partitioning).inspect(fragments=0)
     given = {} if schema is None else {field.name: field for field in schema}
     return pa.schema([given.get(field.name, field) for field in found])
@@ -38,10 +40,10 @@ def path_schema(listing: Listing, partitioning: Any, schema: pa.Schema | None) -
 
 def path_values(listing: Listing, partitioning: Any, schema: pa.Schema) -> list[Mapping[str, Any]]:
     """For each file the values of the columns `schema`, which `path_schema` gave."""
-    import pyarrow.dataset as ds
-
     if not len(schema):
         return [{} for _ in listing.files]
+    import pyarrow.dataset as ds
+
     try:
         dataset = _factory(listing, partitioning).finish(schema)
     except pa.ArrowException as error:

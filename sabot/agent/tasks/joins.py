@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.agent.tasks.task_output import Gather, conform
-from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.columns import plain_schema, table_without_rows
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.joining import join_plan
 from sabot.dataflow.key_join import KeyJoin, key_join
@@ -45,7 +45,7 @@ def _probed(by_key: KeyJoin, rows: pa.Table, source: MorselSource, calls: SlotCa
 
 def schema_joined(step: BroadcastJoin, schema: pa.Schema, copied: pa.Schema) -> pa.Schema:
     """The plain schema of what rows of `schema` give when they are joined with the copy."""
-    sides = [schema.empty_table(), copied.empty_table()]
+    sides = [table_without_rows(schema), table_without_rows(copied)]
     return plain_schema(apply_table_step(step.join, sides if step.side else sides[::-1]).schema)
 
 
@@ -64,7 +64,7 @@ def joined_with_copy(
     def sides_with(rows: pa.Table) -> list[pa.Table]:
         return [rows, copy] if step.side else [copy, rows]
 
-    by_key = calls.call(partial(key_join, step.join, sides_with(schema.empty_table()), step.side), source=source)
+    by_key = calls.call(partial(key_join, step.join, sides_with(table_without_rows(schema)), step.side), source=source)
 
     def join(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
         rows = pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sabot.dataflow.columns import table_without_rows
+
 SAMPLE_ROWS_MAX = 256
 SAMPLE_BYTES_MAX = 128 * 1024
 _KEY_BYTES_MAX = 1024  # longer values take no part: boundaries go to every task
@@ -23,7 +25,7 @@ class KeySample:
     def __init__(self, keys: Sequence[str], schema: pa.Schema, *, seed: int) -> None:
         self._keys = list(keys)
         self._random = random.Random(seed)
-        self._picked = schema.empty_table().select(self._keys)
+        self._picked = table_without_rows(schema).select(self._keys)
         self._stretch = 1
         self._seen = 0
         self._next = 0  # the number of the row that is picked next, counted over all rows

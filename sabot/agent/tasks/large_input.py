@@ -12,6 +12,7 @@ from functools import partial
 import pyarrow as pa
 
 from sabot.agent.tasks.slot_calls import SlotCalls
+from sabot.dataflow.columns import table_without_rows
 from sabot.dataflow.execution import from_wire, wire_schema
 from sabot.shuffle.stored_partition import Place, StoredPartition
 
@@ -94,7 +95,7 @@ class LargeInput:
     def decoded(self, table: pa.Table) -> pa.Table:
         """`table` from wire form to `schema`."""
         if not table.num_columns and len(self.schema):
-            return self.schema.empty_table()
+            return table_without_rows(self.schema)
         if wire_schema(self.schema).types == self.schema.types:
             return pa.Table.from_arrays(table.columns, schema=self.schema) if table.num_columns else table
         return self.calls.call(lambda: from_wire(table, self.schema))

@@ -19,7 +19,7 @@ from sabot.agent.tasks.joins import joined
 from sabot.agent.tasks.large_input import LargeInput
 from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.agent.tasks.task_output import Gather
-from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.columns import plain_schema, table_without_rows
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_table
 from sabot.dataflow.grouping import aggregate_name, target_columns
@@ -68,7 +68,7 @@ def step_by_parts(
     """A stage's first step over a large partition; or its rows some at a time, where that step does not ask for all."""
     by_parts = LargeSteps(calls=calls, source=source, bytes_max=bytes_max)
     first, left = (steps[0], tuple(steps[1:])) if steps else (None, ())
-    schemas = [one.schema.empty_table() for one in given]
+    schemas = [table_without_rows(one.schema) for one in given]
     match first:
         case Join():
             stream = by_parts.joined(first, given)
@@ -314,7 +314,7 @@ def _names_again(step: Aggregate, schema: pa.Schema) -> list[str] | None:
     names = [*step.keys, *(target[0] for target in targets if len(target) == 1)]
     if not all(_composes(aggregation) for aggregation in step.aggregations) or len(set(names)) < len(names):
         return None
-    groups = apply_table_step(step, [schema.empty_table()]).schema
+    groups = apply_table_step(step, [table_without_rows(schema)]).schema
     return names if all(groups.field(i).type == schema.field(name).type for i, name in enumerate(names)) else None
 
 

@@ -10,10 +10,9 @@ import concurrent.futures
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
-from pyarrow import acero
 
 from sabot.agent.tasks.slot_use import SlotUse
 from sabot.agent.tasks.source_gate import SourceGate
@@ -21,6 +20,9 @@ from sabot.errors import JobCancelled
 from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.morsel import MorselBytes
 from sabot.slots.operators import Pipeline
+
+if TYPE_CHECKING:
+    from pyarrow import acero
 
 _CANCEL_SEEN_S = 0.1
 _WHOLE = 1 << 62  # bytes of a morsel that no batch has

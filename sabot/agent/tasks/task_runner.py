@@ -32,7 +32,7 @@ from sabot.agent.tasks.task_output import ResultPublisher, SampleTaker, ShuffleO
 from sabot.agent.tasks.task_partitioning import partitioning_of
 from sabot.agent.tasks.task_quarantine import TaskQuarantine
 from sabot.agent.tasks.working_memory import working_bytes
-from sabot.dataflow.columns import plain_schema
+from sabot.dataflow.columns import plain_schema, table_without_rows
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
 from sabot.dataflow.expressions import project_table
 from sabot.dataflow.function_steps import MapBatches, MapPartitions
@@ -345,7 +345,7 @@ def schema_after(segment: MorselSegment, schema: pa.Schema) -> pa.Schema:
             case Filter():
                 pass
             case Project():
-                schema = project_table(schema.empty_table(), step.names, step.expressions).schema
+                schema = project_table(table_without_rows(schema), step.names, step.expressions).schema
             case MapBatches():
                 schema = step.schema
     return plain_schema(schema)

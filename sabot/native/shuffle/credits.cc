@@ -55,13 +55,16 @@ void Credits::ServeWaiting() {
       if (waits) need = *next;
     }
     if (!waits) return ledger_->Withdraw(Promise::kCredits);
+    // Before the question, as a refusal wakes who frees: what is a peer's own waits for the disk, too, or a fast peer
+    // would fill all up to the limit past a slow disk, chunk by chunk.
+    const bool freeing = ledger_->freeing();
     // Outside the lock: the ledger tells its listeners, and we are one.
     const bool reserved = ledger_->TryReserve(Promise::kCredits, need.bytes);
     int64_t unused = 0;
     {
       std::lock_guard lock(mutex_);
       if (reserved) unused = desk_.Reserved(need);
-      if (!reserved && !desk_.LendOwnChunks()) return;
+      if (!reserved && (freeing || !desk_.LendOwnChunks())) return;
       changed_.notify_all();
     }
     GiveBack(unused);

@@ -45,5 +45,30 @@ TEST(Credits, RequestThatHasBeenAnsweredUnmetFreesNothingAndHoldsUpNobody) {
   EXPECT_EQ(small->granted(), 25);
 }
 
+TEST(Credits, PeersOwnChunkWaitsWhileTheDiskIsAtWorkAndNoLonger) {
+  Receiver receiver;
+  const auto stream = receiver.credits.Open("a");
+  ASSERT_TRUE(receiver.ledger->TryReserve(Promise::kTasks, 55));  // what is left was granted ahead
+  receiver.ledger->SetFreeing(true);
+  ASSERT_TRUE(stream->WaitGranted(20, In(1)).ok());
+  EXPECT_EQ(stream->granted(), 10) << "a fast peer would fill the memory past a slow disk";
+  receiver.ledger->SetFreeing(false);
+  receiver.ledger->TellFreed();
+  ASSERT_TRUE(stream->WaitGranted(20, In(20'000)).ok());
+  EXPECT_EQ(stream->granted(), 20);
+}
+
+TEST(Credits, RequestThatWakesTheDiskInVainGetsThePeersOwnChunk) {
+  Receiver receiver;
+  const auto stream = receiver.credits.Open("a");
+  ASSERT_TRUE(receiver.ledger->TryReserve(Promise::kTasks, 55));
+  const int64_t waker =
+      receiver.ledger->AddListener(memory::Event::kHighWater, [&] { receiver.ledger->SetFreeing(true); });
+  ASSERT_TRUE(stream->WaitGranted(20, In(20'000)).ok());
+  EXPECT_EQ(stream->granted(), 20);
+  EXPECT_TRUE(receiver.ledger->freeing());
+  receiver.ledger->RemoveListener(waker);
+}
+
 }  // namespace
 }  // namespace sabot::shuffle
