@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from sabot.agent.coordination import job_events as ev
 from sabot.agent.coordination.coordinator import Coordinator
-from sabot.dataflow.stage import JobPlan, Shuffle, WriteOutput, shuffle_id
+from sabot.dataflow.stage import JobPlan, PartitionSplit, Shuffle, WriteOutput, shuffle_id
 from sabot.errors import JobCancelled, LimitReached, PeerLost, PeerRefused, ShuffleIntegrityError, UsageError
 from sabot.native._native import HeaderFields
 from sabot.wire.agent_pb2 import JobFinished
 from sabot.wire.member import Member
 
 from .datasets import Written, contents, is_possible, left_of
-from .jobs import MARK, SUM_MASK, Expected, boundaries_of
+from .jobs import MARK, SUM_MASK, Expected, Rows, boundaries_of
 from .readers import Readers
 
 if TYPE_CHECKING:
@@ -69,10 +69,11 @@ class Checks:
         if attempt in self._started:
             raise Violation(f"attempt {attempt} is started a second time")
         self._started.add(attempt)
-        if not self._expected[job_id].told(command.stage_id, boundaries_of(command.ranges)):
+        if not self._expected[job_id].told(command.stage_id, boundaries_of(command.ranges), command.tasks):
             raise Violation(f"{attempt} is to send by other ranges than attempts before it")
         self._sends[attempt] = command.partitions
-        inputs = [(stage_id, command.task, command.read_tasks, attempts) for stage_id, attempts in command.inputs]
+        partition = command.split.partition if isinstance(command.split, PartitionSplit) else 0
+        inputs = [(stage_id, partition, command.read_tasks, attempts) for stage_id, attempts in command.inputs]
         copies = [(copy.stage_id, copy.partition, None, copy.attempts) for copy in command.copies]
         for stage_id, partition, tasks, attempts in (*inputs, *copies):
             if tasks is not None and len(tasks) != len(attempts):
@@ -113,6 +114,12 @@ class Checks:
         given_up = {held.agents[place].incarnation for place in held.table.lost}
         if fields.epoch != held.table.epoch or fields.incarnation in given_up:
             raise Violation(f"{fields} is stored, and the epoch is {held.table.epoch}; given up are {given_up}")
+
+    def task_read(self, job_id: str, command: ev.StartTask, rows: Rows) -> None:
+        """Every attempt of a task has the same rows."""
+        if not self._expected[job_id].read(command.stage_id, command.task, rows):
+            attempt = (command.stage_id, command.task, command.attempt)
+            raise Violation(f"{attempt} of job {job_id} has read other rows than attempts before it: {sorted(rows)}")
 
     def task_done(self, task: Task) -> None:
         """What all owners have confirmed lies with those that live, every row of it."""
@@ -163,7 +170,7 @@ class Checks:
                 raise Violation(f"partition {partition} of stage {stage_id} has a row twice: {sorted(rows)}")
             return
         expected.num_partitions = held.num_partitions
-        wanted = expected.partition(stage_id, partition, count)
+        wanted = expected.partition(stage_id, partition, count, [task for task, _ in attempts])
         if sorted(rows) != wanted:
             raise Violation(
                 f"partition {partition} of stage {stage_id} was read from attempts {attempts} as {sorted(rows)}, "

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
+from sabot.agent.coordination.hot_partitions import HotRule
 from sabot.agent.coordination.slow_tasks import SlowRule
 from sabot.dataflow.stage import JobPlan, WriteOutput
 from sabot.wire.member import Member
@@ -23,6 +23,7 @@ from .faults import Fault, Kind, Odds, Pace, draw_bytes_max, draw_faults, draw_o
 from .folder import Use
 from .jobs import CONTENDING_SHARE, contending, make_plan
 from .network import Network
+from .sketches import sketch_of_plan
 
 LIVENESS_S = 60.0
 """How long after the last fault a job may take to end: the deadline of a stream, and of pings to a few coordinators."""
@@ -51,7 +52,7 @@ ALL_ON = Guards()
 class Cluster:
     """`run` carries out the seed; raises Violation. `faults`, `odds` and `bytes_max` (memory and disk of an
     agent), `pace`, and whether jobs write files (`writes`), to one folder at the same time (`contend`), and read
-    `copies`, are drawn where they are not given.
+    `copies`, and whether they join `hot` partitions, are drawn where they are not given.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Cluster:
         writes: bool | None = None,
         contend: bool | None = None,
         copies: bool | None = None,
+        hot: bool | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.rng = random.Random(seed)
@@ -74,7 +76,7 @@ class Cluster:
         self.clock = Clock()
         self.guards = guards
         self.slow = slow
-        self.writes, self.contend, self.copies = writes, contend, copies
+        self.writes, self.contend, self._plans = writes, contend, {"copies": copies, "hot": hot}
         self.disk = Disk()
         self.uses: list[Use] = []  # of folders, under way
         self.fired: Counter[str] = Counter()
@@ -84,6 +86,7 @@ class Cluster:
         drawn = draw_bytes_max(self.rng)
         self.bytes_max = drawn if bytes_max is None else bytes_max
         self.odds = draw_odds(self.rng) if odds is None else replace(odds)
+        self.hot = HotRule(factor=self._late.uniform(1.0, 2.0), rows_min=1)
         self.pace = draw_pace(self._late, count) if pace is None else pace
         self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
         self._faults_end_s = 0.0
@@ -174,7 +177,7 @@ class Cluster:
         """Runs a job to its end, and beside it perhaps another one, `rival`, that writes to the same folder."""
         agent = agent or self.rng.choice(self.agents)
         members = [other.member for other in self.takers]
-        plan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes, copies=self.copies)
+        plan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes, **self._plans)
         clients = [self._begin(plan, agent)]
         contend = self._late.random() < CONTENDING_SHARE if self.contend is None else self.contend
         if rival and contend and isinstance(plan.stages[-1].output, WriteOutput):
@@ -192,7 +195,7 @@ class Cluster:
 
     def _begin(self, plan: JobPlan, agent: Agent) -> Client:
         self.checks.expect(plan)
-        self.say("client", "job %s on agent-%s: %s", plan.job_id, agent.place, _sketch(plan))
+        self.say("client", "job %s on agent-%s: %s", plan.job_id, agent.place, sketch_of_plan(plan))
         client = Client(self, agent, plan)
         self.clients.append(client)
         return client
@@ -308,10 +311,3 @@ class Cluster:
         if not agent.process.dead:
             self.say("thaw", "agent-%s", agent.place)
             self.clock.thaw(agent.process)
-
-
-def _sketch(plan: JobPlan) -> str:
-    def of(value: Any) -> str:
-        return type(value).__name__
-
-    return ", ".join(f"{stage.stage_id}: {of(stage.input)} -> {of(stage.output)}" for stage in plan.stages)

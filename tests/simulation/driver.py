@@ -24,6 +24,7 @@ from .folder import Folder
 from .gathering import Gathering, Roll
 from .held_jobs import TAKEOVER_S
 from .network import Call, OwnCall
+from .sketches import sketch
 from .watch import PEER_DEADLINE_S, Ping, Watch
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Driver:
             self.world.happen("committed", event.agent, "task %s.%s#%s", event.stage_id, event.task, event.attempt)
         for command in commands:
             if self.world.traces:
-                self.world.say("command", "%s", _sketch(command))
+                self.world.say("command", "%s", sketch(command))
             self._carry_out(command)
         if self._changes_seen != self.world.changes and not self._look_for_newcomers() and not self._look_for_leavers():
             self._changes_seen = self.world.changes
@@ -133,6 +134,7 @@ class Driver:
                 partitions_per_slot=2,
                 split_bytes=1,
                 slow=self.world.slow,
+                hot=self.world.hot,
                 ranges=RangeRule(rows_min=1),
                 epoch=self.epoch,
                 inherited=inherited,
@@ -381,17 +383,3 @@ class Driver:
 def answer_of(finished: JobFinished) -> list[tuple[int, int, str]]:
     """Where the parts of the answer are: (partition, attempt, address)."""
     return [(part.partition, int(part.ticket), part.flight_address) for part in finished.partitions]
-
-
-def _sketch(command: ev.Command) -> str:
-    """One line for a trace."""
-    if isinstance(command, ev.Reown):
-        return f"Reown {command.agent} epoch {command.table.epoch} owners {command.table.owners}"
-    if isinstance(command, ev.CancelTask):
-        return f"CancelTask {command.stage_id}.{command.task}#{command.attempt} on agent {command.agent}"
-    if isinstance(command, ev.StartTask):
-        inputs = ", ".join(f"{stage_id}: {list(attempts)}" for stage_id, attempts in command.inputs)
-        task = f"{command.stage_id}.{command.task}#{command.attempt}"
-        parts = "" if command.partitions is None else f" sending {sorted(command.partitions)}"
-        return f"StartTask {task} on agent {command.agent}{parts}" + (f" reading {inputs}" if inputs else "")
-    return type(command).__name__ + (f" {command.agent}" if hasattr(command, "agent") else "")

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sabot.agent.coordination.range_choice import Ranges
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
-from sabot.dataflow.splits import home_partition
+from sabot.dataflow.splits import home_partition, home_tasks
 from sabot.dataflow.stage import (
     BroadcastJoin,
     BroadcastShuffle,
@@ -48,9 +48,12 @@ ROWS_PER_SPLIT = 100  # a split's rows are numbered from its number times this
 SUM_MASK = (1 << 64) - 1
 WRITING_SHARE = 0.15
 COPYING_SHARE = 0.2
+JOINING_SHARE = 0.5  # of jobs with two sources
 PARTING_SHARE = 0.4  # of jobs that write
 CONTENDING_SHARE = 0.3  # likewise
 MARK = 1_000_000  # what a function has made of a row is the row plus a multiple of this
+HOT_ROWS = 60_000  # from here on odd rows have one key
+_COUNTS = (0, 1, 5, 9, 20)  # of the rows of a file
 Rows = tuple[int, ...]
 Attempts = list[tuple[int, int]]  # task and attempt
 
@@ -69,7 +72,7 @@ def batch_of(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
 @lru_cache(maxsize=1 << 18)
 def content(stage_id: int, row: int) -> tuple[int, int]:
     """The key hash of a row in a stage's shuffle, and its part of the content sum."""
-    key_hash = mix(stage_id + 1, row // 2)
+    key_hash = mix(stage_id + 1, HOT_ROWS if row % MARK >= HOT_ROWS and row % 2 else row // 2)
     return key_hash, mix(key_hash, row)
 
 
@@ -143,6 +146,11 @@ def calls_function(stage: Stage) -> bool:
     return any(isinstance(step, MapBatches) for step in stage.steps)
 
 
+def joins(stage: Stage) -> bool:
+    """Whether it passes on the left one of its two inputs, every row of which is in the right one for all it knows."""
+    return isinstance(stage.steps[0], Join) if stage.steps else False
+
+
 class Expected:
     """What a job must come to."""
 
@@ -158,6 +166,7 @@ class Expected:
                     pieces = plan.uploads[table_id]
                     rows = {row for p in pieces for row in rows_of_split(TableSplit(table_id=table_id, piece=p))}
                 case ShuffleInput(stage_ids=stage_ids):
+                    stage_ids = stage_ids[:1] if joins(stage) else stage_ids
                     rows = {row for stage_id in stage_ids for row in self._rows[stage_id]}
             self._rows[stage.stage_id] = frozenset(rows)
             reads = stage.input.stage_ids if isinstance(stage.input, ShuffleInput) else ()
@@ -166,10 +175,21 @@ class Expected:
         self._plan = plan
         self._parts: dict[tuple[int, int], dict[int, list[int]]] = {}
         self._boundaries: dict[int, tuple[int, ...]] = {}  # of range shuffles, as the first attempt was told
+        self._tasks: dict[int, int] = {}  # of each stage, likewise
+        self._read: dict[tuple[int, int], frozenset[int]] = {}  # by stage and task
 
-    def told(self, stage_id: int, boundaries: tuple[int, ...]) -> bool:
+    def told(self, stage_id: int, boundaries: tuple[int, ...], tasks: int) -> bool:
         """An attempt of the stage is to send by these boundaries; whether all before it were, too."""
+        self._tasks[stage_id] = tasks
         return self._boundaries.setdefault(stage_id, boundaries) == boundaries
+
+    def read(self, stage_id: int, task: int, rows: Rows) -> bool:
+        """An attempt of the task has these rows; whether all before it had, where they had to."""
+        stage = self._plan.stages[stage_id]
+        if isinstance(stage.input, ShuffleInput) and not all(self.knows(sender) for sender in stage.input.stage_ids):
+            return True
+        found = frozenset(rows)
+        return self._read.setdefault((stage_id, task), found) == found
 
     def rows(self, stage_id: int) -> list[int]:
         """Without their marks."""
@@ -179,11 +199,16 @@ class Expected:
         """Whether it is known which rows a partition of the stage's shuffle should hold."""
         return stage_id not in self._marked
 
-    def partition(self, stage_id: int, partition: int, num_partitions: int) -> list[int]:
-        """The rows of a partition of a stage's shuffle, in order."""
+    def partition(
+        self, stage_id: int, partition: int, num_partitions: int, tasks: Sequence[int] | None = None
+    ) -> list[int]:
+        """The rows of a partition of a stage's shuffle, in order; those that `tasks` send to it."""
         stage = self._plan.stages[stage_id]
         if isinstance(stage.output, HomeShuffle):
-            return self._of_task(stage, partition)
+            return self._of_tasks(stage, partition, num_partitions)
+        if tasks is not None and len(tasks) < self._tasks[stage_id]:
+            sent = frozenset[int]().union(*(self._read[stage_id, task] for task in tasks))
+            return [row for row in self.partition(stage_id, partition, num_partitions) if row in sent]
         if isinstance(stage.output, BroadcastShuffle):
             return self.rows(stage_id)
         parts = self._parts.get((stage_id, num_partitions))
@@ -194,9 +219,15 @@ class Expected:
                 parts.setdefault(placing.partition_of(row), []).append(row)
         return parts.get(partition, [])
 
-    def _of_task(self, stage: Stage, task: int) -> list[int]:
-        """What the task of a home stage reads, which is one partition of its shuffle."""
+    def _of_tasks(self, stage: Stage, partition: int, num_partitions: int) -> list[int]:
+        """What tasks of a home stage read, which is one partition of its shuffle: more than one where some of them have
+        shares of a partition.
+        """
         assert isinstance(stage.input, ShuffleInput)
+        tasks = home_tasks(partition, tasks=self._tasks[stage.stage_id], num_partitions=num_partitions)
+        if joins(stage):
+            return sorted(row for task in tasks for row in self._read[stage.stage_id, task])
+        (task,) = tasks
         rows = [
             row
             for stage_id in stage.input.stage_ids
@@ -213,11 +244,13 @@ def make_plan(
     *,
     writes: bool | None = None,
     copies: bool | None = None,
+    hot: bool | None = None,
 ) -> JobPlan:
     """Perhaps a stage of which all agents get a copy, that another one looks at. One to two sources, a shuffle of each,
-    perhaps a join, perhaps another shuffle or a sort, and the answer: files in a `folder` or partitions.
+    perhaps a join, perhaps another shuffle or a sort, and the answer: files in a `folder` or partitions. `hot`: two
+    sources whose rows are joined, so that a hot partition is read by several tasks; None: where there are two they may.
     """
-    sides = rng.choice((1, 1, 2))
+    sides = 2 if hot else rng.choice((1, 1, 2))
     count = rng.randint(2, 12) if rng.random() < 0.7 else None
     uploads: dict[str, tuple[TablePiece, ...]] = {}
     stages: list[Stage] = []
@@ -227,7 +260,7 @@ def make_plan(
     first_side = len(stages)
     for side in range(first_side, first_side + sides):
         source: ScanInput | TableInput
-        first = side * 10_000
+        first = HOT_ROWS if hot and side == first_side else side * 10_000
         if rng.random() < 0.2:
             uploads[str(first)] = tuple(
                 TablePiece(index=i, flight_address=rng.choice(agents).flight_address, rows=rng.randint(0, 10))
@@ -235,7 +268,7 @@ def make_plan(
             )
             source = TableInput(table_id=str(first), schema=SCHEMA)
         else:
-            source = _files(rng, first)
+            source = _files(rng, first, (0, 1, 5) if hot and side > first_side else _COUNTS)
         stages.append(
             _stage(side, source, HashShuffle(keys=("row",), num_partitions=count), function=rng.random() < 0.2)
         )
@@ -255,10 +288,14 @@ def make_plan(
     parted = isinstance(output, WriteOutput) and bool(output.partitioning)
     last = _stage(len(stages), reads, output)
     stages.append(replace(last, schema=PARTED_SCHEMA) if parted else last)
+    if hot or (hot is None and sides == 2 and rng.random() < JOINING_SHARE):
+        join = Join(keys=("row",), right_keys=("row",), join_type="left semi")
+        first_reader = first_side + sides
+        stages[first_reader] = replace(stages[first_reader], steps=(join, *stages[first_reader].steps))
     if first_side:
         reader = rng.randrange(first_side, len(stages))
-        join = BroadcastJoin(join=Join(keys=("row",), right_keys=("row",), join_type="inner"), stage_id=0, side=1)
-        stages[reader] = replace(stages[reader], steps=(*stages[reader].steps, join))
+        with_copy = BroadcastJoin(join=Join(keys=("row",), right_keys=("row",), join_type="inner"), stage_id=0, side=1)
+        stages[reader] = replace(stages[reader], steps=(*stages[reader].steps, with_copy))
     return JobPlan(job_id=job_id, stages=tuple(stages), uploads=uploads)
 
 
@@ -303,9 +340,9 @@ def contending(rng: random.Random, plan: JobPlan, other: JobPlan) -> JobPlan:
     return replace(other, stages=(*before, replace(last, output=output, schema=plan.stages[-1].schema)))
 
 
-def _files(rng: random.Random, first: int) -> ScanInput:
+def _files(rng: random.Random, first: int, rows: Sequence[int] = _COUNTS) -> ScanInput:
     """Files of one row group, so that each is a task of its own."""
-    counts = [rng.choice((0, 1, 5, 9, 20)) for _ in range(rng.randint(1, 5))]
+    counts = [rng.choice(rows) for _ in range(rng.randint(1, 5))]
     files = tuple(
         SourceFile(
             path=str(first + i * ROWS_PER_SPLIT),

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sabot.dataflow.join_types import RIGHT
 from sabot.dataflow.stage import PartitionSplit
 from sabot.errors import PeerRefused, SabotError
 from sabot.wire.agent_pb2 import PartitionSum, ReleasedSum
 
-from .jobs import Attempts, Rows, rows_of_split
+from .jobs import Attempts, Rows, joins, rows_of_split
 
 if TYPE_CHECKING:
     from .task import Task
@@ -29,14 +30,16 @@ class _Wanted:
     owner: str  # its address
     local: bool  # whatever the epoch
     copied: bool = False
+    looked_at: bool = False  # the right side of a join, of which no row goes on
 
 
 class Reading:
-    """`have` gets the rows; of a copy none, which is only looked at."""
+    """`have` gets the rows; none of a copy, or of the right side of a join, which are only looked at."""
 
     def __init__(self, task: Task, have: Callable[[Rows], None]) -> None:
         self._task, self._have = task, have
         self._rows: list[int] = []
+        self._looked_at = 0
         self._done = 0
         self._wanted = [*self._inputs(), *self._copies()]
 
@@ -51,16 +54,20 @@ class Reading:
         if not isinstance(split, PartitionSplit):
             return []
         owner = task.agent.address if split.share is None else self._owner_of(split.partition)
-        return [
-            _Wanted(
-                stage_id=stage_id,
-                partition=split.partition,
-                attempts=list(zip(command.read_tasks or range(len(attempts)), attempts, strict=True)),
-                owner=owner,
-                local=split.share is None,
+        wanted = []
+        for side, (stage_id, attempts) in enumerate(command.inputs):
+            index, count = (0, 1) if split.share is None else split.share.of_side(side)
+            wanted.append(
+                _Wanted(
+                    stage_id=stage_id,
+                    partition=split.partition,
+                    attempts=list(zip(command.read_tasks or range(len(attempts)), attempts, strict=True))[index::count],
+                    owner=owner,
+                    local=split.share is None,
+                    looked_at=side == RIGHT and joins(task.stage),
+                )
             )
-            for stage_id, attempts in command.inputs
-        ]
+        return wanted
 
     def _copies(self) -> list[_Wanted]:
         return [
@@ -83,6 +90,7 @@ class Reading:
         """One after the other."""
         task, agent = self._task, self._task.agent
         if self._done == len(self._wanted):
+            task.reply.rows_in = len(self._rows) + self._looked_at
             self._have(tuple(self._rows))
             return
         wanted = self._wanted[self._done]
@@ -114,6 +122,7 @@ class Reading:
             self._task.reply.copied.append(told)
         else:
             self._task.reply.released.append(told)
-            self._rows += rows
+            self._rows += rows if not wanted.looked_at else []
+            self._looked_at += len(rows) if wanted.looked_at else 0
         self._done += 1
         self._go_on()

@@ -152,7 +152,8 @@ class Task:
 
     def _have(self, rows: Rows) -> None:
         """All rows of the split: the stage's steps, and then its output."""
-        self.reply.rows_in = self.reply.rows_out = len(rows)
+        self.reply.rows_out = len(rows)
+        self.agent.world.checks.task_read(self.held.plan.job_id, self.command, rows)
         if calls_function(self.stage):
             mark = self.agent.world.rng.randrange(1000) * MARK
             rows = tuple(row % MARK + mark for row in rows)
