@@ -28,6 +28,8 @@ Blow = Literal["killed", "frozen", "restarted", "cut"]
 ANSWERED_S = 20.0
 ROWS = 60_000
 FILES = 12
+NOBODY_HELPS = {"SABOT_JOBS_SLOW_TASK_FACTOR": "1000000"}  # out a task that is held
+CALLS_AHEAD = 10  # of at least 60
 VICTIM = "victim"
 
 
@@ -86,7 +88,7 @@ class Trio:
         self._agents.close()
 
     def _start(self, agent_id: str, *flags: str, **more: Any) -> AgentProcess:
-        more["environment"] = {"SABOT_JOBS_SLOW_TASK_FACTOR": "1000000"}  # nobody helps out a task that is held
+        more["environment"] = NOBODY_HELPS
         return self._agents.start(agent_id, *flags, module="tests.jobs.cuttable_agent", **more)
 
     def _standing(self) -> tuple[AgentProcess, ...]:
@@ -98,18 +100,46 @@ class Trio:
 
 
 def holding(folder: Path, pids: set[int], *, from_call: int) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    """Holds the agents `pids` at their call number `from_call`, until `folder` has the file "go on"."""
+    """Holds the agents `pids` at their call number `from_call`, until `folder` has the file "go on".
+
+    Others wait after a few calls until these are held, lest they do all of the work before an agent that has just
+    started has had its part.
+    """
     go_on, calls = folder / "go on", [0]
+
+    def all_are_held() -> bool:
+        return len(list(folder.glob("held by *"))) >= len(pids)
 
     def hold(batch: pa.RecordBatch) -> pa.RecordBatch:
         calls[0] += 1
-        if os.getpid() in pids and calls[0] >= from_call:
-            (folder / f"held by {os.getpid()}").touch()
-            while not go_on.exists() and folder.exists():
+        if os.getpid() in pids:
+            if calls[0] >= from_call:
+                (folder / f"held by {os.getpid()}").touch()
+                while not go_on.exists() and folder.exists():
+                    threading.Event().wait(0.005)
+        elif calls[0] > CALLS_AHEAD:
+            while not all_are_held() and not go_on.exists() and folder.exists():
                 threading.Event().wait(0.005)
         return batch
 
     return hold
+
+
+def lingering(folder: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """A function that takes its time until `folder` has the file "go on": 0.1 s, and 0.5 s where it waits for long.
+
+    What others wait for must come while tasks begin and end, and before the last; how long it takes depends on the
+    machine.
+    """
+    calls = [0]
+
+    def linger(batch: pa.RecordBatch) -> pa.RecordBatch:
+        calls[0] += batch.num_rows > 0
+        if batch.num_rows and not (folder / "go on").exists():
+            threading.Event().wait(0.1 if calls[0] <= 50 else 0.5)
+        return batch
+
+    return linger
 
 
 class Held:

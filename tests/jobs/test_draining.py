@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,13 +17,13 @@ from sabot.wire.agent_pb2 import StageProgress
 from sabot.wire.failure import to_failure
 from tests.agent.processes import Agents
 
-from .held_job import until
+from .held_job import NOBODY_HELPS, lingering, until
 from .job_world import group_plan, join_plan, member
 from .test_coordinator_recovery import Job
 
 GROUPS = (5, 6, 7, 8, 9, 10, 11, 12)
 ROWS = 21_000
-FILES = 150  # each takes 0.1 s, so that the job outlives the leaver also on a busy machine
+FILES = 150
 
 
 def drain(job: Job, agent: int, *, stays: bool = False) -> list[ev.Command]:
@@ -205,17 +203,6 @@ def test_job_goes_on_where_all_its_agents_drain() -> None:
     check_nothing_was_done_again(job)
 
 
-def holding(folder: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    """A function that takes its time, until `folder` has the file "go on"."""
-
-    def hold(batch: pa.RecordBatch) -> pa.RecordBatch:
-        if batch.num_rows and not (folder / "go on").exists():
-            threading.Event().wait(0.1)
-        return batch
-
-    return hold
-
-
 def test_agent_told_to_stop_in_the_middle_of_a_job_is_gone_before_it_ends_and_nothing_is_done_again(
     tmp_path: Path,
 ) -> None:
@@ -225,13 +212,13 @@ def test_agent_told_to_stop_in_the_middle_of_a_job_is_gone_before_it_ends_and_no
         pq.write_table(table.slice(index * ROWS // FILES, ROWS // FILES), tmp_path / "t" / f"{index:02}.parquet")
     agents = Agents(tmp_path / "agents")
     try:
-        first = agents.start("first", environment={"SABOT_JOBS_SPLIT_BYTES": "1024"})
+        first = agents.start("first", environment={"SABOT_JOBS_SPLIT_BYTES": "1024", **NOBODY_HELPS})
         leaver = agents.start("leaver", "--join", first.control)
         until(lambda: len(first.members()) == 2)
         with sabot.connect(first.control, progress=False) as session:
             data = session.read_parquet(str(tmp_path / "t"))
-            data = data.map_batches(holding(tmp_path), schema=data.schema, processes=False)
-            job = data.group_by("k").aggregate([("v", "sum")]).submit(timeout_s=60)
+            data = data.map_batches(lingering(tmp_path), schema=data.schema, processes=False)
+            job = data.group_by("k").aggregate([("v", "sum")]).submit(timeout_s=120)
             until(lambda: any(stage.tasks_done > 4 for stage in job.progress.stages))
             leaver.signal(signal.SIGTERM)
             assert leaver.wait() == 0

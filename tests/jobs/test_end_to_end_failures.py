@@ -125,21 +125,24 @@ def test_agent_killed_in_mid_shuffle_leaves_the_answer_that_duckdb_gives(tmp_pat
     small = write_files(tmp_path / "words", words)
     gate = tmp_path / "gate"
     gate.mkdir()
+    go_on = tmp_path / "go on"
 
-    def one_by_one(batch: pa.RecordBatch) -> pa.RecordBatch:
+    def some_and_no_more(batch: pa.RecordBatch) -> pa.RecordBatch:
         import threading
 
         (gate / f"{batch['v'][0].as_py() if batch.num_rows else 'none'}").touch()
-        threading.Event().wait(0.02)
+        while len(list(gate.iterdir())) >= 12 and not go_on.exists() and gate.exists():
+            threading.Event().wait(0.01)
         return batch
 
     with sabot.LocalCluster(agents=3, slots=1) as cluster, ThreadPoolExecutor(1) as pool:
         session = cluster.connect(progress=False, broadcast_bytes_max=0)
-        big = session.read_parquet(folder).map_batches(one_by_one, schema=lines.schema, processes=False)
+        big = session.read_parquet(folder).map_batches(some_and_no_more, schema=lines.schema, processes=False)
         joined = big.join(session.read_parquet(small), "k", join_type="inner")
         answer = pool.submit(joined.group_by("w").aggregate([("v", "sum"), ("v", "count")]).run)
-        until(lambda: len(list(gate.iterdir())) >= 8)
+        until(lambda: len(list(gate.iterdir())) >= 12)
         cluster.agents[2].kill()
+        go_on.touch()
         result = answer.result(60)
         got = in_order(result.to_table().select(["w", "v_sum", "v_count"]))
         expected = duckdb.sql(

@@ -74,6 +74,6 @@ def test_worker_that_is_stopped_does_not_hold_its_job(
         assert result.to_table().sort_by("k").select(["k", "v_sum"]).equals(expected)
         assert result.receipt.exact
         stages = result.stats.stages
-        assert [stage.second_attempts > 0 for stage in stages] == [where == "scan", where == "reader"]
+        assert stages[0 if where == "scan" else 1].second_attempts > 0
         assert all(stage.tasks_redone == 0 for stage in stages) and not result.stats.agents_lost
     until(lambda: left_of_jobs(cluster) == [(0, 0, 0, 0)] * 2)

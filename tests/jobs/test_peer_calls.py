@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from sabot.wire.agent_pb2 import (
 from sabot.wire.agent_pb2_grpc import AgentControlServicer, add_AgentControlServicer_to_server
 from sabot.wire.member import Member
 from sabot.wire.rpc_errors import status_of
+from tests.shuffle.faulty_proxy import FaultyProxy
 
 
 class Recorder:
@@ -219,6 +221,26 @@ def test_call_that_is_answered_too_late_does_not_end_another() -> None:
         assert (await task).rows_out == 5
 
     with_agent(waits, main)
+
+
+def test_call_after_one_without_an_answer_has_a_connection_of_its_own() -> None:
+    async def reply() -> RunTaskReply:
+        return RunTaskReply(rows_out=5)
+
+    async def main(calls: PeerCalls, other: Member, service: Service, server: Any) -> None:
+        with FaultyProxy(other.control_address) as proxy:
+            behind = replace(other, control_address=proxy.address)
+            assert (await calls.run_task(behind, RunTaskRequest())).rows_out == 5
+            proxy.strand()
+            under_way = asyncio.ensure_future(calls.run_task(behind, RunTaskRequest()))
+            with pytest.raises(PeerLost, match="PrepareJob"):
+                await calls.prepare(behind, PrepareJobRequest(), timeout_s=0.2)
+            async with asyncio.timeout(10):
+                assert (await calls.run_task(behind, RunTaskRequest())).rows_out == 5
+            assert not under_way.done() and proxy.connections == 2
+            under_way.cancel()
+
+    with_agent(reply, main)
 
 
 def test_call_ended_by_its_channel_is_a_lost_peer_and_no_cancel() -> None:

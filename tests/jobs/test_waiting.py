@@ -109,6 +109,7 @@ class ScriptedPeers:
         self.answers = answers
         self.pings: list[tuple[str, float]] = []
         self.breaking = 0  # pings that break before one is answered
+        self.standing_still: Callable[[], None] = lambda: None  # what happens during one that breaks
         self._lock = threading.Lock()
 
     def ping(self, address: str, *, timeout_s: float = 1.0) -> PingReply:
@@ -117,6 +118,7 @@ class ScriptedPeers:
             answer = self.answers[address]
             if self.breaking:
                 self.breaking -= 1
+                self.standing_still()
                 answer = PeerLost("broken off")
         if isinstance(answer, PeerLost):
             raise answer
@@ -157,6 +159,24 @@ def test_connection_that_breaks_once_is_no_death() -> None:
             await pass_by(1)
             assert job.done() == (broken == 2)
         assert isinstance(job.result(), PeerLost)
+
+    watching({A.flight_address: A.incarnation}, main)
+
+
+@pytest.mark.parametrize("late_s", [0.0, 1.0])
+def test_deadline_that_went_by_while_this_agent_stood_still_is_no_death(late_s: float) -> None:
+    async def main(watch: PeerWatch, peers: ScriptedPeers) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SteppedLoop)
+
+        def stand_still() -> None:
+            loop.now_s += 3.0 + late_s
+
+        peers.breaking, peers.standing_still = 1, stand_still
+        job = asyncio.create_task(watch.lost(A))
+        await pass_by(10)
+        assert job.done() == (late_s == 0.0)
+        job.cancel()
 
     watching({A.flight_address: A.incarnation}, main)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy between two agents that misbehaves on demand: cuts, stalls, refuses, flips bits, goes half open."""
+"""A TCP proxy between two agents that misbehaves on demand: cuts, stalls, strands, flips bits, goes half open."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class FaultyProxy:
         self.bytes_to_target = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()  # guarded by _lock, as the next
+        self._stranded: set[socket.socket] = set()
         self._cut_after: list[int] = []  # for the next connections, the bytes after which each is cut
         self._flips: list[int] = []  # bytes to the target, of all connections, of which a bit is flipped
         self._flows = threading.Event()
@@ -67,6 +68,13 @@ class FaultyProxy:
     def stall(self) -> None:
         """Lets nothing through any more: connections stay open and hear nothing."""
         self._flows.clear()
+
+    def strand(self) -> None:
+        """Lets nothing more through on connections that are open, and serves new ones: as where packets were dropped
+        for so long that the old ones hardly try any more.
+        """
+        with self._lock:
+            self._stranded |= self._open
 
     def swallow_answers(self, swallow: bool = True) -> None:
         """Whether what the target says gets lost, while it still hears everything."""
@@ -115,6 +123,7 @@ class FaultyProxy:
             self._forward(near, far, cut_after)
         with self._lock:
             self._open -= {near, far}
+            self._stranded -= {near, far}
 
     def _forward(self, near: socket.socket, far: socket.socket, cut_after: int | None) -> None:
         left = cut_after
@@ -126,6 +135,8 @@ class FaultyProxy:
                     self._ended.wait(len(piece) / self._bytes_per_s)
                 if not piece:
                     return
+                if source in self._stranded:
+                    continue
                 if source is far:
                     near.sendall(b"" if self._swallows else piece)
                     continue

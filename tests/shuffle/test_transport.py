@@ -10,6 +10,7 @@ import pytest
 
 from sabot.errors import LimitReached, PeerLost, PeerRefused, UsageError
 from sabot.shuffle import ShuffleClient, ShuffleServer, ShuffleTransport
+from tests.shuffle.faulty_proxy import FaultyProxy
 
 MakeTransport = Callable[..., ShuffleTransport]
 MakeServer = Callable[..., ShuffleServer]
@@ -226,6 +227,17 @@ def test_ping_of_nobody_is_lost_within_its_deadline(make_server: MakeServer) -> 
     address = unused_address(make_server)
     with ShuffleClient() as client, pytest.raises(PeerLost, match=address):
         client.ping(address, timeout_s=0.5)
+
+
+def test_ping_after_one_that_was_lost_has_a_connection_of_its_own(make_server: MakeServer) -> None:
+    server = make_server()
+    with FaultyProxy(server.address) as proxy, ShuffleClient() as client:
+        assert client.ping(proxy.address).incarnation == server.incarnation
+        proxy.strand()
+        with pytest.raises(PeerLost, match=proxy.address):
+            client.ping(proxy.address, timeout_s=0.2)
+        assert client.ping(proxy.address, timeout_s=10).incarnation == server.incarnation
+        assert proxy.connections == 2
 
 
 def test_port_in_use_names_it_and_its_key(make_server: MakeServer) -> None:

@@ -20,6 +20,7 @@ _EAGER_PINGS_A_SECOND = 20  # at some 0.2 ms of CPU each
 _EAGER_EVERY_S_MIN = 0.1
 _FIRST_PING_S = 1.0  # at a job's start nothing is lost by leaving a slow one out
 _SECOND_PING_S = 0.05  # with less time left there is no second one
+_STOOD_STILL_S = 0.1  # so late after a deadline its error comes only where this process has stood still, too
 _THREADS_MAX = 8
 
 
@@ -100,10 +101,14 @@ class PeerWatch:
         return min(self._every_s, max(_EAGER_EVERY_S_MIN, agents / _EAGER_PINGS_A_SECOND))
 
     async def _ping_twice(self, member: Member) -> PeerLost | None:
-        """How `member` is lost, if it is: a connection that breaks once is no death, and costs a second try."""
+        """How `member` is lost, if it is: a connection that breaks once is no death, and costs a second try. So does a
+        deadline that went by while the whole machine was stopped, as a virtual one may be: then all seem to be silent.
+        """
         end_s = asyncio.get_running_loop().time() + self._deadline_s
         error = await self._ping_once(member, self._deadline_s)
         left_s = end_s - asyncio.get_running_loop().time()
+        if left_s < -_STOOD_STILL_S:
+            left_s = self._deadline_s
         if error is None or left_s < _SECOND_PING_S or error.facts.get("restarted"):
             return error
         return await self._ping_once(member, left_s)

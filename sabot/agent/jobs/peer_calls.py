@@ -61,12 +61,13 @@ class _Line:
 
 
 class PeerCalls:
-    """Calls agents; channels are opened at first use and kept until `close` or until they break."""
+    """Calls agents; channels are opened at first use and kept until `close`, or until they break or are silent."""
 
     def __init__(self, local: LocalAgent, identity: tuple[str, int]) -> None:
         self._local = local
         self._identity = identity
         self._lines: dict[tuple[str, int], _Line] = {}
+        self._lines_made = 0
         self._closing: set[asyncio.Future[None]] = set()
 
     async def prepare(self, member: Member, request: PrepareJobRequest, *, timeout_s: float) -> None:
@@ -135,7 +136,7 @@ class PeerCalls:
             return await getattr(line.stub, method)(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             carried = _carried(error)
-            if carried is None and error.code() is grpc.StatusCode.UNAVAILABLE:
+            if carried is None and error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
                 self._leave(member, line)
             raise carried or _error_of(error, member, method, timeout_s) from error
         except asyncio.CancelledError as error:
@@ -156,14 +157,17 @@ class PeerCalls:
     def _line_to(self, member: Member) -> _Line:
         line = self._lines.get(member.identity)
         if line is None:
-            options = [*control_channel_options(), *_RECONNECT]
+            # Channels with equal options share a connection, hence one that means nothing to gRPC: a connection whose
+            # packets were dropped tries again only after as long as it has been silent.
+            self._lines_made += 1
+            options = [*control_channel_options(), *_RECONNECT, ("sabot.line", self._lines_made)]
             channel = grpc.aio.insecure_channel(member.control_address, options=options)
             line = _Line(channel, AgentControlStub(channel))
             self._lines[member.identity] = line
         return line
 
     def _leave(self, member: Member, line: _Line) -> None:
-        """The channel is broken: the next call makes another, and the last of its own closes it."""
+        """The channel is broken, or silent: the next call makes another, and the last of its own closes it."""
         line.broken = True
         if self._lines.get(member.identity) is line:
             del self._lines[member.identity]

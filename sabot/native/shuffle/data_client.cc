@@ -1,6 +1,7 @@
 #include "sabot/native/shuffle/data_client.h"
 
 #include <algorithm>
+#include <limits>
 #include <random>
 
 #include "sabot/native/rows/hash.h"
@@ -123,13 +124,24 @@ arrow::Result<std::shared_ptr<flight::FlightClient>> DataClient::Connect(const s
   ARROW_ASSIGN_OR_RAISE(const auto location, flight::Location::ForGrpcTcp(parts.first, parts.second));
   flight::FlightClientOptions options = flight::FlightClientOptions::Defaults();
   // An agent that is back is found within a second, however long it was away. Channels with equal arguments share a
-  // connection, hence the last one, which means nothing to gRPC.
+  // connection, hence the last two, which mean nothing to gRPC.
   options.generic_options = {{"grpc.enable_http_proxy", 0},
                              {"grpc.initial_reconnect_backoff_ms", 100},
                              {"grpc.max_reconnect_backoff_ms", 1000},
-                             {"sabot.lane", static_cast<int>(lane)}};
+                             {"sabot.lane", static_cast<int>(lane)},
+                             {"sabot.left", times_left_}};
   ARROW_ASSIGN_OR_RAISE(auto client, flight::FlightClient::Connect(location, options));
   return clients_.emplace(std::pair(address, lane), std::move(client)).first->second;
+}
+
+void DataClient::Leave(const std::string& address, const std::shared_ptr<flight::FlightClient>& silent) {
+  decltype(clients_) left;  // closed outside the lock, where nobody else uses them
+  std::lock_guard lock(mutex_);
+  const auto first = clients_.find({address, 0});
+  if (first == clients_.end() || first->second != silent) return;
+  ++times_left_;
+  const auto end = clients_.upper_bound({address, std::numeric_limits<size_t>::max()});
+  for (auto client = first; client != end; client = clients_.erase(client)) left.insert(*client);
 }
 
 arrow::Result<std::shared_ptr<PeerLink>> DataClient::LinkTo(const std::string& shuffle_id, const std::string& address) {
@@ -260,6 +272,8 @@ arrow::Result<uint64_t> DataClient::Ping(const std::string& address, double time
   };
   auto incarnation = ask();
   if (incarnation.ok()) return incarnation;
+  const auto detail = flight::FlightStatusDetail::UnwrapStatus(incarnation.status());
+  if (detail != nullptr && detail->code() == flight::FlightStatusCode::TimedOut) Leave(address, client);
   return Lost(address, timeout_s, incarnation.status());
 }
 

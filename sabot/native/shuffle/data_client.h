@@ -52,7 +52,8 @@ class DataClient {
   /// Ends what is being pulled of the shuffle from `address`, which is lost; a frozen peer would hold it to its
   /// deadline.
   void EndPulls(const std::string& shuffle_id, const std::string& address);
-  /// The peer's incarnation.
+  /// The peer's incarnation. Where none comes in time, the next calls open connections of their own: one whose packets
+  /// were dropped tries again only after as long as it has been silent.
   arrow::Result<uint64_t> Ping(const std::string& address, double timeout_s);
 
  private:
@@ -64,6 +65,8 @@ class DataClient {
   DataClient(Options options, std::shared_ptr<arrow::util::Codec> codec);
   /// Each `lane` has a connection of its own: the streams of one connection share its flow control.
   arrow::Result<std::shared_ptr<arrow::flight::FlightClient>> Connect(const std::string& address, size_t lane);
+  /// Forgets the connections to `address`, unless `silent` has been left already; calls under way keep theirs.
+  void Leave(const std::string& address, const std::shared_ptr<arrow::flight::FlightClient>& silent);
 
   const Options options_;
   const std::shared_ptr<arrow::util::Codec> codec_;  // shared with the links
@@ -71,6 +74,7 @@ class DataClient {
   const std::shared_ptr<OutboxSpill> spill_;         // shared with the spill writer while that works
   std::mutex mutex_;                                 // guards all below; a leaf
   std::map<std::pair<std::string, size_t>, std::shared_ptr<arrow::flight::FlightClient>> clients_;
+  int times_left_ = 0;  // tells connections from those that were left before
   std::map<std::pair<std::string, std::string>, std::shared_ptr<PeerLink>> links_;
   EndedNames ended_;
   std::multimap<std::string, Pull> pulls_;         // of shares, by shuffle

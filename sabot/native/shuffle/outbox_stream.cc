@@ -83,11 +83,12 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> OutboxStream::Load(const Wait
 
 arrow::Status OutboxStream::Open(const std::shared_ptr<arrow::Schema>& schema) {
   outbox_->Opening(options_.index);
-  ARROW_ASSIGN_OR_RAISE(const auto client, options_.connect(options_.index));
+  ARROW_ASSIGN_OR_RAISE(auto client, options_.connect(options_.index));
   ARROW_ASSIGN_OR_RAISE(
       auto opened,
       client->DoPut(options_.call, flight::FlightDescriptor::Path({"sabot", "chunks", options_.sender}), schema));
   call_ = std::make_unique<Call>();
+  call_->client = std::move(client);
   call_->writer = std::move(opened.writer);
   call_->reader = std::move(opened.reader);
   outbox_->Opened(options_.index);

@@ -34,6 +34,7 @@ class OutboxStream {
 
  private:
   struct Call {
+    std::shared_ptr<arrow::flight::FlightClient> client;  // shared with DataClient until that leaves it
     std::unique_ptr<arrow::flight::FlightStreamWriter> writer;
     std::unique_ptr<arrow::flight::FlightMetadataReader> reader;
     std::jthread acknowledgements;  // last: it uses the reader
