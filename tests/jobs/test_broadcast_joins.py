@@ -23,7 +23,7 @@ from tests.agent.processes import Agents
 from .in_process import InProcessCluster
 from .rows import in_order, write_files
 from .test_end_to_end_failures import until, waits_for
-from .test_newcomers import noting
+from .test_newcomers import CUT_SMALL, noting
 
 ROWS = 20_000
 LARGE = pa.table(
@@ -183,13 +183,15 @@ def test_agent_that_joins_while_rows_are_joined_pulls_a_copy(tmp_path: Path) -> 
     notes.mkdir()
     agents = Agents(tmp_path / "agents")
     try:
-        first = agents.start("first", environment={"SABOT_JOBS_SPLIT_BYTES": "1024"})
+        first = agents.start("first", environment=CUT_SMALL)
         with sabot.connect(first.control, progress=False) as session:
             rows = session.read_parquet(large)
-            held = rows.map_batches(noting(notes), schema=rows.schema, processes=False)
-            job = held.join(session.from_table(SMALL.select(["k"])), "k", join_type="left semi").submit(timeout_s=60)
+            held = rows.map_batches(noting(tmp_path), schema=rows.schema, processes=False)
+            job = held.join(session.from_table(SMALL.select(["k"])), "k", join_type="left semi").submit(timeout_s=120)
             until(lambda: any(notes.iterdir()))
-            agents.start("late", "--join", first.control)
+            late = agents.start("late", "--join", first.control)
+            until((notes / str(late.process.pid)).exists)
+            (tmp_path / "go on").touch()
             with job.result() as result:
                 expected = LARGE.join(SMALL.select(["k"]), "k", join_type="left semi")
                 assert in_order(result.to_table()) == in_order(expected)
