@@ -50,12 +50,16 @@ class StoredPartition:
         """
         while batches := self._native.next(timeout_s):
             yield batches
+            del batches
 
     def placed_pieces(self, timeout_s: float) -> Iterator[tuple[Place, pa.RecordBatch]]:
         """As `pieces`, each with its place: the rows are in order by places, and of one place as they come."""
         while pieces := self._native.next_placed(timeout_s):
-            for task, sequence, batch in pieces:
+            pieces.reverse()
+            while pieces:
+                task, sequence, batch = pieces.pop()
                 yield (task, sequence), batch
+                del batch
 
     def arrange(self) -> bool:
         """Has the pieces come in the order of `all`, if called before them; False where they cannot."""

@@ -55,7 +55,8 @@ class ParquetRows:
             taken.append(batch)
             size += batch.nbytes
             rows += batch.num_rows
-            if size >= self._bytes_max and self._rows + rows != self._piece.rows:
+            # The next one is as large, presumably. After the last one it is seen that there are no others.
+            if size + batch.nbytes > self._bytes_max and self._rows + rows != self._piece.rows:
                 break
         else:
             if self._rows + rows != self._piece.rows:

@@ -24,6 +24,8 @@ def exact_batches(
         if sum(batch.num_rows for batch in held) >= rows:
             whole, held = calls.call(partial(_cut, held, rows))
             yield whole
+            del whole
+        del batches
     if held:
         yield [calls.call(partial(_joined, held))]
 

@@ -57,9 +57,10 @@ def joined_with_copy(
     *,
     source: MorselSource,
     calls: SlotCalls,
+    bytes_max: int = 0,
 ) -> Iterator[list[pa.RecordBatch]]:
-    """The stream's rows, of `schema`, joined with `copy`, about PROBE_BYTES_MAX at a time."""
-    gather = Gather(PROBE_BYTES_MAX)
+    """The stream's rows, of `schema`, joined with `copy`, about `bytes_max` (0: any number) or
+    PROBE_BYTES_MAX at a time."""
 
     def sides_with(rows: pa.Table) -> list[pa.Table]:
         return [rows, copy] if step.side else [copy, rows]
@@ -74,9 +75,4 @@ def joined_with_copy(
             answer = joined(step.join, sides_with(rows), source, calls)
         return [batch for batch in answer.to_batches() if batch.num_rows]
 
-    for batches in stream:
-        for piece in gather.add(batches):
-            yield join(piece)
-    rest = gather.rest()
-    if rest:
-        yield join(rest)
+    return map(join, Gather(min(PROBE_BYTES_MAX, bytes_max or PROBE_BYTES_MAX)).pieces(stream))

@@ -60,6 +60,7 @@ class LargeInput:
                 self.calls.wait_for_memory(self.timeout_s)
                 if batch.num_rows:
                     yield (number * _TASKS_MAX + task, sequence), batch
+                del batch
             one.count([opened])
 
     def tables(self) -> Iterator[pa.Table]:
@@ -80,9 +81,11 @@ class LargeInput:
             one.count(parts)
 
     def _tables(self, opened: StoredPartition) -> Iterator[pa.Table]:
-        for batches in opened.pieces(self.timeout_s):
-            self.calls.wait_for_memory(self.timeout_s)
-            yield self.decoded(pa.Table.from_batches(batches))
+        return map(self._table, opened.pieces(self.timeout_s))  # which holds none of them while the next is read
+
+    def _table(self, batches: list[pa.RecordBatch]) -> pa.Table:
+        self.calls.wait_for_memory(self.timeout_s)
+        return self.decoded(pa.Table.from_batches(batches))
 
     def chosen(self, choose: Callable[[pa.RecordBatch, Place], pa.RecordBatch]) -> pa.Table:
         """What `choose`, run in slots, leaves of each piece: in order, and copied, so that nothing else is kept."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sabot.agent.tasks.joins import joined
-from sabot.agent.tasks.large_input import LargeInput
+from sabot.agent.tasks.large_input import LargeInput, Placed
 from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.agent.tasks.task_output import Gather
 from sabot.dataflow.columns import plain_schema, table_without_rows
@@ -77,7 +77,7 @@ def step_by_parts(
         case Aggregate(each_row=None) if first.keys:
             stream = by_parts.grouped(first, given[0])
         case _:
-            stream = (table.to_batches() for table in given[0].tables())
+            stream = map(pa.Table.to_batches, given[0].tables())
             return Started(stream=stream, schema=given[0].schema, steps_left=tuple(steps))
     return Started(stream=stream, schema=plain_schema(apply_table_step(first, schemas).schema), steps_left=left)
 
@@ -155,14 +155,18 @@ class LargeSteps:
             )
         groups: pa.Table | None = None
         for piece in self._pieces(given, part.of(given, step.keys)):
-            rows = piece if groups is None else pa.concat_tables([groups, piece.select(groups.column_names)])
-            groups = self._table(partial(apply_table_step, bare, [rows])).rename_columns(names)
+            groups = self._grouped_again(bare, groups, piece).rename_columns(names)
+            del piece
         assert groups is not None  # a part has rows
         finals = [*step.keys, *(aggregate_name(aggregation) for aggregation in step.aggregations)]
         groups = groups.rename_columns(finals)
         if step.finish is not None:
             groups = self._table(partial(project_table, groups, step.finish.names, step.finish.expressions))
         return pa.Table.from_arrays(groups.columns, schema=plain_schema(groups.schema))
+
+    def _grouped_again(self, step: Aggregate, groups: pa.Table | None, piece: pa.Table) -> pa.Table:
+        rows = piece if groups is None else pa.concat_tables([groups, piece.select(groups.column_names)])
+        return self._table(partial(apply_table_step, step, [rows]))
 
     def joined(self, join: Join, sides: Sequence[LargeInput]) -> Iterator[Batches]:
         """The join, of a part of the keys at a time."""
@@ -192,22 +196,25 @@ class LargeSteps:
             )
         side = max(cut, key=lambda one: part.bytes_of[one])
         other = sides[1 - side].decoded(sides[1 - side].chosen(choices[1 - side].choose))
-        for piece in self._pieces(sides[side], choices[side]):
-            yield joined(join, [piece, other] if side == 0 else [other, piece], self.source, self.calls).to_batches()
+
+        def probe(piece: pa.Table) -> Batches:
+            tables = [piece, other] if side == 0 else [other, piece]
+            batches: Batches = joined(join, tables, self.source, self.calls).to_batches()
+            return batches
+
+        yield from map(probe, self._pieces(sides[side], choices[side]))
 
     def _pieces(self, given: LargeInput, choice: _Choice) -> Iterator[pa.Table]:
         """The chosen rows, in no order, some at a time."""
-        gather = Gather(self.bytes_max)
 
         def table(batches: Batches) -> pa.Table:
             return given.decoded(pa.Table.from_batches(batches))
 
-        for place, batch in given.placed():
-            for full in gather.add([self.calls.call(partial(choice.choose, batch, place), source=self.source)]):
-                yield table(full)
-        rest = gather.rest()
-        if rest:
-            yield table(rest)
+        def chosen(placed: Placed) -> Batches:
+            place, batch = placed
+            return [self.calls.call(partial(choice.choose, batch, place), source=self.source)]
+
+        return map(table, Gather(self.bytes_max).pieces(map(chosen, given.placed())))
 
     def _parts(self, sides: Sequence[tuple[LargeInput, tuple[str, ...]]]) -> list[_Part]:
         """Parts of at most `bytes_max` each, but where one class of hashes has more."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import partial
-from itertools import chain
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -77,18 +76,18 @@ class PartialGrouping:
 
     def run(self, stream: Iterator[Batches]) -> Iterator[Batches]:
         """The stream's rows as partial groups, of which a key may have several."""
-        piece, others = _first_rows(stream, self._probed_rows, self._bytes_max)
+        rows = _Rows(stream)
+        piece = rows.first(self._probed_rows, self._bytes_max)
         groups, way = self._call(partial(self._probe, self._table(piece)))
+        del piece
         yield groups.to_batches()
-        del piece, groups
+        del groups
         if way is _Way.NOT_AT_ALL:
-            yield from self._pass_on(others)
+            yield from self._pass_on(rows)
             return
-        while (following := next(others, None)) is not None:
-            others = chain([following], others)
-            del following
-            rows_wanted = None if way is _Way.WHOLE else self._probed_rows
-            piece, others = _first_rows(others, rows_wanted, self._bytes_max)
+        wanted = None if way is _Way.WHOLE else self._probed_rows
+        # Nothing of the rows before is held while the next are gathered.
+        while piece := rows.first(wanted, self._bytes_max):
             grouped = partial(self._grouped, self._table(piece), way)
             del piece
             groups = self._call(grouped)
@@ -122,25 +121,41 @@ class PartialGrouping:
         return bool(runs.num_rows <= _RUNS_PER_GROUP_MAX * keys.num_rows)
 
 
-def _first_rows(
-    stream: Iterator[Batches], rows_wanted: int | None, bytes_max: int
-) -> tuple[Batches, Iterator[Batches]]:
-    """Exactly that many rows, however the batches are cut, or all, or those of the first batches that have as many
-    bytes; and the others.
-    """
-    first: Batches = []
-    left = rows_wanted
-    for batches in stream:
-        for position, batch in enumerate(batches):
-            first.append(batch if left is None else batch.slice(0, left))
-            bytes_max -= first[-1].nbytes
-            if left is not None:
-                left -= first[-1].num_rows
-            if left == 0 or bytes_max <= 0:
-                rest = [batch.slice(first[-1].num_rows), *batches[position + 1 :]]
-                kept = [batch for batch in rest if batch.num_rows]
-                return first, chain([kept] if kept else [], stream)
-    return first, iter(())
+class _Rows:
+    """What is left of a stream of batches."""
+
+    def __init__(self, stream: Iterator[Batches]) -> None:
+        self._stream = stream
+        self._back: Batches = []
+
+    def __iter__(self) -> _Rows:
+        return self
+
+    def __next__(self) -> Batches:
+        if self._back:
+            back, self._back = self._back, []
+            return back
+        return next(self._stream)
+
+    def first(self, rows_wanted: int | None, bytes_max: int) -> Batches:
+        """Exactly that many rows, however the batches are cut, or all, or those of the first batches that have as many
+        bytes.
+        """
+        first: Batches = []
+        left = rows_wanted
+        for batches in self:
+            for position, batch in enumerate(batches):
+                if not batch.num_rows:
+                    continue
+                first.append(batch if left is None else batch.slice(0, left))
+                bytes_max -= first[-1].nbytes
+                if left is not None:
+                    left -= first[-1].num_rows
+                if left == 0 or bytes_max <= 0:
+                    rest = [batch.slice(first[-1].num_rows), *batches[position + 1 :]]
+                    self._back = [batch for batch in rest if batch.num_rows]
+                    return first
+        return first
 
 
 def _count_runs(rows: pa.Table, keys: Sequence[str]) -> int:

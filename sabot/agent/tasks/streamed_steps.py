@@ -26,10 +26,15 @@ def morsels(pipeline: Pipeline, stream: Stream, source: MorselSource, calls: Slo
 
 def drawn(step: Draw, task: int, stream: Stream, source: MorselSource, calls: SlotCalls) -> Stream:
     draws = Draws(step, task)
-    for batches in stream:
-        if batches:
-            rows = pa.Table.from_batches(batches)
-            yield calls.call(partial(draws.add_to, rows, step.name), source=source).to_batches()
+
+    def with_draws(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        if not batches:
+            return []
+        add = partial(draws.add_to, pa.Table.from_batches(batches), step.name)
+        answers: list[pa.RecordBatch] = calls.call(add, source=source).to_batches()
+        return answers
+
+    return map(with_draws, stream)
 
 
 def grouped_in_part(

@@ -195,12 +195,23 @@ class Gather:
     def add(self, batches: Sequence[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
         """The pieces that are now full."""
         for batch in batches:
+            size = 0
             for slice_ in self._slices(batch):
                 size = slice_.nbytes
                 if self._batches and self._bytes + size > self._bytes_max:
                     yield self.rest()
                 self._batches.append(slice_)
                 self._bytes += size
+            if size < batch.nbytes:  # what is left of a large batch would keep all of it
+                yield self.rest()
+
+    def pieces(self, stream: Iterator[Sequence[pa.RecordBatch]]) -> Iterator[list[pa.RecordBatch]]:
+        """All of the stream's batches in such pieces. While it is read on, only what is gathered is held."""
+        for batches in stream:
+            yield from self.add(batches)
+            del batches
+        if self._batches:
+            yield self.rest()
 
     def rest(self) -> list[pa.RecordBatch]:
         """What has been gathered and not given back yet."""

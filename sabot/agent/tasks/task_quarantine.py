@@ -39,18 +39,17 @@ class TaskQuarantine:
         """The answers of the step's function; batches that it failed on are kept here."""
         kept = _Kept(step.name, position=len(self._kept))
         self._kept.append(kept)
-        return self._answers(kept, stream)
+        return map(partial(self._without_failed, kept), stream)
 
-    def _answers(self, kept: _Kept, stream: Iterator[list[pa.RecordBatch]]) -> Iterator[list[pa.RecordBatch]]:
-        for batches in stream:
-            answers = []
-            for batch in batches:
-                failure = failure_of(batch)
-                if failure is None:
-                    answers.append(batch)
-                else:
-                    self._calls.call(partial(self._keep, kept, batch, failure))
-            yield answers
+    def _without_failed(self, kept: _Kept, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        answers = []
+        for batch in batches:
+            failure = failure_of(batch)
+            if failure is None:
+                answers.append(batch)
+            else:
+                self._calls.call(partial(self._keep, kept, batch, failure))
+        return answers
 
     def account(self, reply: RunTaskReply) -> None:
         """Tell what is kept."""

@@ -318,7 +318,15 @@ class TaskRunner:
                 del whole
             elif isinstance(step, BroadcastJoin):
                 copy = copies.pop(step.stage_id)
-                stream = joined_with_copy(step, stream, schema, copy, source=given.source, calls=calls)
+                stream = joined_with_copy(
+                    step,
+                    stream,
+                    schema,
+                    copy,
+                    source=given.source,
+                    calls=calls,
+                    bytes_max=self._limits.partition_bytes_max,
+                )
                 schema = schema_joined(step, schema, copy.schema)
             else:
                 whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)

@@ -85,7 +85,7 @@ def working_bytes(
     if any(isinstance(step, Aggregate) and step.each_row is not None for step in stage.steps):
         needed += PARTITION_FACTOR * min(given, grouped_bytes_max or scatter_bytes_max)
     for copy in copies:
-        needed += COPY_FACTOR * copy + PROBE_FACTOR * min(given, PROBE_BYTES_MAX)
+        needed += COPY_FACTOR * copy + PROBE_FACTOR * min(given, PROBE_BYTES_MAX, partition_bytes_max or _MOST)
     match stage.output:
         case ResultOutput():
             needed += min(given, partition_bytes_max) if partition_bytes_max else given
