@@ -13,7 +13,7 @@ from importlib import metadata
 from sabot.errors import PeerRefused
 from sabot.wire.agent_pb2 import Versions
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Counted up by every change that an older agent or client would misread."""
 
 

@@ -11,7 +11,7 @@ from pyarrow import flight
 from sabot.native import _native
 
 CHUNK, MANIFEST, CREDIT = 1, 2, 3
-VERSION = 2
+VERSION = 3
 USAGE, PEER_LOST, PEER_REFUSED, INTEGRITY, LIMIT = 1, 2, 3, 4, 5
 ACK = struct.Struct("<4sHBBiIIIQH")
 REQUEST = struct.Struct("<4sHQ")

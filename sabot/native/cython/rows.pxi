@@ -13,7 +13,8 @@ cdef extern from "sabot/native/rows/hash.h" namespace "sabot::rows" nogil:
     CStatus HashKeys(const CRecordBatch& batch, const vector[int]& key_columns, uint64_t* out) except +
     CResult[uint64_t] ContentSum(const CRecordBatch& batch, const vector[int]& key_columns, int column) except +
     int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions) except +
-    uint64_t Mix(uint64_t key_hash, uint64_t value_hash) except +
+    uint64_t Mix(uint64_t first, uint64_t second) except +
+    uint64_t Bind(uint64_t key_hash, uint64_t value_hash) except +
 
 cdef extern from "sabot/native/rows/checksum.h" namespace "sabot::rows" nogil:
     CResult[uint64_t] ChecksumBatch(const CRecordBatch& batch) except +
@@ -55,7 +56,7 @@ cdef extern from "sabot/native/rows/partitioner.h" namespace "sabot::rows" nogil
         vector[int32_t] owner_of
         int sum_column
         cbool content_sums
-        cbool checksums
+        vector[cbool] checked_owners
         int64_t first_row
         int64_t chunk_bytes_max
         CMemoryPool* pool
@@ -127,9 +128,14 @@ def hash_keys(batch, key_columns):
     return pyarrow.Array.from_buffers(pyarrow.uint64(), rows, [None, hashes], 0)
 
 
-def mix(uint64_t key_hash, uint64_t value_hash):
+def mix(uint64_t first, uint64_t second):
+    """Combines two hashes, in this order."""
+    return Mix(first, second)
+
+
+def bind(uint64_t key_hash, uint64_t value_hash):
     """Binds a value hash to a key hash, as audits do."""
-    return Mix(key_hash, value_hash)
+    return Bind(key_hash, value_hash)
 
 
 def partition_of(hashes, int32_t num_partitions):

@@ -35,7 +35,10 @@ cdef class NativeSender:
             options.schema = pyarrow_unwrap_schema(schema)
             self.scatter.sum_column = task % max(1, len(schema))
         options.checksums = audit
-        self.scatter.checksums = audit
+        cdef cbool compares
+        for owner in range(len(owners)):
+            compares = audit and owner != my_owner
+            self.scatter.checked_owners.push_back(compares)
         self.scatter.content_sums = audit
         self.scatter.partitioning = _partitioning_of(partitioning)
         if bounds is not None:

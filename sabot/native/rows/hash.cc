@@ -63,7 +63,9 @@ arrow::Status HashKeys(const arrow::RecordBatch& batch, const std::vector<int>& 
 
 int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions) { return PartitionOfHash(key_hash, num_partitions); }
 
-uint64_t Mix(uint64_t key_hash, uint64_t value_hash) { return MixHashes(key_hash, value_hash); }
+uint64_t Mix(uint64_t first, uint64_t second) { return MixHashes(first, second); }
+
+uint64_t Bind(uint64_t key_hash, uint64_t value_hash) { return BindHashes(key_hash, value_hash); }
 
 arrow::Result<uint64_t> ContentSum(const arrow::RecordBatch& batch, std::span<const int> key_columns, int column) {
   if (batch.num_columns() == 0) return 0;
@@ -73,13 +75,12 @@ arrow::Result<uint64_t> ContentSum(const arrow::RecordBatch& batch, std::span<co
   RowHasher hasher(batch, key_columns, column);
   const int64_t block_rows = std::min(hasher.block_rows(), batch.num_rows());
   std::vector<uint64_t> key_hashes(static_cast<size_t>(block_rows));
-  std::vector<uint64_t> added(static_cast<size_t>(block_rows));
   uint64_t sum = 0;
   int64_t row = 0;
   do {  // also without rows: the types are checked
     const int64_t rows = std::min(block_rows, batch.num_rows() - row);
-    ARROW_RETURN_NOT_OK(hasher.Hash(row, rows, key_hashes.data(), added.data()));
-    for (int64_t i = 0; i < rows; ++i) sum += added[static_cast<size_t>(i)];
+    ARROW_ASSIGN_OR_RAISE(const uint64_t added, hasher.Sum(row, rows, key_hashes.data()));
+    sum += added;
     row += rows;
   } while (row < batch.num_rows());
   return sum;

@@ -26,10 +26,13 @@ arrow::Status HashKeys(const arrow::RecordBatch& batch, const std::vector<int>& 
 /// The partition of a key hash: [0, num_partitions), where num_partitions is at least 1.
 int32_t PartitionOf(uint64_t key_hash, int32_t num_partitions);
 
-/// Binds a value hash to its row's key hash; audits add these up, wrapping.
-uint64_t Mix(uint64_t key_hash, uint64_t value_hash);
+/// Combines two hashes, in this order.
+uint64_t Mix(uint64_t first, uint64_t second);
 
-/// The wrapping sum over rows of Mix(key hash, hash of column number `column`); 0 for a batch without columns. The
+/// Binds a value hash to its row's key hash; audits add these up, wrapping.
+uint64_t Bind(uint64_t key_hash, uint64_t value_hash);
+
+/// The wrapping sum over rows of Bind(key hash, hash of column number `column`); 0 for a batch without columns. The
 /// columns must be there.
 arrow::Result<uint64_t> ContentSum(const arrow::RecordBatch& batch, std::span<const int> key_columns, int column);
 

@@ -25,12 +25,35 @@ constexpr uint64_t SplitMix(uint64_t x) {
 
 constexpr uint64_t MixHashes(uint64_t first, uint64_t second) { return SplitMix(std::rotl(first, 29) + second); }
 
+/// What a row adds to the content sum. Odd times the key hash, values of one key stay as far apart as they were; the
+/// key hash's upper half beside the product tells keys apart under the few values whose hash leaves the product little.
+constexpr uint64_t BindHashes(uint64_t key_hash, uint64_t value_hash) {
+  return (key_hash >> 32) + (key_hash | 1) * value_hash;
+}
+
 /// The upper half of the 128-bit product keeps the order of the re-mixed hash, so no division and no need of good low
 /// bits.
 inline int32_t PartitionOfHash(uint64_t key_hash, int32_t num_partitions) {
   const auto product = static_cast<unsigned __int128>(SplitMix(key_hash)) * static_cast<uint32_t>(num_partitions);
   return static_cast<int32_t>(static_cast<uint64_t>(product >> 64));
 }
+
+/// The re-mixed key hashes of one partition of [0, num_partitions), from first to last: comparing takes less than the
+/// product of each row.
+struct PartitionBounds {
+  uint64_t first;
+  uint64_t last;
+
+  PartitionBounds(int32_t partition, int32_t num_partitions) {
+    const auto begin = [&](int32_t of) {
+      const auto parts = static_cast<unsigned __int128>(num_partitions);
+      return ((static_cast<unsigned __int128>(of) << 64) + parts - 1) / parts;
+    };
+    first = static_cast<uint64_t>(begin(partition));
+    last = static_cast<uint64_t>(begin(partition + 1) - 1);
+  }
+  bool Have(uint64_t key_hash) const { return SplitMix(key_hash) - first <= last - first; }
+};
 
 /// Value `index` of a buffer that need not be aligned (a message on the wire gives no such promise).
 template <typename T>

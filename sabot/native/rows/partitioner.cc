@@ -117,14 +117,20 @@ arrow::Result<std::vector<ScatteredChunk>> Scatter(const Batches& batches, const
   const auto& schema = batches.front()->schema();
   std::vector<arrow::ArrayVector> columns_of(routing.cuts.size());
   ColumnScatter scatter(routing);
-  std::vector<BatchChecksum> checksums;
-  for (size_t i = 0; options.checksums && i < routing.cuts.size(); ++i) checksums.emplace_back(routing.cuts[i].rows);
+  std::vector<std::optional<BatchChecksum>> checksums(routing.cuts.size());
+  for (size_t i = 0; i < checksums.size(); ++i) {
+    const auto owner = static_cast<size_t>(routing.cuts[i].owner);
+    if (owner < options.checked_owners.size() && options.checked_owners[owner])
+      checksums[i].emplace(routing.cuts[i].rows);
+  }
   for (int column = 0; column < schema->num_fields(); ++column) {
     arrow::ArrayVector inputs;
     inputs.reserve(batches.size());
     for (const auto& batch : batches) inputs.push_back(batch->column(column));
     ARROW_ASSIGN_OR_RAISE(const auto pieces, scatter.Scatter(inputs, schema->field(column)->name()));
-    for (size_t i = 0; i < checksums.size(); ++i) ARROW_RETURN_NOT_OK(checksums[i].Add(*pieces[i]->data()));
+    for (size_t i = 0; i < checksums.size(); ++i) {
+      if (checksums[i]) ARROW_RETURN_NOT_OK(checksums[i]->Add(*pieces[i]->data()));
+    }
     for (size_t i = 0; i < pieces.size(); ++i) columns_of[i].push_back(pieces[i]);
   }
   std::vector<ScatteredChunk> chunks;
@@ -134,7 +140,7 @@ arrow::Result<std::vector<ScatteredChunk>> Scatter(const Batches& batches, const
     ScatteredChunk& chunk = chunks.emplace_back(cut.owner);
     chunk.batch = arrow::RecordBatch::Make(schema, cut.rows, std::move(columns_of[i]));
     chunk.extents = std::move(cut.extents);
-    if (options.checksums) chunk.checksum = checksums[i].Digest();
+    if (checksums[i]) chunk.checksum = checksums[i]->Digest();
   }
   return chunks;
 }

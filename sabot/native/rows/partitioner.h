@@ -50,8 +50,9 @@ struct ScatterOptions {
   std::vector<int32_t> owner_of;  // partition -> owner index
   int sum_column = 0;             // the column bound to the keys by the content sum; ignored if there are no columns
   bool content_sums = true;       // a guard: a benchmark switches it off to see its cost
-  bool checksums = false;         // of each chunk, taken column by column while it is in the cache
-  int64_t first_row = 0;          // kRoundRobin: row i goes to partition (first_row + i) % num_partitions
+  /// Whether an owner's chunks get a checksum, taken column by column while it is in the cache; none beyond its end.
+  std::vector<bool> checked_owners;
+  int64_t first_row = 0;              // kRoundRobin: row i goes to partition (first_row + i) % num_partitions
   int64_t chunk_bytes_max = 4 << 20;  // by mean row bytes; a chunk has at least one row
   arrow::MemoryPool* pool = arrow::default_memory_pool();
 };

@@ -4,7 +4,7 @@
 
 #include <arrow/array/data.h>
 #include <arrow/record_batch.h>
-#include <arrow/status.h>
+#include <arrow/result.h>
 
 #include <cstdint>
 #include <span>
@@ -25,6 +25,8 @@ class RowHasher {
 
   /// Fills `key_hashes` (0 without key columns) and `added` for `rows` rows from `first` on.
   arrow::Status Hash(int64_t first, int64_t rows, uint64_t* key_hashes, uint64_t* added);
+  /// The wrapping sum of what those rows add; fills `key_hashes` only where there are key columns.
+  arrow::Result<uint64_t> Sum(int64_t first, int64_t rows, uint64_t* key_hashes);
 
  private:
   struct Column {
@@ -32,11 +34,14 @@ class RowHasher {
     int64_t start;
   };
 
+  arrow::Status HashKeys(int64_t first, int64_t rows, uint64_t* out);
+  arrow::Status HashValues(int64_t first, int64_t rows, uint64_t* out);
+
   std::vector<Column> keys_;
   std::vector<Column> sums_;  // the one whose values are bound to the keys, if any
   bool sum_is_key_;           // then one hash serves as both
   int64_t block_rows_;
-  std::vector<uint64_t> more_;  // hashes of a further key column
+  std::vector<uint64_t> more_;  // hashes of a further key column, then of the values
 };
 
 }  // namespace sabot::rows

@@ -39,10 +39,53 @@ void Fill(int64_t count, uint64_t* out, const Value& value) {
   FillLoop(count, out, value);
 }
 
+template <typename Value>
+[[gnu::always_inline]] inline uint64_t SumLoop(int64_t count, const Value& value) {
+  uint64_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += value(i);
+  return sum;
+}
+
+template <typename Value>
+SABOT_AVX2 uint64_t SumWide(int64_t count, const Value& value) {
+  return SumLoop(count, value);
+}
+
+/// The wrapping sum of value(i) for `count` numbers; `value` as in Fill.
+template <typename Value>
+uint64_t Sum(int64_t count, const Value& value) {
+  return HasAvx2() ? SumWide(count, value) : SumLoop(count, value);
+}
+
 /// out[i] = MixHashes(first[i], second[i]); `out` may be either.
 inline void MixAll(const uint64_t* first, const uint64_t* second, int64_t count, uint64_t* out) {
   Fill(
       count, out, [&](int64_t i) __attribute__((always_inline)) { return MixHashes(first[i], second[i]); });
+}
+
+/// out[i] = BindHashes(key_hashes[i], values[i]); `out` may be either.
+inline void BindAll(const uint64_t* key_hashes, const uint64_t* values, int64_t count, uint64_t* out) {
+  Fill(
+      count, out, [&](int64_t i) __attribute__((always_inline)) { return BindHashes(key_hashes[i], values[i]); });
+}
+
+inline uint64_t SumAll(const uint64_t* values, int64_t count) {
+  return Sum(
+      count, [&](int64_t i) __attribute__((always_inline)) { return values[i]; });
+}
+
+/// The sum of what BindAll would give.
+inline uint64_t SumBound(const uint64_t* key_hashes, const uint64_t* values, int64_t count) {
+  return Sum(
+      count, [&](int64_t i) __attribute__((always_inline)) { return BindHashes(key_hashes[i], values[i]); });
+}
+
+/// Whether all key hashes are those of the partition.
+inline bool AllWithin(const PartitionBounds& partition, const uint64_t* key_hashes, int64_t count) {
+  return Sum(
+             count, [&](int64_t i) __attribute__((always_inline)) {
+               return static_cast<uint64_t>(!partition.Have(key_hashes[i]));
+             }) == 0;
 }
 
 }  // namespace sabot::rows

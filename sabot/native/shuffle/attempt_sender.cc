@@ -69,11 +69,11 @@ arrow::Status AttemptSender::Send(const std::vector<rows::ScatteredChunk>& chunk
 arrow::Status AttemptSender::SendChunk(const rows::ScatteredChunk& chunk) {
   ARROW_ASSIGN_OR_RAISE(const int64_t bytes, arrow::util::ReferencedBufferSize(*chunk.batch));
   if (bytes > kMessageBytesMax) return TooLarge(*chunk.batch, bytes);
-  uint64_t checksum = chunk.checksum.value_or(0);
-  if (options_.checksums && !chunk.checksum) {
+  const bool local = chunk.owner == options_.my_owner;
+  uint64_t checksum = local ? ExtentsMark(chunk.extents) : chunk.checksum.value_or(0);
+  if (options_.checksums && !local && !chunk.checksum) {
     ARROW_ASSIGN_OR_RAISE(checksum, rows::ChecksumBatch(*chunk.batch));
   }
-  const bool local = chunk.owner == options_.my_owner;
   ChunkHeader header = NewHeader();
   header.kind = MessageKind::kChunk;
   header.checksum = checksum;

@@ -59,6 +59,16 @@ bool GetKeyColumns(ByteReader* reader, uint16_t count, std::vector<uint16_t>* co
 
 uint64_t ChunkMark(uint32_t sequence, uint64_t checksum) { return rows::Mix(uint64_t{sequence} + 1, checksum); }
 
+uint64_t ExtentsMark(const std::vector<rows::Extent>& extents) {
+  uint64_t mark = 0;
+  for (const rows::Extent& extent : extents) {
+    mark = rows::Mix(mark, static_cast<uint64_t>(extent.partition));
+    mark = rows::Mix(mark, static_cast<uint64_t>(extent.rows));
+    mark = rows::Mix(mark, extent.content_sum);
+  }
+  return mark;
+}
+
 std::string EncodeHeader(const ChunkHeader& header) {
   ByteWriter out;
   out.PutBytes(kChunkMagic);

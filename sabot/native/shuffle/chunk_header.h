@@ -12,7 +12,7 @@
 
 namespace sabot::shuffle {
 
-inline constexpr uint16_t kProtocolVersion = 2;
+inline constexpr uint16_t kProtocolVersion = 3;
 inline constexpr size_t kShuffleIdBytesMax = 512;
 inline constexpr uint32_t kExtentsMax = 1u << 20;
 inline constexpr uint16_t kKeyColumnsMax = 256;
@@ -46,6 +46,9 @@ struct ChunkHeader {
 
 /// Binds a chunk's checksum to its place; manifests add these up.
 uint64_t ChunkMark(uint32_t sequence, uint64_t checksum);
+/// What a chunk has as its checksum that stays with its sender: its rows cross no wire, so that nobody would compare
+/// one of them, but its mark is to be its own.
+uint64_t ExtentsMark(const std::vector<rows::Extent>& extents);
 
 std::string EncodeHeader(const ChunkHeader& header);
 /// kPeerRefused where the bytes are not a header of this protocol version, or exceed a limit.

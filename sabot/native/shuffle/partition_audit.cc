@@ -9,6 +9,7 @@
 #include "sabot/native/rows/hash_values.h"
 #include "sabot/native/rows/row_bytes.h"
 #include "sabot/native/rows/row_hasher.h"
+#include "sabot/native/rows/wide_loops.h"
 #include "sabot/native/status.h"
 
 namespace sabot::shuffle {
@@ -86,25 +87,19 @@ class AuditRun : public AwaitedRun {
                            columns == 0 ? rows::RowHasher::kNoSum : static_cast<int>(piece.attempt.task % columns));
     const int64_t block_rows = std::min(hasher.block_rows(), batch.num_rows());
     std::vector<uint64_t> key_hashes(static_cast<size_t>(block_rows));
-    std::vector<uint64_t> added(static_cast<size_t>(block_rows));
+    const bool by_hash = contents_.layout.by_hash;
+    const int32_t num_partitions = options_.names.num_partitions;
+    if (by_hash && (piece.partition < 0 || piece.partition >= num_partitions)) return Misplaced(piece);
+    const rows::PartitionBounds bounds(by_hash ? piece.partition : 0, by_hash ? num_partitions : 1);
     uint64_t content_sum = 0;
     for (int64_t row = 0; row < batch.num_rows(); row += block_rows) {
       const int64_t rows = std::min(block_rows, batch.num_rows() - row);
-      ARROW_RETURN_NOT_OK(hasher.Hash(row, rows, key_hashes.data(), added.data()));
-      const std::span<const uint64_t> hashes(key_hashes.data(), static_cast<size_t>(rows));
-      if (contents_.layout.by_hash && !AreHashedTo(hashes, piece.partition)) return Misplaced(piece);
-      for (int64_t i = 0; i < rows; ++i) content_sum += added[static_cast<size_t>(i)];
+      ARROW_ASSIGN_OR_RAISE(const uint64_t added, hasher.Sum(row, rows, key_hashes.data()));
+      content_sum += added;
+      if (by_hash && !rows::AllWithin(bounds, key_hashes.data(), rows)) return Misplaced(piece);
     }
     sum->Add(batch.num_rows(), content_sum, rows::BytesOfRows(batch));
     return arrow::Status::OK();
-  }
-
-  bool AreHashedTo(std::span<const uint64_t> key_hashes, int32_t partition) const {
-    int32_t elsewhere = 0;  // without a way out, so that the loop has no branch
-    for (const uint64_t hash : key_hashes) {
-      elsewhere |= rows::PartitionOfHash(hash, options_.names.num_partitions) ^ partition;
-    }
-    return elsewhere == 0;
   }
 
   /// Whether the one key column names `partition` in every row.

@@ -160,7 +160,25 @@ TEST(Hash, PartitionsAreInRangeAndEvenForHashesThatDifferInFewBits) {
   }
 }
 
-TEST(Hash, ContentSumAddsMixesOverBlocks) {
+TEST(Hash, BoundsOfAPartitionHaveItsHashesAndNoOthers) {
+  for (const int32_t parts : {1, 2, 3, 7, 16, 1000, std::numeric_limits<int32_t>::max()}) {
+    for (uint64_t i = 0; i < 1'000; ++i) {
+      const int32_t partition = PartitionOf(i, parts);
+      EXPECT_TRUE(PartitionBounds(partition, parts).Have(i));
+      if (partition > 0) EXPECT_FALSE(PartitionBounds(partition - 1, parts).Have(i));
+      if (partition + 1 < parts) EXPECT_FALSE(PartitionBounds(partition + 1, parts).Have(i));
+    }
+  }
+  for (const int32_t parts : {3, 7, 1000}) {  // side by side, from the first of all to the last
+    for (int32_t partition = 1; partition < parts; ++partition) {
+      EXPECT_EQ(PartitionBounds(partition, parts).first, PartitionBounds(partition - 1, parts).last + 1);
+    }
+    EXPECT_EQ(PartitionBounds(0, parts).first, 0u);
+    EXPECT_EQ(PartitionBounds(parts - 1, parts).last, std::numeric_limits<uint64_t>::max());
+  }
+}
+
+TEST(Hash, ContentSumAddsWhatRowsAreBoundToOverBlocks) {
   arrow::Int64Builder keys;
   arrow::Int64Builder values;
   uint64_t expected = 0;
@@ -168,8 +186,8 @@ TEST(Hash, ContentSumAddsMixesOverBlocks) {
   for (int64_t i = 0; i < 5'000; ++i) {
     ASSERT_TRUE(keys.Append(3 * i).ok() && values.Append(i).ok());
     if (i < 7) continue;
-    expected += Mix(SplitMix(static_cast<uint64_t>(3 * i)), SplitMix(static_cast<uint64_t>(i)));
-    without_keys += Mix(0, SplitMix(static_cast<uint64_t>(i)));
+    expected += Bind(SplitMix(static_cast<uint64_t>(3 * i)), SplitMix(static_cast<uint64_t>(i)));
+    without_keys += SplitMix(static_cast<uint64_t>(i));
   }
   const auto batch = MakeBatch({{"k", keys.Finish().ValueOrDie()}, {"v", values.Finish().ValueOrDie()}})->Slice(7);
   EXPECT_EQ(ContentSum(*batch, std::vector<int>{0}, 1).ValueOrDie(), expected);
