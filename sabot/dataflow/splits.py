@@ -29,6 +29,7 @@ _RANGES_MAX = 1 << 16
 PIECE_BYTES = 8 << 20
 """What a task reads at once of files, in one slot: more where a row group has more."""
 _PIECE_ROWS_MAX = 1 << 14
+_PIECE_PART = 4  # of what may be read at once: lines may have some times as many bytes once they are numbers
 
 
 def splits_of(stage: Stage, plan: JobPlan, *, num_partitions: int | None, split_bytes: int, slots: int) -> list[Split]:
@@ -127,6 +128,11 @@ def joined_parts(parts: Iterable[FilePart]) -> tuple[FilePart, ...]:
         else:
             found.append(part)
     return tuple(found)
+
+
+def piece_bytes(read_bytes_max: int) -> int:
+    """Of a piece, where so much (0: any number) may be read at once."""
+    return min(PIECE_BYTES, read_bytes_max // _PIECE_PART) if read_bytes_max else PIECE_BYTES
 
 
 def pieces_of(part: FilePart, piece_bytes: int) -> Iterator[FilePart]:

@@ -51,7 +51,11 @@ def read_in_parts(
 ) -> tuple[int, pa.Table]:
     """How many tasks read the file, and its rows in their order."""
     scan, splits = parts_of(format, path, options, split_bytes, slots)
-    tables = [piece() for split in splits for piece in file_pieces(split, scan, agent_id="here", footers=Footers())]
+    tables = [
+        piece.read().take()
+        for split in splits
+        for piece in file_pieces(split, scan, agent_id="here", footers=Footers(), bytes_max=1 << 30)
+    ]
     return len(splits), pa.concat_tables(tables)
 
 

@@ -93,5 +93,5 @@ def test_small_row_groups_are_read_together_and_large_ones_alone() -> None:
     file = SourceFile(path="1", size_bytes=1, modified_ns=1, row_group_rows=(1,) * 6, row_group_bytes=sizes)
     scan = ScanInput(format="parquet", files=(file,), columns=None, schema=TABLE.schema)
     split = FilesSplit(parts=(FilePart(file=file, row_groups=tuple(range(6)), rows=6),))
-    pieces = list(file_pieces(split, scan, agent_id="here", footers=Footers(), bytes_max=1 << 20))
+    pieces = list(file_pieces(split, scan, agent_id="here", footers=Footers(), bytes_max=1 << 30))
     assert [piece.part.row_groups for piece in pieces] == [(0, 1), (2,), (3,), (4, 5)]

@@ -84,19 +84,20 @@ def _read_range(
 ) -> pa.Table:
     names, head_end = _head_of(opened, reading, parsing)
     begin, lines = lines_of_range(opened, *byte_range, head_end=head_end)
-    after = begin + len(lines) < opened.size()
-    lines = lines if begin else _without_mark(lines)
+    after = begin + lines.size < opened.size()
+    if not begin and _has_mark(lines):
+        lines = lines.slice(len(_BYTE_ORDER_MARK))
     cut = Cut(lines, before=begin > head_end, after=after)
     reading.skip_rows = 0
     reading.column_names = list(names)
     reading.autogenerate_column_names = False
-    reading.block_size = max(reading.block_size, len(lines) + len(_BYTE_ORDER_MARK) + 1)
-    if not lines:
+    reading.block_size = max(reading.block_size, lines.size + len(_BYTE_ORDER_MARK) + 1)
+    if not lines.size:
         parsing = copied_option(parsing)
         parsing.ignore_empty_lines = True
     try:
         table = pa.csv.read_csv(
-            pa.BufferReader(_marked(lines or b"\n")),
+            pa.BufferReader(_marked(lines if lines.size else pa.py_buffer(b"\n"))),
             read_options=reading,
             parse_options=parsing,
             convert_options=converting,
@@ -108,9 +109,13 @@ def _read_range(
     return table
 
 
-def _marked(lines: bytes) -> bytes:
+def _marked(lines: pa.Buffer) -> pa.Buffer:
     """The lines so that pyarrow, which takes a byte order mark off what it reads, leaves one that is in the rows."""
-    return _BYTE_ORDER_MARK + lines if lines.startswith(_BYTE_ORDER_MARK) else lines
+    return pa.py_buffer(_BYTE_ORDER_MARK + lines.to_pybytes()) if _has_mark(lines) else lines
+
+
+def _has_mark(lines: pa.Buffer) -> bool:
+    return bytes(memoryview(lines)[: len(_BYTE_ORDER_MARK)]) == _BYTE_ORDER_MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ def _head_of(
         return reading.column_names, found.end
     naming = copied_option(reading)
     naming.skip_rows = 0
-    line = _marked(found.line) if found.start else found.line
+    line = _marked(pa.py_buffer(found.line)) if found.start else found.line
     return pa.csv.read_csv(pa.BufferReader(line), read_options=naming, parse_options=parsing).column_names, found.end
 
 
@@ -165,7 +170,9 @@ def _line_end(text: bytes, start: int) -> int:
     return found.end() if found else len(text)
 
 
-def _with_line(error: Exception, opened: pa.NativeFile, begin: int, lines: bytes, parsing: pa.csv.ParseOptions) -> str:
+def _with_line(
+    error: Exception, opened: pa.NativeFile, begin: int, lines: pa.Buffer, parsing: pa.csv.ParseOptions
+) -> str:
     """What pyarrow says, with the line in the file in place of the row in the range."""
     text = str(error)
     if found := _ROW.search(text):

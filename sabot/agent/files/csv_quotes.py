@@ -11,13 +11,14 @@ import pyarrow.csv
 from sabot.agent.files.line_ranges import LINE_END
 
 _EMPTY_LINES = re.compile(rb"\n\n+")
+_BLOCK_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
     """Lines out of a file, which has others before and after them."""
 
-    lines: bytes
+    lines: pa.Buffer
     before: bool
     after: bool
 
@@ -26,11 +27,11 @@ class Cut:
 
         Where the first line of a file begins a row and each range passes this, the first line of every range does.
         """
-        marks = [mark.encode() for mark in (parsing.quote_char, parsing.escape_char) if mark]
-        if not (self.before or self.after) or not any(mark in self.lines for mark in marks):
+        marks = [re.escape(mark.encode()) for mark in (parsing.quote_char, parsing.escape_char) if mark]
+        if not (self.before or self.after) or not any(re.search(mark, self.lines) for mark in marks):
             return
         if rows is None:
-            lines = LINE_END.split(self.lines)
+            lines = [bytes(line) for line in LINE_END.split(memoryview(self.lines))]
             if not lines[-1]:
                 lines.pop()
             has_one = any(ends_within_value(line, parsing) for line in (lines if self.after else lines[:-1]))
@@ -44,13 +45,32 @@ class Cut:
             )
 
 
-def _counted(text: bytes, *, empty_lines_count: bool) -> tuple[int, bytes]:
-    """How many lines some text has, and the last one. Without an object for each of what may be millions."""
-    text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    count = text.count(b"\n") + (not text.endswith(b"\n"))
-    if not empty_lines_count:
-        count -= sum(len(run[0]) - 1 for run in _EMPTY_LINES.finditer(text)) + text.startswith(b"\n")
-    return count, text[text.rfind(b"\n", 0, len(text) - 1) + 1 :]
+def _counted(text: pa.Buffer, *, empty_lines_count: bool) -> tuple[int, bytes]:
+    """How many lines some text has, and the last one. Without a copy of it, and without an object for each of what may
+    be millions.
+    """
+    count, last, start = 0, b"", 0
+    while start < text.size:
+        block = _block_at(text, start)
+        start += len(block)
+        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        count += block.count(b"\n") + (not block.endswith(b"\n"))
+        if not empty_lines_count:
+            count -= sum(len(run[0]) - 1 for run in _EMPTY_LINES.finditer(block)) + block.startswith(b"\n")
+        last = block[block.rfind(b"\n", 0, len(block) - 1) + 1 :]
+    return count, last
+
+
+def _block_at(text: pa.Buffer, start: int) -> bytes:
+    """Whole lines from there on, about a block of them."""
+    size = _BLOCK_BYTES
+    while start + size < text.size:
+        block = text.slice(start, size).to_pybytes()
+        end = block.rfind(b"\n") + 1
+        if end:
+            return bytes(block[:end])
+        size *= 4
+    return bytes(text.slice(start).to_pybytes())
 
 
 def ends_within_value(line: bytes, parsing: pa.csv.ParseOptions) -> bool:

@@ -20,7 +20,7 @@ from sabot.agent.files.parquet_rows import ParquetRows
 from sabot.agent.files.path_columns import constant_column
 from sabot.agent.files.sources import pinned_faults
 from sabot.dataflow.columns import plain_schema
-from sabot.dataflow.splits import PIECE_BYTES, pieces_of
+from sabot.dataflow.splits import piece_bytes, pieces_of
 from sabot.dataflow.stage import FilePart, FilesSplit, ScanInput, SourceFile
 from sabot.errors import UsageError
 
@@ -31,7 +31,7 @@ def file_pieces(
     """The pieces of the split, in order; of a large one about `bytes_max` are read at a time."""
     filesystem = unpack_filesystem(scan.filesystem)
     for part in split.parts:
-        for piece in pieces_of(part, PIECE_BYTES):
+        for piece in pieces_of(part, piece_bytes(bytes_max)):
             yield FilePiece(filesystem, piece, scan, agent_id=agent_id, footers=footers, bytes_max=bytes_max)
 
 

@@ -21,6 +21,7 @@ from sabot.agent.files.line_ranges import (
 from sabot.dataflow.columns import table_without_rows
 from sabot.dataflow.stage import FilePart
 
+_SOMETHING = re.compile(rb"\S")
 _ROW = re.compile(r"in row (\d+)")
 
 
@@ -53,7 +54,7 @@ class JsonFormat:
             with decompressed(opened, part.file.path) as stream:
                 return pa.json.read_json(stream, read_options=reading, parse_options=parsing)
         begin, lines = lines_of_range(opened, *part.byte_range)
-        if not lines.strip():
+        if _SOMETHING.search(lines) is None:
             return table_without_rows(wanted)
         reading.block_size = max(reading.block_size, len(lines))
         try:
@@ -62,7 +63,7 @@ class JsonFormat:
             raise pa.ArrowInvalid(_with_line(error, opened, begin, lines)) from error
 
 
-def _with_line(error: Exception, opened: pa.NativeFile, start: int, lines: bytes) -> str:
+def _with_line(error: Exception, opened: pa.NativeFile, start: int, lines: pa.Buffer) -> str:
     """What pyarrow says, with the line in the file in place of the row in the range."""
     text = str(error)
     if found := _ROW.search(text):

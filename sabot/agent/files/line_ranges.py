@@ -31,26 +31,31 @@ def decompressed(opened: pa.NativeFile, path: str) -> pa.NativeFile:
     return opened if codec is None else pa.CompressedInputStream(opened, codec)
 
 
-def lines_of_range(opened: pa.NativeFile, start: int, stop: int, *, head_end: int = 0) -> tuple[int, bytes]:
-    """Where the lines begin that begin in the range, and those lines to the end of the last one, however far that is.
+def lines_of_range(opened: pa.NativeFile, start: int, stop: int, *, head_end: int = 0) -> tuple[int, pa.Buffer]:
+    """Where the lines begin that begin in the range, and those lines to the end of the last one, however far that is:
+    in memory of the pool, so that the agent counts it.
 
     Before `head_end`, where a line begins, there are none.
     """
     size = opened.size()
     first = head_end if start <= head_end else _line_start(opened, start, size)
     if first >= min(stop, size):
-        return first, b""
+        return first, pa.py_buffer(b"")
     end = _line_start(opened, stop, size)
     opened.seek(first)
-    return first, opened.read(end - first)
+    lines = pa.allocate_buffer(end - first, resizable=True)
+    read = 0
+    while read < lines.size and (more := opened.readinto(memoryview(lines)[read:])):
+        read += more
+    return first, lines.slice(0, read)
 
 
-def line_of_row(opened: pa.NativeFile, start: int, lines: bytes, row: int, *, empty_lines_count: bool) -> int:
+def line_of_row(opened: pa.NativeFile, start: int, lines: pa.Buffer, row: int, *, empty_lines_count: bool) -> int:
     """The number in the file, from 1, of the line with that row of `lines`, which begin at `start`. It reads all that
     is before.
     """
-    every = LINE_END.split(lines)
-    rows = [index for index, line in enumerate(every) if empty_lines_count or line.strip()]
+    every = LINE_END.split(memoryview(lines))
+    rows = [index for index, line in enumerate(every) if empty_lines_count or bytes(line).strip()]
     return _lines_before(opened, start) + 1 + (rows[row] if row < len(rows) else len(every) - 1)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from sabot.agent.tasks.joins import PROBE_BYTES_MAX
 from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle
-from sabot.dataflow.splits import PIECE_BYTES, part_bytes, pieces_of
+from sabot.dataflow.splits import part_bytes, piece_bytes, pieces_of
 from sabot.dataflow.stage import (
     Aggregate,
     BroadcastShuffle,
@@ -30,6 +30,8 @@ from sabot.dataflow.stage import (
 
 PIECES_AT_ONCE = 3
 """Of a scan: one is worked on while the next is read, and what came of it is about as large."""
+TEXT_FACTOR = 2
+"""Of the bytes of lines: they are held while their values are made, of which small numbers have four times as many."""
 PARTITION_FACTOR = 4
 """Of a partition's bytes: its rows, the table that groups or joins them, and what comes of it. Measured: 3.0 for a
 group for each row, 3.6 to 4.2 for a join, 2.8 for a sort; 1.0 where there are few groups."""
@@ -66,7 +68,7 @@ def working_bytes(
             largest = max(stored_bytes(stage.stage_id, part) for _, partitions in sent for part in partitions)
             return min(largest, SCATTER_FACTOR * scatter_bytes_max)
         case FilesSplit():
-            pieces = list(_piece_bytes(stage, split))
+            pieces = list(_piece_bytes(stage, split, read_bytes_max))
             given = sum(size for size, _ in pieces)
             most = read_bytes_max or _MOST
             needed = PIECES_AT_ONCE * max((min(size, most) if cut else size for size, cut in pieces), default=0)
@@ -94,13 +96,15 @@ def working_bytes(
     return min(needed, _MOST)
 
 
-def _piece_bytes(stage: Stage, split: FilesSplit) -> Iterator[tuple[int, bool]]:
+def _piece_bytes(stage: Stage, split: FilesSplit, read_bytes_max: int) -> Iterator[tuple[int, bool]]:
     """Of each piece that is read, and whether some of it may be read at a time: row groups, as they are in memory,
     ranges of lines, or whole files."""
     row_bytes = stage.input.row_bytes if isinstance(stage.input, ScanInput) else 0.0
     for part in split.parts:
-        for piece in pieces_of(part, PIECE_BYTES):
+        for piece in pieces_of(part, piece_bytes(read_bytes_max)):
             if row_bytes and piece.rows is not None:
                 yield int(piece.rows * row_bytes), True
+            elif piece.byte_range is not None:
+                yield TEXT_FACTOR * part_bytes(piece), False
             else:
                 yield part_bytes(piece), False
