@@ -23,31 +23,13 @@ from .jobs import SUM_MASK, Attempts, Placing, Rows, content
 from .memory import Memory, bytes_of
 from .network import OPENING, REQUEST, Stream
 from .outbox import Outbox
+from .stored import HeldShuffle, StoredChunk
 from .task import Task, checksum_of
 
 if TYPE_CHECKING:
     from .cluster import Cluster
 
 OPEN_WAIT_S = 10.0
-
-
-class StoredChunk:
-    """Rows with what their header said, in memory or on the disk."""
-
-    def __init__(self, fields: HeaderFields, rows: Rows) -> None:
-        self.fields = fields
-        self.attempt = (fields.task, fields.attempt)
-        self.rows = rows
-        self.in_memory = True
-
-
-class HeldShuffle:
-    """A shuffle that is open here: what is stored of it, and the machine that judges what comes."""
-
-    def __init__(self, book: BookkeepingMachine) -> None:
-        self.book = book
-        self.chunks: list[StoredChunk] = []
-        self.failure: LimitReached | None = None
 
 
 class Agent:
@@ -270,6 +252,8 @@ class Agent:
         for chunk in shuffle.chunks:
             if chunk.attempt not in attempts:
                 continue
+            if self.memory.disk_failed and not chunk.in_memory:
+                raise ShuffleIntegrityError("Rows cannot be read back from disk", shuffle=name, partition=partition)
             start = 0
             for extent, count, _ in chunk.fields.extents:
                 if extent == partition:
@@ -285,6 +269,14 @@ class Agent:
                 partition=partition,
             )
         return rows, found[1]
+
+    def rot(self, rng: random.Random) -> bool:
+        """A bit of some row that is stored here flips; whether there is one."""
+        chunks = [chunk for shuffle in self.shuffles.values() for chunk in shuffle.chunks if chunk.rows]
+        if chunks:
+            chunk = rng.choice(chunks)
+            chunk.rows = (*chunk.rows[:-1], chunk.rows[-1] ^ (1 << rng.randrange(20)))
+        return bool(chunks)
 
     # Streams
 

@@ -17,7 +17,7 @@ from sabot.wire.agent_pb2 import JobFinished
 from sabot.wire.member import Member
 
 from .datasets import Written, contents, is_possible, left_of
-from .jobs import MARK, SUM_MASK, Expected, Rows, boundaries_of
+from .jobs import MARK, SUM_MASK, Expected, Rows
 from .readers import Readers
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Checks:
         if attempt in self._started:
             raise Violation(f"attempt {attempt} is started a second time")
         self._started.add(attempt)
-        if not self._expected[job_id].told(command.stage_id, boundaries_of(command.ranges), command.tasks):
+        if not self._expected[job_id].told(command):
             raise Violation(f"{attempt} is to send by other ranges than attempts before it")
         self._sends[attempt] = command.partitions
         partition = command.split.partition if isinstance(command.split, PartitionSplit) else 0
@@ -98,6 +98,8 @@ class Checks:
 
     def taken_over(self, job_id: str, coordinator: Coordinator, keepers: Iterable[Member]) -> None:
         """A coordinator that goes on from what `keepers` hold knows all that running readers were given."""
+        begun = [run.stage.stage_id for run in coordinator._stages if run.started]
+        self._expected[job_id].taken_over(coordinator.epoch, begun)
         unknown = self._readers[job_id].unknown_to(coordinator, frozenset(member.identity for member in keepers))
         if unknown:
             raise Violation(f"job {job_id} is taken over by one that knows nothing of {unknown}, which were being read")
@@ -117,7 +119,7 @@ class Checks:
 
     def task_read(self, job_id: str, command: ev.StartTask, rows: Rows) -> None:
         """Every attempt of a task has the same rows."""
-        if not self._expected[job_id].read(command.stage_id, command.task, rows):
+        if not self._expected[job_id].read(command, rows):
             attempt = (command.stage_id, command.task, command.attempt)
             raise Violation(f"{attempt} of job {job_id} has read other rows than attempts before it: {sorted(rows)}")
 
@@ -210,9 +212,10 @@ class Checks:
                 others = self._contenders(client)
                 explained = bool(others) and not any(isinstance(other.error, UsageError) for other in others)
             case LimitReached():
-                explained = "full disk" in fired
+                explained = "full disk" in fired or "failing disk" in fired
             case ShuffleIntegrityError():
-                explained = fired["corrupt chunk"] + fired["rotten chunk"] > 1  # one is sent again
+                spoilt = fired["corrupt chunk"] + fired["rotten chunk"]  # one is sent again
+                explained = spoilt > 1 or "failing disk" in fired
             case PeerLost() | PeerRefused() if client.got_answer:  # who kept a part of it is lost
                 explained = not LOSING.isdisjoint(fired)
             case PeerLost() | PeerRefused():

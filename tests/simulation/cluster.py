@@ -19,7 +19,7 @@ from .checks import Checks, Violation
 from .client import Client
 from .clock import Clock
 from .disk import Disk
-from .faults import Fault, Kind, Odds, Pace, draw_bytes_max, draw_faults, draw_odds, draw_pace
+from .faults import Fault, Kind, Odds, Pace, draw_bytes_max, draw_faults, draw_odds, draw_pace, draw_storage_faults
 from .folder import Use
 from .jobs import CONTENDING_SHARE, contending, make_plan
 from .network import Network
@@ -50,9 +50,9 @@ ALL_ON = Guards()
 
 
 class Cluster:
-    """`run` carries out the seed; raises Violation. `faults`, `odds` and `bytes_max` (memory and disk of an
-    agent), `pace`, and whether jobs write files (`writes`), to one folder at the same time (`contend`), and read
-    `copies`, and whether they join `hot` partitions, are drawn where they are not given.
+    """`run` carries out the seed; raises Violation. How many `agents`, `faults`, `odds` and `bytes_max` (memory and
+    disk of an agent), `pace`, and whether jobs write files (`writes`), read `copies` and join `hot` partitions, are
+    drawn where they are not given; with the faults, whether two jobs write to one folder at the same time (`contend`).
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Cluster:
         guards: Guards = ALL_ON,
         odds: Odds | None = None,
         faults: list[Fault] | None = None,
+        agents: int | None = None,
         bytes_max: tuple[int, int] | None = None,
         slow: SlowRule = SLOW,
         pace: Pace | None = None,
@@ -76,12 +77,14 @@ class Cluster:
         self.clock = Clock()
         self.guards = guards
         self.slow = slow
-        self.writes, self.contend, self._plans = writes, contend, {"copies": copies, "hot": hot}
+        self.writes, self._plans = writes, {"copies": copies, "hot": hot}
+        self._contend_share = CONTENDING_SHARE if faults is None and contend is None else float(bool(contend))
         self.disk = Disk()
         self.uses: list[Use] = []  # of folders, under way
         self.fired: Counter[str] = Counter()
         self._trace = trace
         count = self.rng.randint(2, 5)
+        count = agents or count
         self.streams_per_peer = self.rng.randint(1, 3)
         drawn = draw_bytes_max(self.rng)
         self.bytes_max = drawn if bytes_max is None else bytes_max
@@ -89,6 +92,7 @@ class Cluster:
         self.hot = HotRule(factor=self._late.uniform(1.0, 2.0), rows_min=1)
         self.pace = draw_pace(self._late, count) if pace is None else pace
         self._faults = draw_faults(self.rng, count) if faults is None else list(faults)
+        self._faults += draw_storage_faults(self._late) if faults is None else []
         self._faults_end_s = 0.0
         self._over = False
         self.changes = 0  # of who is there and who leaves
@@ -179,7 +183,7 @@ class Cluster:
         members = [other.member for other in self.takers]
         plan = make_plan(self.rng, job_id, members, self.disk.folder, writes=self.writes, **self._plans)
         clients = [self._begin(plan, agent)]
-        contend = self._late.random() < CONTENDING_SHARE if self.contend is None else self.contend
+        contend = self._late.random() < self._contend_share
         if rival and contend and isinstance(plan.stages[-1].output, WriteOutput):
             other = make_plan(self._late, rival, members, self.disk.folder, writes=True, copies=False)
             clients.append(self._begin(contending(self._late, plan, other), self._late.choice(self.agents)))
@@ -235,12 +239,19 @@ class Cluster:
             agent = self.agents[place - 1]
         elif fault.coordinator and coordinator is not None:
             agent = coordinator.agent
-        place = agent.place
         if agent.process.dead:
             return
-        if fault.kind in {Kind.JOIN, Kind.DRAIN}:
-            self._come_or_go(fault.kind, agent)
-            return
+        match fault.kind:
+            case Kind.JOIN | Kind.DRAIN:
+                self._come_or_go(fault.kind, agent)
+            case Kind.ROT | Kind.FAILING_DISK:
+                self._spoil(fault.kind, agent)
+            case _:
+                self._hit(fault, agent, client)
+
+    def _hit(self, fault: Fault, agent: Agent, client: Client) -> None:
+        """The agent, or the client's stream."""
+        place = agent.place
         end_s = self.clock.now_s + fault.lasts_s
         if fault.kind not in {Kind.CANCEL, Kind.BREAK}:
             self.struck.add(agent.member.identity)
@@ -270,6 +281,14 @@ class Cluster:
                 self.fault("broken events", "from the coordinator to the client")
                 client.break_stream()
         self._faults_end_s = max(self._faults_end_s, end_s)
+
+    def _spoil(self, kind: Kind, agent: Agent) -> None:
+        """What the agent holds goes bad."""
+        if kind is Kind.FAILING_DISK:
+            self.fault("failing disk", "of agent-%s", agent.place)
+            agent.memory.disk_failed = True
+        elif agent.rot(self._late):
+            self.fault("rotten chunk", "in what agent-%s holds", agent.place)
 
     def _come_or_go(self, kind: Kind, agent: Agent) -> None:
         """Nobody may be the worse for it."""

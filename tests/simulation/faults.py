@@ -50,6 +50,8 @@ class Kind(Enum):
     BREAK = "broken events"  # between client and coordinator, which both live
     JOIN = "join"
     DRAIN = "drain"
+    ROT = "rot"  # of a row that is stored, when its checksum has been verified
+    FAILING_DISK = "failing disk"  # for good
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,18 @@ class Fault:
     silent: bool = False  # a crash of the machine: connections do not break, they go quiet
     coordinator: bool | None = None  # strikes the one that coordinates; False: its neighbour instead
     later_s: float = 0.0
+
+
+_WEIGHTS = {
+    Kind.CRASH: 5,
+    Kind.FREEZE: 4,
+    Kind.CUT: 2,
+    Kind.JUMP: 1,
+    Kind.CANCEL: 1,
+    Kind.BREAK: 1,
+    Kind.JOIN: 2,
+    Kind.DRAIN: 2,
+}
 
 
 def draw_odds(rng: random.Random) -> Odds:
@@ -93,8 +107,17 @@ def draw_faults(rng: random.Random, agents: int) -> list[Fault]:
     return [_draw_fault(rng, agents) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
 
 
+def draw_storage_faults(rng: random.Random) -> list[Fault]:
+    """What agents hold goes bad."""
+    if rng.random() > 0.1:
+        return []
+    happening = rng.choice(("chunk stored", "manifest confirmed", "task done", "committed", "partition read"))
+    kind = rng.choice((Kind.ROT, Kind.ROT, Kind.FAILING_DISK))
+    return [Fault(kind=kind, happening=happening, count=rng.choice((1, 2, 3, 5, 8, 13)))]
+
+
 def _draw_fault(rng: random.Random, agents: int) -> Fault:
-    kind = rng.choices(list(Kind), weights=(5, 4, 2, 1, 1, 1, 2, 2))[0]
+    kind = rng.choices(list(_WEIGHTS), weights=list(_WEIGHTS.values()))[0]
     lasts_s = {
         Kind.CRASH: rng.choice((0.0, 0.0, rng.uniform(0.01, 3.0))),
         Kind.FREEZE: rng.choice((rng.uniform(0.05, 5.0), rng.uniform(8.0, 60.0))),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import pyarrow as pa
 
+from sabot.agent.coordination.job_events import StartTask
 from sabot.agent.coordination.range_choice import Ranges
 from sabot.dataflow.ranges import HomeShuffle, RangeShuffle, SortKey
 from sabot.dataflow.splits import home_partition, home_tasks
@@ -177,14 +178,30 @@ class Expected:
         self._boundaries: dict[int, tuple[int, ...]] = {}  # of range shuffles, as the first attempt was told
         self._tasks: dict[int, int] = {}  # of each stage, likewise
         self._read: dict[tuple[int, int], frozenset[int]] = {}  # by stage and task
+        self._epoch = 0  # from when on attempts count
 
-    def told(self, stage_id: int, boundaries: tuple[int, ...], tasks: int) -> bool:
-        """An attempt of the stage is to send by these boundaries; whether all before it were, too."""
-        self._tasks[stage_id] = tasks
-        return self._boundaries.setdefault(stage_id, boundaries) == boundaries
+    def taken_over(self, epoch: int, begun: Collection[int]) -> None:
+        """By a coordinator that knows only of the stages `begun`: it may cut the others otherwise."""
+        self._epoch = epoch
+        for stage_id in {stage.stage_id for stage in self._plan.stages}.difference(begun):
+            self._boundaries.pop(stage_id, None)
+            self._tasks.pop(stage_id, None)
+            self._parts = {key: parts for key, parts in self._parts.items() if key[0] != stage_id}
+            self._read = {key: rows for key, rows in self._read.items() if key[0] != stage_id}
 
-    def read(self, stage_id: int, task: int, rows: Rows) -> bool:
-        """An attempt of the task has these rows; whether all before it had, where they had to."""
+    def told(self, command: StartTask) -> bool:
+        """An attempt is to send by these boundaries; whether all before it were, too."""
+        if command.epoch < self._epoch:
+            return True
+        boundaries = boundaries_of(command.ranges)
+        self._tasks[command.stage_id] = command.tasks
+        return self._boundaries.setdefault(command.stage_id, boundaries) == boundaries
+
+    def read(self, command: StartTask, rows: Rows) -> bool:
+        """An attempt has these rows; whether all before it had, where they had to."""
+        stage_id, task = command.stage_id, command.task
+        if command.epoch < self._epoch:
+            return True
         stage = self._plan.stages[stage_id]
         if isinstance(stage.input, ShuffleInput) and not all(self.knows(sender) for sender in stage.input.stage_ids):
             return True

@@ -35,6 +35,7 @@ class Memory:
         self.ledger = LedgerMachine(bytes_max)
         self.desk = CreditDeskMachine(CHUNK_BYTES)
         self.disk_left = self.disk_bytes_max = disk_bytes_max
+        self.disk_failed = False  # what is on it cannot be read, and nothing can be written
         self._spilling = False
         self._streams = 0
         self._waiting: dict[int, tuple[Callable[[], None], Timer]] = {}  # requests, by stream
@@ -137,11 +138,14 @@ class Memory:
             self._spilling = True
             self._agent.later(self._agent.world.rng.uniform(0.0, 0.01), self._spill_outbox)
 
+    def _has_disk(self, rows: Rows) -> bool:
+        return not self.disk_failed and self.disk_left >= bytes_of(rows)
+
     def _spill_outbox(self) -> None:
         """After what is stored goes what waits to be sent. Where the disk is full it stays."""
         self._spilling = False
         coldest = next((c for outbox in self._agent.outboxes.values() if (c := outbox.coldest()) is not None), None)
-        if coldest is None or self.disk_left < bytes_of(coldest.rows):
+        if coldest is None or not self._has_disk(coldest.rows):
             self._serve_waiting()
             return
         self.disk_left -= bytes_of(coldest.rows)
@@ -155,9 +159,9 @@ class Memory:
         chunk = next((chunk for chunk in shuffle.chunks if chunk.in_memory), None)
         if chunk is None:
             pass  # its job has ended meanwhile
-        elif self.disk_left < bytes_of(chunk.rows):
+        elif not self._has_disk(chunk.rows):
             self._agent.world.fault("full disk", "of agent-%s", self._agent.place)
-            shuffle.failure = LimitReached("the disk is full (limit=spill.bytes_max)")
+            shuffle.failure = LimitReached("rows could not be written to disk (limit=spill.bytes_max)")
             self.forget(shuffle)
         else:
             self.disk_left -= bytes_of(chunk.rows)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from sabot.errors import JobCancelled, LimitReached, PeerLost, SabotError
+from sabot.errors import JobCancelled, LimitReached, PeerLost, SabotError, ShuffleIntegrityError
 from sabot.native._native import SendWindowMachine, decode_ack
 
+from .headers import decode_header
 from .jobs import Rows
 from .memory import bytes_of
 from .network import REQUEST, Stream
@@ -103,6 +104,10 @@ class Outbox:
         waiting, memory = self._waiting[header], self._agent.memory
         waiting.taken = True
         if waiting.on_disk:
+            if memory.disk_failed:
+                name = decode_header(header).shuffle_id
+                self._fail(ShuffleIntegrityError("Rows cannot be read back from disk", shuffle=name))
+                return
             if not memory.allocate("outbox", bytes_of(waiting.rows)):
                 lane.pausing = True
                 self._agent.later(MEMORY_PAUSE_S, partial(self._write_again, lane, stream, header))

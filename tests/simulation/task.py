@@ -83,7 +83,8 @@ class Task:
         if agent.world.network.strikes(agent.world.odds.slow_task):
             agent.world.fault("slow task", "%s on agent-%s", self._name, agent.place)
             takes_s = agent.world.rng.uniform(0.5, 6.0)
-        agent.later(takes_s, self._read)
+        self._works_s = takes_s / 2  # on what it has read
+        agent.later(takes_s / 2, self._read)
 
     def __str__(self) -> str:
         return self._name
@@ -146,12 +147,25 @@ class Task:
             if isinstance(split, StoredSplit):
                 self._send_on(split)
             else:
-                Reading(self, self._have).begin()
+                Reading(self, self._work_on).begin()
         except SabotError as error:
             self.end(error)
 
+    def _work_on(self, rows: Rows) -> None:
+        """All rows of the split are read."""
+
+        def have() -> None:
+            if self.ended:
+                return
+            try:
+                self._have(rows)
+            except SabotError as error:
+                self.end(error)
+
+        self.agent.later(self._works_s, have)
+
     def _have(self, rows: Rows) -> None:
-        """All rows of the split: the stage's steps, and then its output."""
+        """The stage's steps are done; then its output."""
         self.reply.rows_out = len(rows)
         self.agent.world.checks.task_read(self.held.plan.job_id, self.command, rows)
         if calls_function(self.stage):

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from sabot.agent.coordination.receipts import _Reading
+from sabot.agent.coordination.running import Running
 from sabot.dataflow.stage import Share
 
 from .cluster import Cluster
@@ -47,6 +48,14 @@ def test_shares_are_a_partition_together_whatever_happens_to_who_reads_them(faul
 
 def test_little_memory_slows_shares_down_and_nothing_else() -> None:
     run(range(20), odds=Odds(broken_stream=0.05), faults=[], bytes_max=LITTLE, hot=True)
+
+
+def test_share_that_is_read_on_while_its_partition_is_sent_again_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row rots when one of the shares has been read and before another one is."""
+    rot = Fault(kind=Kind.ROT, happening="partition read", count=2)
+    run(range(40), faults=[rot], odds=Odds(slow_message=0.1), bytes_max=MUCH, hot=True)
+    monkeypatch.setattr(Running, "reads", lambda running, partitions: False)
+    assert "ShuffleIntegrityError" in str(caught(faults=[rot], odds=Odds(slow_message=0.1), bytes_max=MUCH, hot=True))
 
 
 def test_shares_that_overlap_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from sabot.native._native import CreditDeskMachine, SendWindowMachine
 from . import agent as agent_module
 from . import memory, outbox
 from .cluster import Cluster
-from .faults import Kind, Odds
+from .faults import Fault, Kind, Odds
 from .runs import LITTLE, caught, moment
 
 
@@ -98,3 +98,10 @@ def test_sender_that_takes_more_than_its_credit_is_seen(monkeypatch: pytest.Monk
 def test_spill_writer_that_does_not_write_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.Memory, "press", lambda self: None)
     caught(odds=Odds(), faults=[], bytes_max=LITTLE)
+
+
+def test_disk_that_fails_ends_a_job_by_its_name_or_costs_it_what_lay_there() -> None:
+    failing = Fault(kind=Kind.FAILING_DISK, happening="chunk stored", count=8)
+    ends = [Cluster(seed, odds=Odds(), faults=[failing], bytes_max=LITTLE).run() for seed in range(60)]
+    assert set(ends) <= {"answer", "LimitReached", "ShuffleIntegrityError"}
+    assert min(ends.count("LimitReached"), ends.count("answer")) > 5, ends
