@@ -33,7 +33,7 @@ CALLS_AHEAD = 10  # of at least 60
 VICTIM = "victim"
 
 
-def until(fact: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
+def until(fact: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     end_s = time.monotonic() + deadline_s
     while not fact():
         assert time.monotonic() < end_s, "it does not come true"

@@ -70,7 +70,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def until(fact: Callable[[], bool], *, deadline_s: float = 30.0) -> None:
+def until(fact: Callable[[], bool], *, deadline_s: float = 60.0) -> None:
     end_s = time.monotonic() + deadline_s
     while not fact():
         assert time.monotonic() < end_s, "it does not come true"

@@ -152,14 +152,15 @@ def test_batches_that_kill_their_worker_or_hang_are_kept_too(cluster: InProcessC
         return batch
 
     data = cluster.connect().from_table(TABLE).filter(pc.field("v") >= 0)
-    fussy = data.map_batches(fatal, batch_rows=10, schema=TABLE.schema, timeout_s=0.5, on_error="quarantine")
+    # Longer than a busy machine lets one wait that does nothing: of a hundred calls one is to run into it.
+    fussy = data.map_batches(fatal, batch_rows=10, schema=TABLE.schema, timeout_s=2, on_error="quarantine")
     with fussy.append_column("w", pc.field("v") + 1).run() as result:
         answer, kept = result.to_table(), result.quarantine.sort_by("v")
     assert sorted(answer["v"].to_pylist() + kept["v"].to_pylist()) == list(range(1000))
     assert kept.num_rows == 20 and {17, 500} <= set(kept["v"].to_pylist())
     first, last = kept.slice(0, 1).to_pylist()[0], kept.slice(19, 1).to_pylist()[0]
     assert first["error_type"] == "sabot.errors.TaskFailed" and "ended with exit code 5" in first["error_message"]
-    assert last["error_type"] == "sabot.errors.LimitReached" and "its limit of 500 ms" in last["error_message"]
+    assert last["error_type"] == "sabot.errors.LimitReached" and "its limit of 2000 ms" in last["error_message"]
 
 
 class OpensNowhere:
@@ -251,7 +252,7 @@ def test_agent_that_dies_loses_and_doubles_no_row_of_either(tmp_path: Path, monk
         data = session.read_parquet(write_files(tmp_path / "t", rows))
         data = data.map_batches(fussy, batch_rows=7, schema=data.schema, on_error="quarantine").repartition("k")
         running = threads.submit(data.map_batches(held_up, schema=data.schema).run)
-        end_s = time.monotonic() + 30
+        end_s = time.monotonic() + 60
         while len(list(started.iterdir())) < 3:  # all have read what the first stage has sent
             assert time.monotonic() < end_s and not running.done()
             threading.Event().wait(0.01)
