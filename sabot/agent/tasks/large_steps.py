@@ -19,12 +19,13 @@ from sabot.agent.tasks.joins import joined
 from sabot.agent.tasks.large_input import LargeInput, Placed
 from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.agent.tasks.task_output import Gather
+from sabot.agent.tasks.whole_rows import MEMORY_KEY, MORE_PARTITIONS, PUT_TOGETHER, functions_of, named, whole_rows
 from sabot.dataflow.columns import plain_schema, table_without_rows
 from sabot.dataflow.execution import apply_table_step
 from sabot.dataflow.expressions import project_table
 from sabot.dataflow.grouping import aggregate_name, target_columns
 from sabot.dataflow.moments import MOMENTS_OF
-from sabot.dataflow.stage import Aggregate, Aggregation, Join, Sort, Step
+from sabot.dataflow.stage import Aggregate, Aggregation, Join, PartitionSplit, Sort, Step
 from sabot.dataflow.wire_form import wire_schema
 from sabot.errors import LimitReached
 from sabot.native._native import hash_keys, partition_of
@@ -114,7 +115,8 @@ class LargeSteps:
             found.append((place, self.calls.call(partial(_copied, batch.select(keys)), source=self.source)))
             size += found[-1][1].nbytes + _ORDER_BYTES * batch.num_rows
             if size > 2 * self.bytes_max:
-                raise _too_large(f"the values of sort column {_named(keys)} in one range of a sort", self.bytes_max)
+                what = f"the values of sort column {named(keys)} in one range of a sort"
+                raise _too_large(what, self.bytes_max, f"use {MORE_PARTITIONS}")
         found.sort(key=lambda one: one[0])
         starts: dict[Place, int] = {}
         rows = 0
@@ -148,10 +150,10 @@ class LargeSteps:
         bare = replace(step, finish=None, each_row=None)
         names = _names_again(bare, given.schema)
         if names is None:
-            functions = ", ".join(sorted({str(function) for _, function, *_ in step.aggregations}))
             raise _too_large(
-                f"the rows of one value of key column {_named(step.keys)} that {functions} has to have at once",
+                f"the rows of one value of key column {named(step.keys)} that {functions_of(step)} has to have at once",
                 self.bytes_max,
+                f"use {PUT_TOGETHER}, or group by further keys",
             )
         groups: pa.Table | None = None
         for piece in self._pieces(given, part.of(given, step.keys)):
@@ -180,7 +182,8 @@ class LargeSteps:
 
     def _joined_part(self, join: Join, sides: Sequence[LargeInput], choices: Sequence[_Choice]) -> Batches:
         tables = [side.decoded(side.chosen(choice.choose)) for side, choice in zip(sides, choices, strict=True)]
-        batches: Batches = joined(join, tables, self.source, self.calls).to_batches()
+        with whole_rows(join, PartitionSplit(partition=sides[0].partition)):
+            batches: Batches = joined(join, tables, self.source, self.calls).to_batches()
         return batches
 
     def _probed(
@@ -190,16 +193,18 @@ class LargeSteps:
         cut = [side for side in _SIDES_CUT[join.join_type] if part.bytes_of[1 - side] <= self.bytes_max]
         if not cut:
             raise _too_large(
-                f"the rows of one value of key column {_named(join.keys)} that a {join.join_type} join has to have at "
+                f"the rows of one value of key column {named(join.keys)} that a {join.join_type} join has to have at "
                 "once",
                 self.bytes_max,
+                "filter or aggregate one side before the join",
             )
         side = max(cut, key=lambda one: part.bytes_of[one])
         other = sides[1 - side].decoded(sides[1 - side].chosen(choices[1 - side].choose))
 
         def probe(piece: pa.Table) -> Batches:
             tables = [piece, other] if side == 0 else [other, piece]
-            batches: Batches = joined(join, tables, self.source, self.calls).to_batches()
+            with whole_rows(join, PartitionSplit(partition=sides[0].partition)):
+                batches: Batches = joined(join, tables, self.source, self.calls).to_batches()
             return batches
 
         yield from map(probe, self._pieces(sides[side], choices[side]))
@@ -330,13 +335,10 @@ def _composes(aggregation: Aggregation) -> bool:
     return known and len(aggregation) < 3
 
 
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)
-
-
-def _too_large(what: str, bytes_max: int) -> LimitReached:
+def _too_large(what: str, bytes_max: int, advice: str) -> LimitReached:
     return LimitReached(
-        f"{what} take more than the {bytes_max:,} bytes that a task may work on at a time; raise memory.bytes_max, of "
-        "which that is an eighth",
-        limit="memory.bytes_max",
+        f"{what} take more than the {bytes_max:,} bytes that a task may work on at a time; {advice}, or raise "
+        f"{MEMORY_KEY}, of which that is an eighth",
+        limit=MEMORY_KEY,
+        step="by parts",
     )

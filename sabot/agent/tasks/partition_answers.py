@@ -8,6 +8,7 @@ from functools import partial
 import pyarrow as pa
 
 from sabot.agent.tasks.slot_calls import SlotCalls
+from sabot.agent.tasks.whole_rows import whole_rows
 from sabot.dataflow.execution import partition_step
 from sabot.dataflow.function_steps import MapPartitions
 from sabot.dataflow.partition_function import one_batch
@@ -22,7 +23,10 @@ def partition_answers(
     """What the function gives for `rows`; it is not called where there are none."""
     if not rows.num_rows:
         return
-    batch = calls.call(partial(one_batch, rows, f"a partition that {step.name} is to be called with"))
-    del rows  # what was copied together need not be held twice
-    pipeline = Pipeline([partition_step(step)], workers=workers)
-    yield calls.run_morsels([batch], pipeline, source=source, whole=True)
+    with whole_rows(step):
+        batch = calls.call(partial(one_batch, rows, f"a partition that {step.name} is to be called with"))
+        del rows  # what was copied together need not be held twice
+        pipeline = Pipeline([partition_step(step)], workers=workers)
+        answers = calls.run_morsels([batch], pipeline, source=source, whole=True)
+    del batch
+    yield answers

@@ -25,12 +25,13 @@ from sabot.agent.tasks.rows_sent_on import send_on
 from sabot.agent.tasks.sent_epoch import SentEpoch
 from sabot.agent.tasks.slot_calls import SlotCalls
 from sabot.agent.tasks.source_gate import SourceGate
-from sabot.agent.tasks.streamed_steps import drawn, gathered, grouped_in_part, morsels
+from sabot.agent.tasks.streamed_steps import Stream, drawn, gathered, grouped_in_part, morsels
 from sabot.agent.tasks.task_input import InputAttempts, TaskInput
 from sabot.agent.tasks.task_limits import TaskLimits
 from sabot.agent.tasks.task_output import ResultPublisher, SampleTaker, ShuffleOutput, TaskOutput
 from sabot.agent.tasks.task_partitioning import partitioning_of
 from sabot.agent.tasks.task_quarantine import TaskQuarantine
+from sabot.agent.tasks.whole_rows import whole_rows
 from sabot.agent.tasks.working_memory import working_bytes
 from sabot.dataflow.columns import plain_schema, table_without_rows
 from sabot.dataflow.execution import MorselSegment, apply_table_step, pipeline_steps, segments
@@ -54,13 +55,14 @@ from sabot.dataflow.stage import (
     Split,
     Stage,
     StoredSplit,
+    TableStep,
     WriteOutput,
     shuffle_id,
 )
 from sabot.errors import JobCancelled, UsageError
 from sabot.shuffle.attempts import AttemptWriter
 from sabot.shuffle.transport import ShuffleTransport
-from sabot.slots import TaskSlotManager
+from sabot.slots import MorselSource, TaskSlotManager
 from sabot.slots.operators import Pipeline
 from sabot.slots.sized_run import Sizers
 from sabot.slots.workers import WorkerLimits, WorkerPool, log_printed
@@ -285,8 +287,9 @@ class TaskRunner:
         elif steps and isinstance(steps[0], Join):
             join, *steps = steps
             assert isinstance(join, Join)
-            sides = given.tables(self._transport, calls)
-            table = joined(join, sides, given.source, calls)
+            with whole_rows(join, task.split):
+                sides = given.tables(self._transport, calls)
+                table = joined(join, sides, given.source, calls)
             stream, schema = iter([table.to_batches()]), table.schema
             del sides, table
         else:
@@ -312,7 +315,8 @@ class TaskRunner:
                 stream = grouped_in_part(step, stream, schema, given.source, calls, bytes_max=grouped_bytes_max)
                 schema = schema_after(MorselSegment(steps=(step.each_row,)), schema)
             elif isinstance(step, MapPartitions):
-                whole = gathered(stream, schema, None)
+                with whole_rows(step):
+                    whole = gathered(stream, schema, None)
                 stream = partition_answers(step, whole, calls, workers=task.workers, source=given.source)
                 schema = plain_schema(step.schema)
                 del whole
@@ -329,12 +333,19 @@ class TaskRunner:
                 )
                 schema = schema_joined(step, schema, copy.schema)
             else:
-                whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
-                run_plan = partial(calls.run_plan, source=given.source)
-                table = calls.call(partial(apply_table_step, step, [whole], run_plan), source=given.source)
-                del whole
+                table = _with_all_rows(task, step, stream, schema, source=given.source, calls=calls)
                 stream, schema = iter([table.to_batches()]), table.schema
         return stream
+
+
+def _with_all_rows(
+    task: Task, step: TableStep, stream: Stream, schema: pa.Schema, *, source: MorselSource, calls: SlotCalls
+) -> pa.Table:
+    """What a step gives that has to have all rows; of a Head as many as it asks for."""
+    with whole_rows(step, task.split):
+        whole = gathered(stream, schema, step.rows if isinstance(step, Head) else None)
+        run_plan = partial(calls.run_plan, source=source)
+        return calls.call(partial(apply_table_step, step, [whole], run_plan), source=source)
 
 
 def _forget_frames(error: BaseException | None) -> None:
