@@ -24,6 +24,7 @@ using arrow::Status;
 using arrow::Type;
 
 constexpr int64_t kBlockBytes = 4096;
+constexpr int64_t kPieceBytes = 32 << 10;
 constexpr int64_t kLengthMax = int64_t{1} << 48;  // no array is longer, and byte counts of shorter ones do not overflow
 
 Status OutOfBounds(const ArraySpan& array, const char* what) {
@@ -41,6 +42,7 @@ class BatchChecksum::Stream {
   void AddNumber(int64_t number) { AddBytes(&number, sizeof(number)); }
 
   Status AddArray(const ArraySpan& array);
+  void set_take(const Take* take) { take_ = take; }
 
  private:
   void AddBytes(const void* bytes, int64_t size) {
@@ -63,6 +65,7 @@ class BatchChecksum::Stream {
   Status AddListViews(const ArraySpan& array);
 
   Xxh3 xxh3_;
+  const Take* take_ = nullptr;  // of the values of one width that are added, if anybody
 };
 
 Status BatchChecksum::Stream::AddBitmap(const ArraySpan& array, const BufferSpan& bitmap, const char* what) {
@@ -85,7 +88,17 @@ Status BatchChecksum::Stream::AddFixedWidth(const ArraySpan& array, int64_t widt
   if (array.length == 0 || width == 0) return Status::OK();
   const BufferSpan& values = array.buffers[1];
   if (values.data == nullptr || array.offset + array.length > values.size / width) return OutOfBounds(array, "values");
-  AddBytes(values.data + array.offset * width, array.length * width);
+  const uint8_t* bytes = values.data + array.offset * width;
+  const int64_t size = array.length * width;
+  if (take_ == nullptr) {
+    AddBytes(bytes, size);
+    return Status::OK();
+  }
+  for (int64_t at = 0; at < size; at += kPieceBytes) {
+    const int64_t piece = std::min(kPieceBytes, size - at);
+    AddBytes(bytes + at, piece);
+    (*take_)(bytes + at, piece);
+  }
   return Status::OK();
 }
 
@@ -276,6 +289,13 @@ BatchChecksum& BatchChecksum::operator=(BatchChecksum&&) noexcept = default;
 BatchChecksum::~BatchChecksum() = default;
 
 Status BatchChecksum::Add(const arrow::ArrayData& column) { return stream_->AddArray(ArraySpan(column)); }
+
+Status BatchChecksum::AddAndTake(const arrow::ArrayData& column, const Take& take) {
+  stream_->set_take(&take);
+  const Status status = Add(column);
+  stream_->set_take(nullptr);
+  return status;
+}
 
 uint64_t BatchChecksum::Digest() const { return stream_->Digest(); }
 

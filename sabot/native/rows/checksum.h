@@ -5,6 +5,7 @@
 #include <arrow/result.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace sabot::rows {
@@ -18,8 +19,14 @@ class BatchChecksum {
   BatchChecksum& operator=(BatchChecksum&&) noexcept;
   ~BatchChecksum();
 
+  /// Takes bytes over that have just been added.
+  using Take = std::function<void(const uint8_t* bytes, int64_t size)>;
+
   /// The next column, in schema order.
   arrow::Status Add(const arrow::ArrayData& column);
+  /// The same of a column of values of one width (no booleans, no dictionary): `take` gets the values, piece by piece,
+  /// each while it is in the cache.
+  arrow::Status AddAndTake(const arrow::ArrayData& column, const Take& take);
 
   /// Of all columns that were added.
   uint64_t Digest() const;

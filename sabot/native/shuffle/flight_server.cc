@@ -215,13 +215,12 @@ arrow::Result<bool> FlightServer::ReceiveOne(const ChunkHeader& header, const fl
   }
   ARROW_RETURN_NOT_OK(store_->WaitOpen(header.shuffle_id, header.epoch, DeadlineIn(options_.open_wait_s)));
   if (header.kind == MessageKind::kManifest) return store_->PutManifest(header, schema);
-  ARROW_ASSIGN_OR_RAISE(const auto batch, CopyAndValidate(*message.data, store_->blocks()));
-  if (options_.verify_checksums) {
-    ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, rows::ChecksumBatch(*batch));
-    if (checksum != header.checksum) {
-      return MakeStatus(Code::kIntegrity, "Chunk " + std::to_string(header.sequence) +
-                                              " was changed on its way: its checksum does not fit" + facts);
-    }
+  rows::BatchChecksum checksum(message.data->num_rows());
+  ARROW_ASSIGN_OR_RAISE(const auto batch, CopyAndValidate(*message.data, store_->blocks(),
+                                                          options_.verify_checksums ? &checksum : nullptr));
+  if (options_.verify_checksums && checksum.Digest() != header.checksum) {
+    return MakeStatus(Code::kIntegrity, "Chunk " + std::to_string(header.sequence) +
+                                            " was changed on its way: its checksum does not fit" + facts);
   }
   return store_->Put(header, batch, slots::Source::kNetwork);
 }

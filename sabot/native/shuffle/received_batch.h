@@ -22,10 +22,12 @@ inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> AlignAndValidate(std::
   return aligned;
 }
 
-/// The same for a batch that is to be kept: as one block, so that gRPC's memory goes with the message.
+/// The same for a batch that is to be kept: as one block, so that gRPC's memory goes with the message. Its columns are
+/// added to `checksum`, unless null.
 inline arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyAndValidate(const arrow::RecordBatch& batch,
-                                                                          const spill::BlockSource& blocks) {
-  ARROW_ASSIGN_OR_RAISE(auto copy, spill::CopyBuffers(batch, blocks));
+                                                                          const spill::BlockSource& blocks,
+                                                                          rows::BatchChecksum* checksum = nullptr) {
+  ARROW_ASSIGN_OR_RAISE(auto copy, spill::CopyBuffers(batch, blocks, checksum));
   ARROW_RETURN_NOT_OK(rows::ValidateRows(*copy));
   return copy;
 }

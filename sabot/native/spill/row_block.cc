@@ -14,6 +14,7 @@
 
 #include "sabot/native/rows/gather.h"
 #include "sabot/native/rows/storage.h"
+#include "sabot/native/spill/stream_bytes.h"
 #include "sabot/native/status.h"
 
 namespace sabot::spill {
@@ -52,14 +53,26 @@ bool IsGathered(const arrow::DataType& type) {
   return std::ranges::all_of(storage.fields(), [](const auto& field) { return IsGathered(*field->type()); });
 }
 
-/// One copy: first what goes where is written down, then the block is made and filled.
+/// Whether the checksum may take the values of a column as they came, and hand them on. The last of its parts is then
+/// that of its values.
+bool IsPlain(const ArrayData& data) {
+  const arrow::DataType& type = rows::StorageOf(*data.type);
+  return arrow::is_fixed_width(type.id()) && type.id() != Type::BOOL && data.dictionary == nullptr &&
+         data.offset == 0 && data.buffers.size() == 2 && data.buffers[1] != nullptr;
+}
+
+/// One copy: first what goes where is written down, then the block is made and filled, a column after the other.
 class BlockCopy {
  public:
   arrow::Result<std::shared_ptr<ArrayData>> PlanRows(const std::shared_ptr<ArrayData>& data, const std::string& name,
                                                      arrow::MemoryPool* pool);
   std::shared_ptr<ArrayData> PlanBuffers(const ArrayData& data);
+  void EndColumn() { column_ends_.push_back(parts_.size()); }
   int64_t bytes() const { return bytes_; }
-  arrow::Status Fill(const BlockSource& source);
+  /// `came` and `columns` are what was planned and what came of it; `checksum` may be null. Unless it is valid, only
+  /// plain columns pass the cache by: the others are read again to be validated.
+  arrow::Status Fill(const BlockSource& source, const arrow::RecordBatch& came,
+                     const std::vector<std::shared_ptr<ArrayData>>& columns, bool valid, rows::BatchChecksum* checksum);
 
  private:
   enum class Kind { kBytes, kBits, kOffsets32, kOffsets64 };
@@ -79,9 +92,11 @@ class BlockCopy {
   void AddBinary(const ArrayData& data, ArrayData* target);
   template <typename Offset>
   static void CopyOffsets(const Part& part, uint8_t* out);
-  static void Copy(const Part& part, uint8_t* out);
+  static void Copy(const Part& part, bool streams, uint8_t* out);
+  static arrow::Status CopyAndAdd(const Part& part, const ArrayData& came, rows::BatchChecksum* checksum, uint8_t* out);
 
   std::vector<Part> parts_;
+  std::vector<size_t> column_ends_;               // into parts_
   std::vector<std::shared_ptr<ArrayData>> kept_;  // what parts point into until they are copied
   int64_t bytes_ = 0;
 };
@@ -164,9 +179,10 @@ void BlockCopy::CopyOffsets(const Part& part, uint8_t* out) {
   for (int64_t i = 0; i < part.count; ++i) to[i] = from[i] - start;
 }
 
-void BlockCopy::Copy(const Part& part, uint8_t* out) {
+void BlockCopy::Copy(const Part& part, bool streams, uint8_t* out) {
   switch (part.kind) {
     case Kind::kBytes:
+      if (streams) return StreamBytes(out, part.from, part.bytes);
       if (part.bytes > 0) std::memcpy(out, part.from, static_cast<size_t>(part.bytes));
       return;
     case Kind::kBits:
@@ -178,26 +194,55 @@ void BlockCopy::Copy(const Part& part, uint8_t* out) {
   }
 }
 
-arrow::Status BlockCopy::Fill(const BlockSource& source) {
+arrow::Status BlockCopy::CopyAndAdd(const Part& part, const ArrayData& came, rows::BatchChecksum* checksum,
+                                    uint8_t* out) {
+  int64_t copied = 0;
+  if (checksum != nullptr) {
+    ARROW_RETURN_NOT_OK(checksum->AddAndTake(came, [&](const uint8_t* bytes, int64_t size) {
+      StreamBytes(out + copied, bytes, size);
+      copied += size;
+    }));
+  }
+  StreamBytes(out + copied, part.from + copied, part.bytes - copied);  // what lies behind the values
+  return arrow::Status::OK();
+}
+
+arrow::Status BlockCopy::Fill(const BlockSource& source, const arrow::RecordBatch& came,
+                              const std::vector<std::shared_ptr<ArrayData>>& columns, bool valid,
+                              rows::BatchChecksum* checksum) {
+  const bool streams = source.ledger != nullptr;  // what is on no account is read again at once
   ARROW_ASSIGN_OR_RAISE(auto memory, arrow::AllocateBuffer(bytes_, 64, source.pool));
   const std::shared_ptr<Buffer> block = std::make_shared<HeldBlock>(std::move(memory), source);
   int64_t at = 0;
-  for (const Part& part : parts_) {
-    uint8_t* out = block->mutable_data() + at;
-    const int64_t padded = arrow::bit_util::RoundUpToMultipleOf64(part.bytes);
-    if (padded > 0) std::memset(out + padded - 64, 0, 64);  // what a bitmap and the padding do not fill
-    Copy(part, out);
-    part.target->buffers[part.buffer] = arrow::SliceBuffer(block, at, part.bytes);
-    at += padded;
+  size_t next = 0;
+  for (size_t column = 0; column < column_ends_.size(); ++column) {
+    const ArrayData& data = *came.column_data(static_cast<int>(column));
+    const bool plain = !valid && IsPlain(data);
+    for (; next < column_ends_[column]; ++next) {
+      const Part& part = parts_[next];
+      uint8_t* out = block->mutable_data() + at;
+      const int64_t padded = arrow::bit_util::RoundUpToMultipleOf64(part.bytes);
+      if (padded > 0) std::memset(out + padded - 64, 0, 64);  // what a bitmap and the padding do not fill
+      part.target->buffers[part.buffer] = arrow::SliceBuffer(block, at, part.bytes);
+      at += padded;
+      if (plain && next + 1 == column_ends_[column]) {
+        ARROW_RETURN_NOT_OK(CopyAndAdd(part, data, checksum, out));
+      } else {
+        Copy(part, streams && valid, out);
+      }
+    }
+    if (checksum != nullptr && !plain) ARROW_RETURN_NOT_OK(checksum->Add(*columns[column]));
   }
+  EndStreams();
   kept_.clear();
   return arrow::Status::OK();
 }
 
 arrow::Result<std::shared_ptr<arrow::RecordBatch>> Filled(BlockCopy* copy, const arrow::RecordBatch& batch,
                                                           std::vector<std::shared_ptr<ArrayData>> columns,
-                                                          const BlockSource& source) {
-  ARROW_RETURN_NOT_OK(copy->Fill(source));
+                                                          const BlockSource& source, bool valid,
+                                                          rows::BatchChecksum* checksum) {
+  ARROW_RETURN_NOT_OK(copy->Fill(source, batch, columns, valid, checksum));
   return arrow::RecordBatch::Make(batch.schema(), batch.num_rows(), std::move(columns));
 }
 
@@ -223,12 +268,14 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyRows(const arrow::RecordB
   for (int i = 0; i < batch.num_columns(); ++i) {
     ARROW_ASSIGN_OR_RAISE(auto column, copy.PlanRows(batch.column_data(i), batch.column_name(i), source.pool));
     columns.push_back(std::move(column));
+    copy.EndColumn();
   }
-  return Filled(&copy, batch, std::move(columns), source);
+  return Filled(&copy, batch, std::move(columns), source, /*valid=*/true, nullptr);
 }
 
 arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyBuffers(const arrow::RecordBatch& batch,
-                                                               const BlockSource& source) {
+                                                               const BlockSource& source,
+                                                               rows::BatchChecksum* checksum) {
   BlockCopy copy;
   std::vector<std::shared_ptr<ArrayData>> columns;
   std::set<const Buffer*> seen;
@@ -236,13 +283,14 @@ arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyBuffers(const arrow::Reco
   int64_t buffers = 0;
   for (int i = 0; i < batch.num_columns(); ++i) {
     columns.push_back(copy.PlanBuffers(*batch.column_data(i)));
+    copy.EndColumn();
     AddRoots(*batch.column_data(i), &seen, &came, &buffers);
   }
   if (copy.bytes() > came + 64 * buffers) {
     return MakeStatus(Code::kIntegrity, "Rows of " + std::to_string(came) + " bytes would unfold to " +
                                             std::to_string(copy.bytes()) + ": their buffers overlap.");
   }
-  return Filled(&copy, batch, std::move(columns), source);
+  return Filled(&copy, batch, std::move(columns), source, /*valid=*/false, checksum);
 }
 
 }  // namespace sabot::spill

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "sabot/native/memory/ledger.h"
+#include "sabot/native/rows/checksum.h"
 
 namespace sabot::spill {
 
@@ -23,8 +24,10 @@ struct BlockSource {
 arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyRows(const arrow::RecordBatch& batch, const BlockSource& source);
 
 /// Every buffer of `batch` as it is, looked at no further than its size, so that a stranger's batch may be copied
-/// before it is validated. kIntegrity where its buffers overlap, so that the copy would be larger than what came.
+/// before it is validated. kIntegrity where its buffers overlap, so that the copy would be larger than what came. Adds
+/// its columns to `checksum`, unless null, each while it is in the cache.
 arrow::Result<std::shared_ptr<arrow::RecordBatch>> CopyBuffers(const arrow::RecordBatch& batch,
-                                                               const BlockSource& source);
+                                                               const BlockSource& source,
+                                                               rows::BatchChecksum* checksum = nullptr);
 
 }  // namespace sabot::spill
