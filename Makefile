@@ -52,7 +52,9 @@ native-test: native-test-plain native-test-address native-test-thread  ## C++ te
 native-test-plain native-test-address native-test-thread: native-test-%: $(STAMPS)/requirements
 	@BIN="$(BIN)" scripts/native_test.sh $*
 
+# Compiled here, since each of the hundreds of agents that tests start would do it where PYTHONDONTWRITEBYTECODE is set.
 pytest: $(STAMPS)/install $(STAMPS)/test $(STAMPS)/flights
+	@$(BIN)/python -m compileall -q sabot tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 simulate: $(STAMPS)/install  ## run whole clusters under faults: SEEDS=100000 of them, from FIRST=0 on

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sabot.errors import UsageError
 from sabot.native._native import RangeBounds
@@ -114,7 +115,8 @@ class RangePartitioning:
             if sample.column_names.count(key) != 1:
                 raise UsageError(f"The sample must have one column {key!r}; it has {', '.join(sample.column_names)}.")
         try:
-            ordered = sample.select(keys).combine_chunks().sort_by([*sorting])
+            unordered = sample.select(keys).combine_chunks()
+            ordered = unordered.take(pc.sort_indices(unordered, sort_keys=[*sorting]))
         except pa.ArrowException as error:
             raise UsageError(f"The sample cannot be sorted by {keys}: {error}") from error
         places = [place * len(ordered) // num_partitions for place in range(1, num_partitions) if len(ordered)]
