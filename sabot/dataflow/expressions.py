@@ -42,9 +42,9 @@ def check_filter(schema: pa.Schema, expression: pc.Expression, what: str) -> Non
     """UsageError unless the expression is boolean over `schema`."""
     _check_travels(expression, what)
     try:
-        acero.Declaration(
-            "filter", acero.FilterNodeOptions(expression), [table_source(schema.empty_table())]
-        ).to_table(use_threads=False)
+        acero.Declaration("filter", acero.FilterNodeOptions(expression), [table_source(schema.empty_table())]).to_table(
+            use_threads=False
+        )
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise arrow_error(error, schema, what) from error
 

@@ -82,14 +82,14 @@ arrow::Status ForEachStruct(const arrow::ArraySpan& values, const Take& take) {
   return arrow::Status::OK();
 }
 
-arrow::Result<const arrow::ArraySpan*> Rows(const cp::ExecSpan& batch) {
+arrow::Result<const arrow::ArraySpan*> ArrayOf(const cp::ExecSpan& batch) {
   if (batch[0].is_array()) return &batch[0].array;
   return arrow::Status::NotImplemented("moments of a value that is the same in all rows");
 }
 
 template <int Powers>
 arrow::Status AddToGroups(cp::KernelContext* context, const cp::ExecSpan& batch) {
-  ARROW_ASSIGN_OR_RAISE(const auto* values, Rows(batch));
+  ARROW_ASSIGN_OR_RAISE(const auto* values, ArrayOf(batch));
   const auto* numbers = batch[1].array.GetValues<uint32_t>(1);
   auto* groups = StateOf<Powers>(context).groups.mutable_data();
   return ForEach(*values, [&](int64_t row, double value) { groups[numbers[row]].Add(value); });
@@ -97,7 +97,7 @@ arrow::Status AddToGroups(cp::KernelContext* context, const cp::ExecSpan& batch)
 
 template <int Powers>
 arrow::Status MergeIntoGroups(cp::KernelContext* context, const cp::ExecSpan& batch) {
-  ARROW_ASSIGN_OR_RAISE(const auto* values, Rows(batch));
+  ARROW_ASSIGN_OR_RAISE(const auto* values, ArrayOf(batch));
   const auto* numbers = batch[1].array.GetValues<uint32_t>(1);
   auto* groups = StateOf<Powers>(context).groups.mutable_data();
   return ForEachStruct<Powers>(
@@ -106,14 +106,14 @@ arrow::Status MergeIntoGroups(cp::KernelContext* context, const cp::ExecSpan& ba
 
 template <int Powers>
 arrow::Status AddToOne(cp::KernelContext* context, const cp::ExecSpan& batch) {
-  ARROW_ASSIGN_OR_RAISE(const auto* values, Rows(batch));
+  ARROW_ASSIGN_OR_RAISE(const auto* values, ArrayOf(batch));
   auto& all = *StateOf<Powers>(context).groups.mutable_data();
   return ForEach(*values, [&](int64_t, double value) { all.Add(value); });
 }
 
 template <int Powers>
 arrow::Status MergeIntoOne(cp::KernelContext* context, const cp::ExecSpan& batch) {
-  ARROW_ASSIGN_OR_RAISE(const auto* values, Rows(batch));
+  ARROW_ASSIGN_OR_RAISE(const auto* values, ArrayOf(batch));
   auto& all = *StateOf<Powers>(context).groups.mutable_data();
   return ForEachStruct<Powers>(*values, [&](int64_t, const Moments<Powers>& moments) { all.Merge(moments); });
 }

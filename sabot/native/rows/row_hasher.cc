@@ -8,12 +8,12 @@
 namespace sabot::rows {
 namespace {
 
-constexpr int64_t kBlockRows = 1024;  // two blocks of hashes stay in the first-level cache
+constexpr int64_t kHashedRows = 1024;  // two blocks of hashes stay in the first-level cache
 
 }  // namespace
 
 RowHasher::RowHasher(const arrow::RecordBatch& batch, std::span<const int> key_columns, int sum_column)
-    : sum_is_key_(key_columns.size() == 1 && key_columns[0] == sum_column), block_rows_(kBlockRows) {
+    : sum_is_key_(key_columns.size() == 1 && key_columns[0] == sum_column), block_rows_(kHashedRows) {
   const auto add = [&](int column, std::vector<Column>* columns) {
     const arrow::ArrayData& data = *batch.column_data(column);
     columns->push_back({arrow::ArraySpan(data), data.offset});

@@ -17,7 +17,7 @@ namespace {
 
 /// About how much the rows of a part on disk take in memory. How much room they have there says nothing of that: the
 /// same value in all rows packs to a hundredth.
-int64_t UnpackedBytes(const StoredPart& part, double row_bytes) {
+int64_t UnpackedBytesOf(const StoredPart& part, double row_bytes) {
   return static_cast<int64_t>(row_bytes * static_cast<double>(part.run->segment_rows(part.segment)));
 }
 
@@ -196,7 +196,7 @@ arrow::Result<std::vector<Piece>> PartitionReader::LoadNext(const SlotUse& slots
     int64_t bytes = 0;
     while (next_ < contents_.parts.size() && (bytes < options_.loaded_bytes_max || next_ == first)) {
       const StoredPart& part = contents_.parts[next_++];
-      if (part.run != nullptr) bytes += UnpackedBytes(part, contents_.row_bytes);
+      if (part.run != nullptr) bytes += UnpackedBytesOf(part, contents_.row_bytes);
     }
     if (first == next_) break;
     const std::span<StoredPart> parts(contents_.parts.data() + first, next_ - first);

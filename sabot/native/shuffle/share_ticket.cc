@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "sabot:1:share:";
 
-arrow::Status NoTicket(std::string_view text) {
+arrow::Status NoShareTicket(std::string_view text) {
   return MakeStatus(Code::kUsage,
                     "The ticket \"" + std::string(text.substr(0, 200)) +
                         "\" does not say sabot:1:share:<id>:<partition>:<share>:<shares>:<attempt*count,...>, the id "
@@ -28,7 +28,7 @@ arrow::Status DecodeRuns(std::string_view runs, std::vector<uint32_t>* attempts)
     std::string_view run = TakeField(&runs, ',');
     ARROW_ASSIGN_OR_RAISE(const int64_t attempt, DecodeNumber(TakeField(&run, '*'), "attempt"));
     ARROW_ASSIGN_OR_RAISE(const int64_t count, DecodeNumber(run, "count"));
-    if (count > static_cast<int64_t>(kShareTasksMax - attempts->size())) return NoTicket(run);
+    if (count > static_cast<int64_t>(kShareTasksMax - attempts->size())) return NoShareTicket(run);
     attempts->insert(attempts->end(), static_cast<size_t>(count), static_cast<uint32_t>(attempt));
   }
   return arrow::Status::OK();
@@ -63,18 +63,18 @@ std::string EncodeShareTicket(const ShareTicket& ticket) {
 }
 
 arrow::Result<ShareTicket> DecodeShareTicket(std::string_view text) {
-  if (!IsShareTicket(text)) return NoTicket(text);
+  if (!IsShareTicket(text)) return NoShareTicket(text);
   std::string_view rest = text.substr(kPrefix.size());
   ShareTicket ticket;
-  if (!PercentDecode(TakeField(&rest, ':'), &ticket.shuffle_id)) return NoTicket(text);
+  if (!PercentDecode(TakeField(&rest, ':'), &ticket.shuffle_id)) return NoShareTicket(text);
   const auto partition = DecodeNumber(TakeField(&rest, ':'), "partition");
   const auto share = DecodeNumber(TakeField(&rest, ':'), "share");
   const auto shares = DecodeNumber(TakeField(&rest, ':'), "number of shares");
   const bool whole = partition.ok() && share.ok() && shares.ok() && *share < *shares && *shares <= kShareTasksMax &&
                      ticket.shuffle_id.size() <= kNameBytesMax;
-  if (!whole || !DecodeRuns(rest, &ticket.attempts).ok()) return NoTicket(text);
+  if (!whole || !DecodeRuns(rest, &ticket.attempts).ok()) return NoShareTicket(text);
   // The last task's number must not wrap: two attempts would be taken for one task's.
-  if (static_cast<int64_t>(ticket.attempts.size()) * *shares > INT32_MAX) return NoTicket(text);
+  if (static_cast<int64_t>(ticket.attempts.size()) * *shares > INT32_MAX) return NoShareTicket(text);
   ticket.partition = static_cast<int32_t>(*partition);
   ticket.share = static_cast<uint32_t>(*share);
   ticket.shares = static_cast<uint32_t>(*shares);

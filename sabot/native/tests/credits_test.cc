@@ -10,7 +10,7 @@ namespace {
 
 using memory::Promise;
 
-struct Receiver {  // with room for 75 bytes below its high-water mark
+struct SmallReceiver {  // with room for 75 bytes below its high-water mark
   std::shared_ptr<memory::Ledger> ledger = std::make_shared<memory::Ledger>(memory::Ledger::Options{.bytes_max = 100});
   Credits credits{ledger, {.chunk_bytes = 10, .window_chunks = 1}};
 };
@@ -18,7 +18,7 @@ struct Receiver {  // with room for 75 bytes below its high-water mark
 Credits::Clock::time_point In(int ms) { return Credits::Clock::now() + std::chrono::milliseconds(ms); }
 
 TEST(Credits, ChunkThatDoesNotFitBesideThePeersOwnChunksIsRefused) {
-  Receiver receiver;
+  SmallReceiver receiver;
   const auto stream = receiver.credits.Open("a");
   EXPECT_EQ(CodeOf(stream->WaitGranted(66, In(20'000))), Code::kLimit);
   EXPECT_TRUE(stream->WaitGranted(65, In(20'000)).ok());
@@ -26,7 +26,7 @@ TEST(Credits, ChunkThatDoesNotFitBesideThePeersOwnChunksIsRefused) {
 }
 
 TEST(Credits, WhatIsGrantedAheadPressesNobody) {
-  Receiver receiver;
+  SmallReceiver receiver;
   ASSERT_TRUE(receiver.ledger->TryReserve(Promise::kTasks, 60));
   const auto stream = receiver.credits.Open("a");
   EXPECT_EQ(stream->granted(), 0);
@@ -34,7 +34,7 @@ TEST(Credits, WhatIsGrantedAheadPressesNobody) {
 }
 
 TEST(Credits, RequestThatHasBeenAnsweredUnmetFreesNothingAndHoldsUpNobody) {
-  Receiver receiver;
+  SmallReceiver receiver;
   const auto large = receiver.credits.Open("a");
   const auto small = receiver.credits.Open("b");
   ASSERT_TRUE(receiver.ledger->TryReserve(Promise::kTasks, 15));
@@ -46,7 +46,7 @@ TEST(Credits, RequestThatHasBeenAnsweredUnmetFreesNothingAndHoldsUpNobody) {
 }
 
 TEST(Credits, PeersOwnChunkWaitsWhileTheDiskIsAtWorkAndNoLonger) {
-  Receiver receiver;
+  SmallReceiver receiver;
   const auto stream = receiver.credits.Open("a");
   ASSERT_TRUE(receiver.ledger->TryReserve(Promise::kTasks, 55));  // what is left was granted ahead
   receiver.ledger->SetFreeing(true);
@@ -59,7 +59,7 @@ TEST(Credits, PeersOwnChunkWaitsWhileTheDiskIsAtWorkAndNoLonger) {
 }
 
 TEST(Credits, RequestThatWakesTheDiskInVainGetsThePeersOwnChunk) {
-  Receiver receiver;
+  SmallReceiver receiver;
   const auto stream = receiver.credits.Open("a");
   ASSERT_TRUE(receiver.ledger->TryReserve(Promise::kTasks, 55));
   const int64_t waker =

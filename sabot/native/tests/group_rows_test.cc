@@ -13,7 +13,7 @@ namespace {
 
 using rows::FromJson;
 
-std::shared_ptr<arrow::Table> Rows(const arrow::ArrayVector& columns) {
+std::shared_ptr<arrow::Table> TableOf(const arrow::ArrayVector& columns) {
   return arrow::Table::Make(
       arrow::schema({arrow::field("k", columns[0]->type()), arrow::field("v", columns[1]->type())}), columns);
 }
@@ -25,8 +25,8 @@ std::shared_ptr<arrow::Table> Grouped(const std::shared_ptr<arrow::Table>& table
 }
 
 TEST(GroupRows, NullsAreOneKeyAndAGroupWithoutValuesHasNoSum) {
-  const auto table = Rows({rows::Moved(FromJson(arrow::int32(), "[7, null, 8, 7, null]")),
-                           rows::Moved(FromJson(arrow::int64(), "[1, 2, null, 3, 4]"))});
+  const auto table = TableOf({rows::Moved(FromJson(arrow::int32(), "[7, null, 8, 7, null]")),
+                              rows::Moved(FromJson(arrow::int64(), "[1, 2, null, 3, 4]"))});
   const auto groups = Grouped(table);
   EXPECT_TRUE(groups->column(0)->chunk(0)->Equals(FromJson(arrow::int32(), "[7, null, 8]")));
   EXPECT_TRUE(groups->column(1)->chunk(0)->Equals(FromJson(arrow::int64(), "[4, 6, null]")));
@@ -41,7 +41,7 @@ TEST(GroupRows, KeysAreFoundAgainWhileTheTableOfThemGrows) {
     ASSERT_TRUE(keys.Append((row % kKeys) << 20).ok());
     ASSERT_TRUE(values.Append(row).ok());
   }
-  const auto groups = Grouped(Rows({keys.Finish().ValueOrDie(), values.Finish().ValueOrDie()}));
+  const auto groups = Grouped(TableOf({keys.Finish().ValueOrDie(), values.Finish().ValueOrDie()}));
   ASSERT_EQ(groups->num_rows(), kKeys);
   const auto& found = static_cast<const arrow::Int64Array&>(*groups->column(0)->chunk(0));
   const auto& sums = static_cast<const arrow::Int64Array&>(*groups->column(1)->chunk(0));
@@ -52,9 +52,9 @@ TEST(GroupRows, KeysAreFoundAgainWhileTheTableOfThemGrows) {
 }
 
 TEST(GroupRows, WhatItDoesNotKnowItLeavesAlone) {
-  const auto texts = Rows({FromJson(arrow::utf8(), "[]"), FromJson(arrow::int64(), "[]")});
+  const auto texts = TableOf({FromJson(arrow::utf8(), "[]"), FromJson(arrow::int64(), "[]")});
   EXPECT_EQ(Grouped(texts), nullptr);
-  const auto decimals = Rows({FromJson(arrow::int64(), "[]"), FromJson(arrow::decimal128(9, 2), "[]")});
+  const auto decimals = TableOf({FromJson(arrow::int64(), "[]"), FromJson(arrow::decimal128(9, 2), "[]")});
   EXPECT_EQ(Grouped(decimals), nullptr);
 }
 

@@ -29,7 +29,7 @@ using slots::MakePool;
 using slots::MakeRun;
 using slots::SlotPool;
 
-constexpr int64_t kSliceUs = 10'000;
+constexpr int64_t kWaitUs = 10'000;
 constexpr int64_t kRows = 200'000;
 
 /// Rows 0, step, 2 * step ... below kRows, in chunks, of which each is a task.
@@ -91,7 +91,7 @@ class RunningPlanTest : public ::testing::Test {
   }
   arrow::Result<std::shared_ptr<arrow::Table>> Run(const ac::Declaration& declaration) {
     const auto plan = Start(declaration);
-    while (!plan->WaitFor(kSliceUs)) continue;
+    while (!plan->WaitFor(kWaitUs)) continue;
     return plan->result();
   }
   void ExpectIdle() const {
@@ -128,7 +128,7 @@ TEST_F(RunningPlanTest, CancelEndsAPlanThatWouldNotEnd) {
   endless.WaitForBatches(100);
   EXPECT_FALSE(plan->WaitFor(1'000));
   plan->Cancel();
-  while (!plan->WaitFor(kSliceUs)) continue;
+  while (!plan->WaitFor(kWaitUs)) continue;
   EXPECT_EQ(CodeOf(plan->result().status()), Code::kCancelled);
   ExpectIdle();
 }
@@ -139,7 +139,7 @@ TEST_F(RunningPlanTest, CancelAtAnyMomentEndsAJoin) {
     const auto plan = Start(Join());
     while (slots::Processed(*pool_) < before + tasks && !plan->WaitFor(100)) continue;
     plan->Cancel();
-    while (!plan->WaitFor(kSliceUs)) continue;
+    while (!plan->WaitFor(kWaitUs)) continue;
     const auto result = plan->result();  // it may have ended before
     ASSERT_TRUE(result.ok() || CodeOf(result.status()) == Code::kCancelled) << result.status();
     if (result.ok()) ASSERT_EQ((*result)->num_rows(), kRows / 4);
@@ -160,14 +160,14 @@ TEST_F(RunningPlanTest, AShutdownThatSkipsEndsThePlanWithAdvice) {
   const auto plan = Start(endless.declaration());
   endless.WaitForBatches(100);
   std::jthread ending([&] { pool_->Shutdown(/*drain=*/false); });
-  while (!plan->WaitFor(kSliceUs)) continue;
+  while (!plan->WaitFor(kWaitUs)) continue;
   EXPECT_EQ(CodeOf(plan->result().status()), Code::kUsage);
 }
 
 TEST_F(RunningPlanTest, ADrainingShutdownLetsThePlanEnd) {
   const auto plan = Start(Join());
   std::jthread draining([&] { pool_->Shutdown(/*drain=*/true); });
-  while (!plan->WaitFor(kSliceUs)) continue;
+  while (!plan->WaitFor(kWaitUs)) continue;
   const auto result = plan->result();  // refused where it was shut down before the first task was queued
   if (result.ok()) {
     EXPECT_EQ((*result)->num_rows(), kRows / 4);
