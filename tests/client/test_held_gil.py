@@ -10,7 +10,7 @@ from tests.agent.processes import Agents
 
 from ..jobs.held_job import until
 
-HELD_S = 4
+HELD_S = 5
 CLIENT = f"""
 import ctypes, sys, threading
 import pyarrow as pa, sabot
@@ -39,11 +39,11 @@ print("done", flush=True)
 
 def test_client_that_holds_its_gil_beyond_every_deadline_keeps_its_job(tmp_path: Path) -> None:
     deadlines = {
-        "SABOT_JOBS_PEER_DEADLINE_S": "0.5",
-        "SABOT_JOBS_TAKEOVER_S": "0.5",
-        "SABOT_JOBS_UPLOAD_LEASE_S": "1",
-        "SABOT_SHUFFLE_STREAM_TIMEOUT_S": "1",
-        "SABOT_SHUFFLE_STREAM_IDLE_S": "1",
+        "SABOT_JOBS_PEER_DEADLINE_S": "1.5",
+        "SABOT_JOBS_TAKEOVER_S": "1.5",
+        "SABOT_JOBS_UPLOAD_LEASE_S": "1.5",
+        "SABOT_SHUFFLE_STREAM_TIMEOUT_S": "1.5",
+        "SABOT_SHUFFLE_STREAM_IDLE_S": "1.5",
     }
     agents = Agents(tmp_path)
     try:

@@ -64,7 +64,7 @@ def test_streams_beyond_the_limit_are_refused_and_fewer_are_not(make_server: Mak
 
 
 def test_stream_that_says_nothing_is_ended_and_one_that_goes_on_is_not(make_server: MakeServer) -> None:
-    server = make_server(stream_idle_s=1.0)
+    server = make_server(stream_idle_s=2.0)
     with flight.FlightClient(f"grpc://{server.address}") as client, hung_put(server.address) as hung:
         writer, reader = client.do_put(flight.FlightDescriptor.for_path("sabot", "publish", "live", "0"), SCHEMA)
         ended = threading.Event()
