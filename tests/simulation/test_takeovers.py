@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from sabot.agent.coordination.coordinator import Coordinator
 from sabot.agent.coordination.job_journal import KeptJournal, WrittenJournal
+from sabot.agent.coordination.takeover import Identity
 
 from .faults import Kind, Odds
 from .gathering import Gathering
+from .readers import Attempt, Readers
 from .runs import MUCH, at_coordinator, caught, run
 
 DIES_AS_A_STAGE_BEGINS = [at_coordinator(Kind.BREAK, "committed", 3), at_coordinator(Kind.CRASH, "committed", 4)]
@@ -24,6 +27,30 @@ def test_stage_that_starts_before_all_have_the_journal_is_seen(monkeypatch: pyte
     monkeypatch.setattr(WrittenJournal, "open_gates", open_gates)
     violation = caught(faults=DIES_AS_A_STAGE_BEGINS, odds=Odds(), bytes_max=MUCH)
     assert "knows nothing of" in str(violation)
+
+
+def test_without_the_journal_s_barrier_work_is_lost_and_never_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that start before all have the journal cost more work where the coordinator is lost, and no row, for
+
+    - a journal is one log: the commit of a reader stands in it after those of all that it has read, and after the state
+      in which its stage was cut. Whatever part of it a successor finds is a state that the job was in;
+    - what the successor does not know of is done again under other numbers: attempts are numbered by coordinator, so
+      that rows of an unknown one lie with their owner and are on no reader's list;
+    - a reader that was given unknown attempts ends with its coordinator: agents cancel it when they are taken over, and
+      refuse the old epoch; one that is not reached is given up; and the client hears its latest coordinator only.
+    So what the barrier keeps is what was done: whoever is left of the agents knows it.
+    """
+    right, unknown = Readers.unknown_to, []
+
+    def unknown_to(readers: Readers, coordinator: Coordinator, keepers: frozenset[Identity]) -> set[Attempt]:
+        unknown.extend(right(readers, coordinator, keepers))
+        return set()
+
+    monkeypatch.setattr(WrittenJournal, "is_kept_by_all", lambda journal, agents, mark: True)
+    monkeypatch.setattr(Readers, "unknown_to", unknown_to)
+    for odds in (Odds(), Odds(slow_message=0.2, doubled_call=0.2)):
+        run(range(40), faults=DIES_AS_A_STAGE_BEGINS, odds=odds, bytes_max=MUCH)
+    assert len(unknown) > 10, "no successor was told too little"
 
 
 def test_agent_that_confirms_a_journal_and_forgets_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
