@@ -75,17 +75,21 @@ class Checks:
         partition = command.split.partition if isinstance(command.split, PartitionSplit) else 0
         inputs = [(stage_id, partition, command.read_tasks, attempts) for stage_id, attempts in command.inputs]
         copies = [(copy.stage_id, copy.partition, None, copy.attempts) for copy in command.copies]
+        given: dict[tuple[int, int, int], int] = {}
         for stage_id, partition, tasks, attempts in (*inputs, *copies):
             if tasks is not None and len(tasks) != len(attempts):
                 raise Violation(f"{attempt} reads {attempts} of the tasks {tasks} of stage {stage_id}")
             for task, read in zip(tasks or range(len(attempts)), attempts, strict=True):
                 if read not in self._committed.get((job_id, stage_id, task), set()):
                     raise Violation(f"{attempt} reads attempt {read} of task {task} of stage {stage_id}: not committed")
+                given[stage_id, partition, task] = read
                 sent = self._sends[job_id, stage_id, task, read]
                 if sent is not None and partition not in sent:
                     raise Violation(
                         f"{attempt} reads attempt {read} of task {task} of stage {stage_id}, a replay of {sent}"
                     )
+        if others := self._readers[job_id].reads(attempt[1:], given):
+            raise Violation(f"{attempt} is given {given}, and {others}, which are under way, were given others of them")
         self._readers[job_id].started(command, frozenset(member.identity for member in keepers))
 
     def task_cancelled(self, job_id: str, command: ev.CancelTask) -> None:

@@ -13,7 +13,7 @@ from sabot.agent.coordination.running import Running
 from sabot.dataflow.stage import Share
 
 from .cluster import Cluster
-from .faults import Fault, Kind, Odds
+from .faults import Fault, Kind, Odds, Pace
 from .runs import LITTLE, MUCH, at_coordinator, caught, moment, run
 
 SEEDS_A_MOMENT = 14
@@ -56,6 +56,16 @@ def test_share_that_is_read_on_while_its_partition_is_sent_again_is_seen(monkeyp
     run(range(40), faults=[rot], odds=Odds(slow_message=0.1), bytes_max=MUCH, hot=True)
     monkeypatch.setattr(Running, "reads", lambda running, partitions: False)
     assert "ShuffleIntegrityError" in str(caught(faults=[rot], odds=Odds(slow_message=0.1), bytes_max=MUCH, hot=True))
+
+
+def test_readers_of_two_attempts_of_one_task_at_the_same_time_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account of the job would see it, too, but only at the end of the readers."""
+    monkeypatch.setattr(Running, "reads", lambda running, partitions: False)
+    monkeypatch.setattr(_Reading, "agrees", lambda *given: True)
+    rot = Fault(kind=Kind.ROT, happening="partition read", count=2)
+    pace = Pace(work_s=0.3, factors=(8.0, 8.0))
+    violation = caught(faults=[rot], odds=Odds(), bytes_max=MUCH, hot=True, pace=pace)
+    assert "were given others" in str(violation)
 
 
 def test_shares_that_overlap_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
