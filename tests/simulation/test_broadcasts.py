@@ -13,6 +13,7 @@ from sabot.agent.coordination.stage_run import StageRun
 
 from .cluster import Cluster
 from .faults import Fault, Kind, Odds, Pace
+from .readers import Readers
 from .runs import LITTLE, MUCH, at_coordinator, caught, moment, run
 
 SEEDS_A_MOMENT = 12
@@ -78,6 +79,7 @@ def test_reader_of_a_copy_that_goes_on_while_it_is_sent_again_is_seen(
         return [] if caller == lost_by else right(stages, run, copies)
 
     monkeypatch.setattr(JobStages, "_end_readers_of_copies", end_readers)
+    monkeypatch.setattr(Readers, "reads", lambda *given: set())  # which would see it first
     if lost_by == "spoil_input":
         violation = caught(faults=[ROT], odds=Odds(slow_message=0.1), bytes_max=MUCH, copies=True)
     else:
