@@ -75,7 +75,7 @@ def files_on_disk(trio: Trio) -> list[Path]:
 
 
 def test_with_room_on_disk_the_job_is_exact(trio: Trio, many_rows: str) -> None:
-    with shuffled(trio.session.read_parquet(many_rows)).run(timeout_s=60) as result:
+    with shuffled(trio.session.read_parquet(many_rows)).run(timeout_s=150) as result:
         assert result.num_rows == FILES * GROUPS * ROWS and result.receipt.exact
         assert files_on_disk(trio)
     until(trio.all_free)
