@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,6 +195,39 @@ def test_published_rows_that_a_full_disk_does_not_take_fail_what_follows_under_t
     assert caught.value.facts["folder"].startswith(str(folder))
     transport.drop("p")
     transport.publish("p", 0, [noisy_rows(0, 10, rng)], SCHEMA)
+    assert files_in(folder) == []
+
+
+def test_published_rows_that_a_full_disk_refused_go_there_when_room_is_asked_for_and_the_disk_has_some(
+    transport: ShuffleTransport, folder: Path, rng: random.Random
+) -> None:
+    native, ledger = transport.server.native, transport.server.native.ledger
+    batches = [noisy_rows(0, 10_000, rng) for _ in range(20)]
+    kept = 0
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(LimitReached):
+            for index, batch in enumerate(batches):
+                transport.publish("p", index, [batch], SCHEMA)
+                kept += 1
+                assert native.wait_spilled(IDLE_S)
+        in_memory = ledger.snapshot()["results"]
+        assert kept > 1 and in_memory > 8 * MiB and not sum(path.stat().st_size for path in files_in(folder))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    end_s = time.monotonic() + IDLE_S
+    while ledger.snapshot()["results"] > in_memory // 2:
+        assert time.monotonic() < end_s, "nothing goes to disk"
+        assert not ledger.try_reserve_task(11 * MiB) or ledger.unreserve_task(11 * MiB) is None
+        assert native.wait_spilled(IDLE_S)
+    ledger.withdraw_tasks()
+    assert len(files_in(folder)) == 1
+    transport.publish("p", kept, [batches[kept]], SCHEMA)  # what follows under the name is taken again
+    for index in range(kept + 1):
+        read = transport.fetch(transport.address, "p", index).read_all()
+        assert read == pa.Table.from_batches([batches[index]])
+    transport.drop("p")
     assert files_in(folder) == []
 
 

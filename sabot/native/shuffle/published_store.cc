@@ -1,6 +1,7 @@
 #include "sabot/native/shuffle/published_store.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "sabot/native/rows/hash.h"
 #include "sabot/native/shuffle/chunk_store.h"
@@ -51,6 +52,9 @@ arrow::Result<std::shared_ptr<Published>> PublishedStore::Keep(const std::string
 }
 
 namespace {
+
+// A disk that is full is written to once in so long, however often room is asked for.
+constexpr std::chrono::seconds kRetryAfter{1};
 
 std::string PartOf(const std::string& name, int64_t index) { return "part " + std::to_string(index) + " of " + name; }
 
@@ -210,16 +214,21 @@ class PublishedStore::Spilling : public spill::SpillJob {
   std::vector<std::shared_ptr<arrow::RecordBatch>> batches_;
 };
 
+void PublishedStore::BeginRound() {
+  std::lock_guard lock(mutex_);
+  may_retry_ = std::chrono::steady_clock::now() >= retry_at_;
+}
+
 std::unique_ptr<spill::SpillJob> PublishedStore::TakeColdest(int64_t bytes,
                                                              const std::shared_ptr<spill::SpillSpace>& space) {
   std::lock_guard lock(mutex_);
   auto coldest = parts_.end();
   for (auto entry = parts_.begin(); entry != parts_.end(); ++entry) {
     const Part& part = entry->second;
-    if (part.stuck || part.spilled == part.published->batches.size()) continue;
-    if (coldest == parts_.end() || part.published->published_at < coldest->second.published->published_at) {
-      coldest = entry;
-    }
+    if ((part.stuck && !may_retry_) || part.spilled == part.published->batches.size()) continue;
+    // What is stuck comes after all that has not been tried.
+    const auto rank = [](const Part& one) { return std::pair(one.stuck, one.published->published_at); };
+    if (coldest == parts_.end() || rank(part) < rank(coldest->second)) coldest = entry;
   }
   if (coldest == parts_.end()) return nullptr;
   std::shared_ptr<spill::SpillGroup>& files = files_[coldest->first.first];
@@ -232,12 +241,19 @@ void PublishedStore::Swapped(const std::string& name, int64_t index, const std::
                              size_t count) {
   std::lock_guard lock(mutex_);
   const auto found = parts_.find({name, index});
-  if (found != parts_.end() && found->second.published == part) found->second.spilled = count;
+  if (found == parts_.end() || found->second.published != part) return;
+  found->second.spilled = count;
+  if (!std::exchange(found->second.stuck, false)) return;
+  const bool others =
+      std::ranges::any_of(parts_, [&](const auto& entry) { return entry.first.first == name && entry.second.stuck; });
+  if (!others) no_room_.erase(name);
 }
 
 void PublishedStore::Stuck(const std::string& name, int64_t index, const std::shared_ptr<const Published>& part,
                            const arrow::Status& status) {
   std::lock_guard lock(mutex_);
+  may_retry_ = false;
+  retry_at_ = std::chrono::steady_clock::now() + kRetryAfter;
   const auto found = parts_.find({name, index});
   if (found == parts_.end() || found->second.published != part) return;
   found->second.stuck = true;

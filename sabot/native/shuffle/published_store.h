@@ -67,6 +67,7 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
   arrow::MemoryPool* pool() const { return options_.blocks.pool; }
   const spill::BlockSource& blocks() const { return options_.blocks; }
 
+  void BeginRound() override;
   std::unique_ptr<spill::SpillJob> TakeColdest(int64_t bytes, const std::shared_ptr<spill::SpillSpace>& space) override;
 
  private:
@@ -74,7 +75,7 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
   struct Part {
     std::shared_ptr<Published> published;  // shared with who reads it, which nobody does while it grows
     size_t spilled = 0;                    // how many of its batches are on disk
-    bool stuck = false;                    // no folder had room for it: it stays in memory
+    bool stuck = false;                    // no folder had room for it when it was last tried
     bool grows = false;
   };
 
@@ -91,11 +92,13 @@ class PublishedStore : public spill::SpillSource, public std::enable_shared_from
              const arrow::Status& status);
 
   const Options options_;
-  mutable std::mutex mutex_;  // guards the four below; a leaf
+  mutable std::mutex mutex_;  // guards all below; a leaf
   std::map<std::pair<std::string, int64_t>, Part> parts_;
   std::map<std::string, std::shared_ptr<spill::SpillGroup>> files_;  // by name
   std::map<std::string, arrow::Status> no_room_;                     // by name, why rows of it are not on disk
   int64_t bytes_ = 0;
+  bool may_retry_ = false;  // what is stuck, in this round of the spill writer's
+  std::chrono::steady_clock::time_point retry_at_{};
 };
 
 }  // namespace sabot::shuffle

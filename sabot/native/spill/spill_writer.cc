@@ -54,6 +54,7 @@ void SpillWriter::Stop() {
 
 void SpillWriter::Loop() {
   while (WaitForWork()) {
+    for (const auto& source : Sources()) source->BeginRound();
     while (ledger_->bytes_to_free() > 0 && SpillOnce()) {
       std::lock_guard lock(mutex_);
       if (stopping_) return;
@@ -77,16 +78,18 @@ bool SpillWriter::WaitForWork() {
   return !stopping_;
 }
 
-bool SpillWriter::SpillOnce() {
-  std::vector<std::weak_ptr<SpillSource>> sources;
-  {
-    std::lock_guard lock(mutex_);
-    sources = sources_;
+std::vector<std::shared_ptr<SpillSource>> SpillWriter::Sources() {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<SpillSource>> sources;
+  for (const auto& known : sources_) {
+    if (auto source = known.lock()) sources.push_back(std::move(source));
   }
+  return sources;
+}
+
+bool SpillWriter::SpillOnce() {
   const int64_t bytes = std::clamp(ledger_->bytes_to_free(), kRunBytesMin, kRunBytesMax);
-  for (const auto& known : sources) {
-    const auto source = known.lock();
-    if (source == nullptr) continue;
+  for (const auto& source : Sources()) {
     const auto job = source->TakeColdest(bytes, space_);
     if (job == nullptr) continue;
     auto run = SpilledRun::Write(job->TakeContent(), &job->group());

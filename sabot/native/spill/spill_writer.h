@@ -30,6 +30,8 @@ class SpillJob {
 class SpillSource {
  public:
   virtual ~SpillSource() = default;
+  /// Room is asked for anew: what no folder had room for may be tried again.
+  virtual void BeginRound() {}
   /// Its coldest rows, about `bytes` of them; null where it has none to give.
   virtual std::unique_ptr<SpillJob> TakeColdest(int64_t bytes, const std::shared_ptr<SpillSpace>& space) = 0;
 };
@@ -54,6 +56,7 @@ class SpillWriter {
   void Loop();
   /// Until it is woken; false where it is to stop.
   bool WaitForWork();
+  std::vector<std::shared_ptr<SpillSource>> Sources();
   /// False where no source had anything to give.
   bool SpillOnce();
 
