@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -132,19 +133,25 @@ def time_shares(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str
     return used["light"] / total, used["heavy"] / total
 
 
-def median_share(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str, Any]) -> float:
-    """The light caller's part. The median of three: what else the machine does may stop the slot for a while in one."""
-    return sorted(time_shares(manager, light, heavy)[0] for _ in range(3))[1]
+def check_median_share(manager: TaskSlotManager, light: dict[str, Any], heavy: dict[str, Any], expected: float) -> None:
+    """The light caller's part, by the median of three: what else the machine does may stop the slot for a while in one.
+    Where it did so in two, the median of up to nine: slots that share wrongly do so in each.
+    """
+    shares: list[float] = []
+    for most in (3, 5, 7, 9):
+        while len(shares) < most:
+            shares.append(time_shares(manager, light, heavy)[0])
+        if statistics.median(shares) == pytest.approx(expected, abs=0.05):
+            return
+    pytest.fail(f"{shares} where {expected} is due")
 
 
 def test_weights_one_and_three_get_a_quarter_and_three_quarters(one_slot: TaskSlotManager) -> None:
-    light = median_share(one_slot, {"job": "a", "weight": 1}, {"job": "b", "weight": 3})
-    assert light == pytest.approx(0.25, abs=0.05)
+    check_median_share(one_slot, {"job": "a", "weight": 1}, {"job": "b", "weight": 3}, 0.25)
 
 
 def test_weight_alone_makes_a_job_of_its_own(one_slot: TaskSlotManager) -> None:
-    light = median_share(one_slot, {"weight": 1}, {"weight": 1.0})
-    assert light == pytest.approx(0.5, abs=0.05)
+    check_median_share(one_slot, {"weight": 1}, {"weight": 1.0}, 0.5)
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), 1e9, "1"])
