@@ -231,7 +231,7 @@ class Cluster:
     def _strike(self, fault: Fault, where: int) -> None:
         if self._over:
             return
-        place = where if fault.place is None else fault.place % len(self.agents)
+        place = (where if fault.place is None else fault.place) % len(self.agents)
         agent = self.agents[place]
         client = self._struck_job()
         coordinator = client.driver
