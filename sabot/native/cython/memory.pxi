@@ -32,7 +32,7 @@ cdef extern from "sabot/native/memory/ledger.h" namespace "sabot::memory" nogil:
         cbool below_low_water()
         void SetFreeing(cbool freeing)
         cbool freeing()
-        void TellFreed()
+        void TellEnded()
         int64_t bytes_to_free()
         CLedgerSnapshot snapshot()
 
@@ -173,7 +173,7 @@ cdef class Ledger:
         self.ledger.get().SetFreeing(freeing)
         if not freeing:
             with nogil:
-                self.ledger.get().TellFreed()
+                self.ledger.get().TellEnded()
 
     def snapshot(self):
         """Bytes by account, with `bytes_max`, `committed` and the highest `allocated` so far as `peak`."""

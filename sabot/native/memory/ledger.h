@@ -25,7 +25,7 @@ enum class Event : uint8_t {
   kHighWater,  // committed() rose above the high-water mark, or a reservation was refused, or there is more to free
                // while room is wanted: free something
   kFreed,      // it fell below the low-water mark, or far enough for the smallest reservation that was refused, or
-               // who frees memory has come to an end, whatever came of it
+               // who frees memory has come to an end that somebody waits for, whatever came of it
 };
 
 struct Snapshot {
@@ -77,13 +77,22 @@ class Ledger {
   void Reserve(Promise promise, int64_t bytes) noexcept;
   void Unreserve(Promise promise, int64_t bytes) noexcept;
 
-  /// Somebody is at work to free memory; when he is not any more, TellFreed() is to follow. Who may go on whatever is
+  /// Somebody is at work to free memory; when he is not any more, TellEnded() is to follow. Who may go on whatever is
   /// committed waits for that first: a disk may be slower than he is.
   void SetFreeing(bool freeing) noexcept { freeing_.store(freeing, std::memory_order_seq_cst); }
-  void TellFreed() noexcept { Notify(Event::kFreed); }
+  /// Tells kFreed where anybody has seen freeing(). To others an end by which nothing was freed says nothing: a refused
+  /// reservation that was tried again for it would wake who frees again, for ever.
+  void TellEnded() noexcept {
+    if (awaited_.exchange(false, std::memory_order_seq_cst)) Notify(Event::kFreed);
+  }
   /// There is more now that could be freed: told as kHighWater where room is wanted.
   void TellFreeable() noexcept;
-  bool freeing() const noexcept { return freeing_.load(std::memory_order_seq_cst); }
+  /// Whoever sees this may wait for its end, which is told as kFreed.
+  bool freeing() noexcept {
+    if (!freeing_.load(std::memory_order_seq_cst)) return false;
+    awaited_.store(true, std::memory_order_seq_cst);
+    return freeing_.load(std::memory_order_seq_cst);  // again: its end may not have found anybody waiting
+  }
 
   /// As measured: private memory of the worker processes with their memfds; memory of this process that the pool does
   /// not know.
@@ -137,6 +146,7 @@ class Ledger {
   Counter workers_{0};
   std::atomic<bool> pressed_{false};  // from above the high-water mark to below the low one
   std::atomic<bool> freeing_{false};
+  std::atomic<bool> awaited_{false};  // somebody has seen freeing_
   // For each promise the highest level of committed() at which a refused reservation would have been granted; -1: none.
   std::array<Counter, kPromises> wanted_{-1, -1};
 

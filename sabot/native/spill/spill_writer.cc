@@ -49,7 +49,7 @@ void SpillWriter::Stop() {
   }
   ledger_->RemoveListener(listener_);
   thread_.join();
-  ledger_->TellFreed();
+  ledger_->TellEnded();
 }
 
 void SpillWriter::Loop() {
@@ -67,7 +67,7 @@ bool SpillWriter::WaitForWork() {
   if (!woken_ && busy_ && !stopping_) {
     ledger_->SetFreeing(false);  // before the lock is let go: whoever wakes this thread next sets it again
     lock.unlock();
-    ledger_->TellFreed();
+    ledger_->TellEnded();
     lock.lock();
   }
   busy_ = false;

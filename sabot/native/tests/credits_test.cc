@@ -53,7 +53,7 @@ TEST(Credits, PeersOwnChunkWaitsWhileTheDiskIsAtWorkAndNoLonger) {
   ASSERT_TRUE(stream->WaitGranted(20, In(1)).ok());
   EXPECT_EQ(stream->granted(), 10) << "a fast peer would fill the memory past a slow disk";
   receiver.ledger->SetFreeing(false);
-  receiver.ledger->TellFreed();
+  receiver.ledger->TellEnded();
   ASSERT_TRUE(stream->WaitGranted(20, In(20'000)).ok());
   EXPECT_EQ(stream->granted(), 20);
 }
