@@ -187,9 +187,9 @@ class Cluster:
         if rival and contend and isinstance(plan.stages[-1].output, WriteOutput):
             other = make_plan(self._late, rival, members, self.disk.folder, writes=True, copies=False)
             clients.append(self._begin(contending(self._late, plan, other), self._late.choice(self.agents)))
-        begun_s = self.clock.now_s
+        begun_s, limit_s = self.clock.now_s, LIVENESS_S * max(1.0, self.pace.longest_s)
         while not all(client.ended for client in clients):
-            late = self.clock.now_s > begun_s + LIVENESS_S and self.clock.now_s > self._faults_end_s + LIVENESS_S
+            late = self.clock.now_s > max(begun_s, self._faults_end_s) + limit_s
             if late or not self.clock.step():
                 ids = [client.plan.job_id for client in clients if not client.ended]
                 raise Violation(f"{ids} have not ended by {self.clock.now_s:.1f} s")

@@ -154,6 +154,11 @@ class Pace:
     def factor(self, place: int) -> float:
         return self.factors[place] if place < len(self.factors) else 1.0
 
+    @property
+    def longest_s(self) -> float:
+        """Of a task on the slowest agent."""
+        return self.work_s * max(self.factors, default=1.0)
+
 
 def draw_pace(rng: random.Random, agents: int) -> Pace:
     """In some runs tasks are so long that their lengths tell, one agent is slow, and none is like another."""

@@ -252,7 +252,7 @@ class Task:
         end = start + max(1, ROWS_AT_ONCE // self._placing.copies)
         parts = {} if self.agent.memory.ledger.above_high_water else self._scatter(rows[start:end])
         if self.agent.memory.ledger.above_high_water or not self._allocate(parts):
-            self.agent.memory.press()  # sources pause
+            self.agent.memory.when_freed(lambda: None)  # sources pause, and room is wanted
             self.agent.later(0.01, lambda: self._send(rows, start))
             return
         for owner, by_partition in sorted(parts.items()):

@@ -51,6 +51,17 @@ def test_every_seed_keeps_the_invariants(first: int) -> None:
     assert all(f"{half} seeds in " in text for text in told)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(102380, id="second attempt on an agent whose copy was being sent again"),
+        pytest.param(103317, id="chunk refused just below the high-water mark, for which nobody made room"),
+    ],
+)
+def test_seed_that_broke_an_invariant_once(seed: int) -> None:
+    run([seed])
+
+
 def test_seed_is_a_whole_run() -> None:
     traces: list[list[str]] = [[], []]
     for trace in traces:

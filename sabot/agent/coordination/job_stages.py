@@ -8,7 +8,7 @@ each of which has a share of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -266,18 +266,6 @@ class JobStages:
 
     def queue(self, run: StageRun) -> None:
         """Line up anew the tasks of a stage that may run."""
-        missing = [self[stage_id].missing() for stage_id in inputs_of(run)]
-        copies_missing = any(
-            (lost := self[stage_id].missing()) is None or not lost.isdisjoint(self._copies_in_use(stage_id))
-            for stage_id in run.stage.copied
-        )
-
-        def ready(split: Split) -> bool:
-            if copies_missing:
-                return False
-            if not isinstance(split, PartitionSplit):
-                return True
-            return all(partitions is not None and split.partition not in partitions for partitions in missing)
 
         def prefer(task: int) -> int | None:
             if not isinstance(run.stage.output, HomeShuffle):
@@ -285,7 +273,21 @@ class JobStages:
             count = self._num_partitions[run.stage.stage_id]
             return self.table.owners[home_partition(task, tasks=len(run.splits), num_partitions=count)]
 
-        run.queue(self._agent_of, ready, prefer)
+        run.queue(self._agent_of, self.ready(run), prefer)
+
+    def ready(self, run: StageRun) -> Callable[[Split], bool]:
+        """Whether all is there that a task of a split of the stage reads, and nothing of it is being sent again."""
+        missing = [self[stage_id].missing() for stage_id in inputs_of(run)]
+        copies_missing = any(
+            (lost := self[stage_id].missing()) is None or not lost.isdisjoint(self._copies_in_use(stage_id))
+            for stage_id in run.stage.copied
+        )
+        if copies_missing:
+            return lambda split: False
+        return lambda split: (
+            not isinstance(split, PartitionSplit)
+            or all(partitions is not None and split.partition not in partitions for partitions in missing)
+        )
 
     def _ranges_of(self, run: StageRun, ranges_wanted: int) -> Ranges | None:
         """Where a stage that is about to start cuts its rows, None where not by ranges."""

@@ -102,7 +102,7 @@ class TaskChoice:
         )
 
     def _read_elsewhere(self, run: StageRun, split: Split) -> Split | None:
-        if self._is_bound_to_owners(run):
+        if self._is_bound_to_owners(run) or not self._stages.ready(run)(split):
             return None
         partition = split.partition if isinstance(split, PartitionSplit) else 0
         rows = tuple(self._stages.receipts.rows_sent(stage_id)[partition] for stage_id in inputs_of(run))
