@@ -23,7 +23,7 @@ from sabot.wire import agent_pb2, agent_pb2_grpc
 from sabot.wire.addresses import control_channel_options
 from sabot.wire.convert import from_agent
 from sabot.wire.rpc_errors import error_of
-from sabot.wire.versions import my_versions
+from sabot.wire.versions import PROTOCOL, my_versions
 from tests.agent.fake_jobs import FakeJobs
 
 DEADLINE_S = 20.0
@@ -132,7 +132,7 @@ def test_other_versions_are_refused_with_both_named(config: Config, method: str)
     _, (code, error) = live(config, use)
     assert code == grpc.StatusCode.FAILED_PRECONDITION
     assert isinstance(error, PeerRefused)
-    assert "protocol 2 here, 99 there" in error.message
+    assert f"protocol {PROTOCOL} here, 99 there" in error.message
 
 
 @pytest.mark.parametrize(

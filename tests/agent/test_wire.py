@@ -19,7 +19,7 @@ from sabot.wire.convert import from_agent, to_agent
 from sabot.wire.failure import from_failure
 from sabot.wire.member import Member
 from sabot.wire.rpc_errors import FAILURE_METADATA_BYTES_MAX, status_of
-from sabot.wire.versions import check_versions, my_versions
+from sabot.wire.versions import PROTOCOL, check_versions, my_versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,7 +87,7 @@ def test_equal_versions_fit() -> None:
         ({"sabot": "9.9.9"}, "sabot {mine.sabot} here, 9.9.9 there"),
         ({"pyarrow_major": 1}, "pyarrow {mine.pyarrow_major} here, 1 there"),
         ({"python": "2.7"}, "Python {mine.python} here, 2.7 there"),
-        ({"protocol": 99}, "protocol 2 here, 99 there"),
+        ({"protocol": 99}, f"protocol {PROTOCOL} here, 99 there"),
     ],
 )
 def test_each_version_that_differs_is_refused_and_both_are_named(change: dict[str, object], said: str) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from sabot.native import _native
+from sabot.wire.versions import PROTOCOL
 
 MARK = struct.Struct("<4sBxxxQQQ")
 
@@ -52,7 +53,7 @@ class PlainServer(fl.FlightServerBase):
     def do_action(self, context: Any, action: Any) -> list[bytes]:
         assert action.type == "ping"
         self.pinged()
-        return [struct.pack("<4sHQ", b"SBTP", 2, self.incarnation)]
+        return [struct.pack("<4sHQ", b"SBTP", PROTOCOL, self.incarnation)]
 
     def do_get(self, context: Any, ticket: Any) -> fl.GeneratorStream:
         if ticket.ticket.decode() not in self.parts:
