@@ -19,6 +19,7 @@ from click.testing import Result
 
 import sabot
 from sabot.cli.main import cli
+from sabot.wire.versions import PROTOCOL
 from tests.agent.processes import AgentProcess, Agents
 
 Run = Callable[..., Result]
@@ -55,7 +56,7 @@ def test_status_is_json_for_programs(run: Run, agent: AgentProcess) -> None:
     assert (status["agent_id"], status["control_address"], status["insecure"]) == ("a", agent.control, False)
     assert int(status["incarnation"], 16) == agent.facts["incarnation"]
     assert status["resident_bytes"] > 0
-    assert status["versions"]["protocol"] == 2
+    assert status["versions"]["protocol"] == PROTOCOL
 
 
 def test_status_is_a_table_for_people(run: Run, agent: AgentProcess) -> None:
