@@ -11,11 +11,13 @@
 
 namespace sabot::spill {
 
-/// As memcpy; `to` is aligned to 16 bytes. Whoever hands the bytes to another thread calls EndStreams first.
+/// As memcpy. Whoever hands the bytes to another thread calls EndStreams first.
 inline void StreamBytes(uint8_t* to, const uint8_t* from, int64_t size) {
 #if defined(__x86_64__)
   constexpr int64_t kStep = 64;
-  const int64_t whole = size < 4096 ? 0 : size - size % kStep;  // of less, most would be asked for again from a cache
+  const bool aligned = reinterpret_cast<uintptr_t>(to) % sizeof(__m128i) == 0;  // else such a store ends the process
+  // Of less, most would be asked for again from a cache.
+  const int64_t whole = size < 4096 || !aligned ? 0 : size - size % kStep;
   for (int64_t at = 0; at < whole; at += kStep) {
     __m128i line[4];
     std::memcpy(line, from + at, sizeof line);

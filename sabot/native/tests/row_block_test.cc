@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <vector>
 
 #include "sabot/native/tests/rows_arrays.h"
@@ -39,6 +40,21 @@ TEST(RowBlock, ChecksumTakenWithTheCopyIsThatOfTheCopyAndOfWhatCame) {
     EXPECT_EQ(checksum.Digest(), rows::ChecksumBatch(*batch).ValueOrDie());
     EXPECT_TRUE(CopyBuffers(*batch, {.ledger = ledger}).ValueOrDie()->Equals(*batch));
     EXPECT_TRUE(CopyRows(*batch, {.ledger = ledger}).ValueOrDie()->Equals(*batch));
+  }
+}
+
+TEST(RowBlock, BufferMayHaveAnyNumberOfBytesBehindItsValues) {
+  const auto ledger = std::make_shared<memory::Ledger>(memory::Ledger::Options{.bytes_max = 1 << 30});
+  const std::shared_ptr<arrow::Buffer> long_one = arrow::AllocateBuffer(100'000).ValueOrDie();
+  std::memset(long_one->mutable_data(), 7, 100'000);
+  for (const int64_t rows : {1, 3, 1001, 10'001}) {
+    const BatchPtr batch =
+        MakeBatch({{"x", arrow::MakeArray(arrow::ArrayData::Make(arrow::int32(), rows, {nullptr, long_one}, 0))}});
+    rows::BatchChecksum checksum(rows);
+    const auto copy = CopyBuffers(*batch, {.ledger = ledger}, &checksum);
+    ASSERT_TRUE(copy.ok()) << copy.status();
+    EXPECT_TRUE((*copy)->Equals(*batch));
+    EXPECT_EQ(checksum.Digest(), rows::ChecksumBatch(*batch).ValueOrDie());
   }
 }
 
