@@ -19,12 +19,14 @@ constexpr std::chrono::microseconds kLongItem{50};
 /// other jobs may be next.
 constexpr std::chrono::nanoseconds kLeaseMax{2 * FairQueue::Options{}.lease_ns};
 
-/// Signals go to the program's own threads: Python's handlers run there and their waits must be interrupted.
+/// Signals go to the program's own threads: Python's handlers run there and their waits must be interrupted. Not those
+/// of a thread's own faults: blocked, they end the process without a word, where faulthandler would say which it was.
 class SignalsBlocked {
  public:
   SignalsBlocked() {
     sigset_t all;
     sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&all, fault);
     pthread_sigmask(SIG_SETMASK, &all, &before_);
   }
   ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
