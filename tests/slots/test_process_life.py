@@ -44,6 +44,26 @@ def test_exit_with_live_slots_neither_hangs_nor_crashes(script: str) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_plan_after_pyarrow_was_given_fewer_threads_lets_no_more_take_part() -> None:
+    """Acero sizes what threads have of their own by that number, and counts them up to the one of its first plan."""
+    script = """
+from pyarrow import acero
+keys = pa.table({"k": pa.array(range(300_000))})
+def join():
+    side = acero.Declaration("table_source", acero.TableSourceNodeOptions(keys))
+    options = acero.HashJoinNodeOptions("inner", ["k"], ["k"], ["k"], [])
+    return acero.Declaration("hashjoin", options, [side, side])
+manager.run_plan(join())
+pa.set_io_thread_count(1)
+with TaskSlotManager(7) as many:
+    for _ in range(3):
+        assert many.run_plan(join()).num_rows == 300_000
+manager.shutdown()
+"""
+    ended = run_python(script)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_ctrl_c_ends_a_wait_after_the_morsels_that_run() -> None:
     script = """
 begun = threading.Event()

@@ -2,7 +2,10 @@
 
 #include <arrow/acero/options.h>
 #include <arrow/acero/util.h>
+#include <arrow/io/interfaces.h>
+#include <arrow/util/thread_pool.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "sabot/native/status.h"
@@ -11,7 +14,12 @@ namespace sabot::operators {
 
 namespace ac = arrow::acero;
 
-size_t RunningPlan::ThreadsMax() { return ac::ThreadIndexer::Capacity(); }
+// Acero numbers threads up to a count that is taken once in the life of a process, and makes room for as many as the
+// pools have when a plan is made: where somebody has made them smaller since, the others would write beyond it.
+size_t RunningPlan::ThreadsMax() {
+  const int now = arrow::GetCpuThreadPoolCapacity() + arrow::io::GetIOThreadPoolCapacity() + 1;
+  return std::min(ac::ThreadIndexer::Capacity(), static_cast<size_t>(now));
+}
 
 arrow::Result<std::unique_ptr<RunningPlan>> RunningPlan::Start(const ac::Declaration& declaration, Options options) {
   options.names = options.pool->logbook().Name(options.share.id, declaration.factory_name);
