@@ -7,7 +7,7 @@ sabot.errors with the address. Nothing here knows about jobs.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pyarrow as pa
@@ -131,7 +131,7 @@ def read_partition(
     what: str,
     timeout_s: float,
     connect: Connect = flight_client,
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, None]:
     """The batches of one published partition as they come, each held against its sender's account up to there, and
     the whole against what the task reported; the error for a fault of the whole comes in the place of the end.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from types import TracebackType
@@ -154,7 +154,7 @@ class Result:
 
         return stream_partition(watched, what)
 
-    def _read(self, part: ResultPart, on_wire: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _read(self, part: ResultPart, on_wire: pa.Schema) -> Generator[pa.RecordBatch, None, None]:
         self._check_open()
         return read_partition(
             part.flight_address,

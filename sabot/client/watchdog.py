@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 from sabot.client.flight import ping_agent
 from sabot.errors import PeerError, PeerLost
@@ -41,10 +40,7 @@ class Watchdog:
         left = threading.Event()
         try:
             future = caller.start(call, left)
-            while not future.done():
-                with suppress(TimeoutError):
-                    future.exception(timeout=SILENCE_S)
-                    break
+            while not wait([future], timeout=SILENCE_S).done:
                 self._check_alive(address, what)
         except BaseException:
             left.set()
@@ -57,20 +53,20 @@ class Watchdog:
         given: T = future.result()
         return given
 
-    def each(self, stream: Iterator[T], *, address: str, what: str) -> Iterator[T]:
-        """What `stream` gives, a generator that blocks and never gives None; PeerLost as in `call`."""
+    def each(self, stream: Generator[T, None, None], *, address: str, what: str) -> Iterator[T]:
+        """What `stream` gives, which blocks and never gives None; PeerLost as in `call`."""
 
         def take(left: threading.Event) -> T | None:
             item = next(stream, None)
             if left.is_set():
-                _close(stream)
+                stream.close()
             return item
 
         while (item := self.call(take, address=address, what=what)) is not None:
             try:
                 yield item
             except GeneratorExit:
-                _close(stream)
+                stream.close()
                 raise
 
     def close(self) -> None:
@@ -128,9 +124,3 @@ class _Caller:
         while (make := self._calls.get()) is not None:
             make()
             del make
-
-
-def _close(stream: Iterator[Any]) -> None:
-    close = getattr(stream, "close", None)
-    if close is not None:
-        close()

@@ -21,16 +21,19 @@ def whole_answer(run: Callable[[], ResultProtocol], fetch: Callable[[ResultProto
     """What `fetch` makes of the result that `run` gives. A result of which a part is lost with its agent before it is
     fetched is computed once more: nobody has seen it. PeerLost where that happens three times.
     """
-    for runs_left in reversed(range(_RUNS_MAX)):
+    for _ in range(_RUNS_MAX - 1):
         result = run()
         try:
-            answer = fetch(result)
-            tell_quarantined(result, stacklevel=3)
-            return answer
+            return _fetched(result, fetch)
         except PeerLost as error:
-            if not runs_left:
-                raise
             log.warning("a part of the answer is lost, computing it again error=%s", error.message)
-        finally:
-            result.close()
-    raise AssertionError("the last run returns or raises")
+    return _fetched(run(), fetch)
+
+
+def _fetched(result: ResultProtocol, fetch: Callable[[ResultProtocol], T]) -> T:
+    try:
+        answer = fetch(result)
+        tell_quarantined(result, stacklevel=4)
+    finally:
+        result.close()
+    return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Never
 
 import pytest
@@ -60,7 +60,7 @@ def test_stream_is_closed_where_its_reader_stops_and_where_its_agent_is_lost(
     closed = threading.Semaphore(0)
     goes_on = threading.Event()
 
-    def stream() -> Iterator[int]:
+    def stream() -> Generator[int, None, None]:
         try:
             yield 1
             goes_on.wait(20)

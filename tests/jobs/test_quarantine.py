@@ -116,8 +116,13 @@ def test_nothing_that_failed_is_a_table_without_rows(cluster: InProcessCluster) 
 
 def test_rows_that_are_taken_without_the_result_come_with_a_warning(cluster: InProcessCluster) -> None:
     data = cluster.connect().from_table(TABLE).map_batches(checked, batch_rows=10, on_error="quarantine")
-    with pytest.warns(UserWarning, match=r"checked failed on batches of [34]0 rows, which the answer is without"):
+    with pytest.warns(
+        UserWarning, match=r"checked failed on batches of [34]0 rows, which the answer is without"
+    ) as told:
         data.to_table()
+        list(data.to_batches())
+        data.persist().close()
+    assert [warning.filename for warning in told] == [__file__] * 3, "it names the user's line"
     with pytest.warns(UserWarning, match="checked failed on batches of"):
         data.count_rows()
 
