@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -55,7 +54,6 @@ def test_thirty_two_jobs_at_once_are_exact_and_keep_the_memory_limit(tmp_path: P
             with sabot.connect(first.control, progress=False) as session:
                 expected = TABLE.group_by("k").aggregate([("v", "sum")]).sort_by("k")
                 begin = [session.from_table(TABLE).repartition("v", num_partitions=4) for _ in range(JOBS)]
-                began_s = time.monotonic()
                 jobs = [data.group_by("k").aggregate([("v", "sum")]).submit(timeout_s=120) for data in begin]
                 until(lambda: any(job.done() for job in jobs), deadline_s=120)
                 assert all(job.progress.jobs_ahead == 0 for job in jobs), "none is queued behind the others"
@@ -65,12 +63,10 @@ def test_thirty_two_jobs_at_once_are_exact_and_keep_the_memory_limit(tmp_path: P
                         assert result.to_table().sort_by("k").select(["k", "v_sum"]).equals(expected)
                         assert result.receipt.exact
                         took_s.append(result.stats.elapsed_s)
-                took_all_s = time.monotonic() - began_s
         finally:
             done.set()
             watching.join()
         assert max(most) < 1.1 * LIMIT + SLACK, most
-        # Where they end as fast as they are submitted, one that a neighbour has held up is none that has starved.
-        assert max(took_s) < max(3 * statistics.median(took_s), took_all_s / 2), "one has starved"
+        assert max(took_s) < 3 * statistics.median(took_s), "one has starved"
     finally:
         agents.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,6 @@ ROWS = 20_000
 FILES = 200
 CUT_SMALL = {"SABOT_JOBS_SPLIT_BYTES": "1024", **NOBODY_HELPS}  # a task for each file
 GETS_WORK_S = 1.0
-TRIES = 3  # a neighbour that takes the cores for a second does so once
 
 
 def join(job: Job, index: int) -> list[ev.Command]:
@@ -181,9 +181,11 @@ def test_agent_that_joins_while_a_job_runs_gets_work_within_a_second(tmp_path: P
             job = data.group_by("k").aggregate([("v", "sum")]).submit(timeout_s=120)
             until(lambda: any((tmp_path / "notes").iterdir()))
             late = ["late"]
-            while (took_s := seconds_to_work(agents, first, late[-1], tmp_path / "notes")) >= GETS_WORK_S:
-                assert len(late) < TRIES, f"it takes {took_s:.1f} s, every time"
-                late.append(f"late-{len(late)}")
+            took_s = [seconds_to_work(agents, first, "late", tmp_path / "notes")]
+            if took_s[0] >= GETS_WORK_S:  # a neighbour that takes the cores for a second does so once
+                late += ["late-1", "late-2"]
+                took_s += [seconds_to_work(agents, first, agent_id, tmp_path / "notes") for agent_id in late[1:]]
+            assert statistics.median(took_s) < GETS_WORK_S, took_s
             (tmp_path / "go on").touch()
             with job.result() as result:
                 expected = table.group_by("k").aggregate([("v", "sum")]).sort_by("k")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,6 @@ from .held_job import until
 from .test_job_handles import left_of_jobs
 
 WITHIN_S = 1.0
-TRIES = 3  # a neighbour that takes the cores for a second does so once
 ROWS = 200_000
 NOTHING = [(0, 0, 0, 0)] * 2
 
@@ -69,10 +69,10 @@ def test_nothing_of_a_cancelled_job_is_left_a_second_later(
     cluster: LocalCluster, tmp_path: Path, during: str, how: str
 ) -> None:
     with cluster.connect(progress=False, broadcast_bytes_max=0) as session:
-        took_s = []
-        while not took_s or took_s[-1] >= WITHIN_S:
-            assert len(took_s) < TRIES, took_s
-            took_s.append(seconds_to_cancel(cluster, session, tmp_path / str(len(took_s)), during, how))
+        took_s = [seconds_to_cancel(cluster, session, tmp_path / "0", during, how)]
+        if took_s[0] >= WITHIN_S:  # a neighbour that takes the cores for a second does so once
+            took_s += [seconds_to_cancel(cluster, session, tmp_path / again, during, how) for again in ("1", "2")]
+        assert statistics.median(took_s) < WITHIN_S, took_s
 
 
 def seconds_to_cancel(cluster: LocalCluster, session: Session, folder: Path, during: str, how: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -62,6 +63,12 @@ manager.shutdown()
 """
     ended = run_python(script)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_fault_in_a_slot_is_told_by_faulthandler() -> None:
+    ended = run_python("import ctypes; manager.call_in_slot(lambda: ctypes.string_at(8))")
+    assert ended.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in ended.stderr and "string_at" in ended.stderr
 
 
 def test_ctrl_c_ends_a_wait_after_the_morsels_that_run() -> None:
